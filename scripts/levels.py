@@ -1,0 +1,67 @@
+"""The one table of vertebra levels: VerSe numbers, names, order and regions.
+
+VerSe numbers (Sekuboyina 2021, doi 10.1016/j.media.2021.102166): 1-7 = C1-C7, 8-19 = T1-T12, 20-25 = L1-L6,
+28 = T13. Other programs' numberings are maps onto it.
+"""
+
+from __future__ import annotations
+
+from scripts.errors import UserError
+
+LEVEL_NAMES: dict[int, str] = {
+    **{number: f"C{number}" for number in range(1, 8)},
+    **{number: f"T{number - 7}" for number in range(8, 20)},
+    **{number: f"L{number - 19}" for number in range(20, 26)},
+    28: "T13",
+}
+LEVEL_NUMBERS: dict[str, int] = {name: number for number, name in LEVEL_NAMES.items()}
+
+# Head to foot; T13 sits between T12 and L1.
+LEVEL_ORDER: tuple[int, ...] = (*range(1, 20), 28, *range(20, 26))
+
+REGIONS: dict[str, str] = {"C": "cervical", "T": "thoracic", "L": "lumbar"}
+
+# TotalSegmentator v2 (Wasserthal 2023, doi 10.1148/ryai.230024): 27 = L5 ... 31 = L1, 32 = T12 ... 43 = T1,
+# 44 = C7 ... 50 = C1; 26 is S1 and has no VerSe vertebra number.
+TOTALSEGMENTATOR_TO_VERSE: dict[int, int] = {
+    **{27 + i: 24 - i for i in range(5)},
+    **{32 + i: 19 - i for i in range(12)},
+    **{44 + i: 7 - i for i in range(7)},
+}
+LABEL_MAPS: dict[str, dict[int, int]] = {
+    "verse": {number: number for number in LEVEL_NAMES},
+    "totalsegmentator": TOTALSEGMENTATOR_TO_VERSE,
+}
+
+
+def level_name(number: int) -> str:
+    """Name of a VerSe number, e.g. ``level_name(20) == "L1"``.
+
+    Raises:
+        UserError: the number is no vertebra (26 sacrum, 27 coccyx, 0 background included).
+    """
+    if number not in LEVEL_NAMES:
+        raise UserError(f"label {number} is no vertebra in VerSe numbering (1-25 and 28)")
+    return LEVEL_NAMES[number]
+
+
+def level_number(name: str) -> int:
+    """VerSe number of a level name, case-insensitive.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    key = str(name).strip().upper()
+    if key not in LEVEL_NUMBERS:
+        raise UserError(f"unknown vertebra level '{name}'; use C1-C7, T1-T13 or L1-L6")
+    return LEVEL_NUMBERS[key]
+
+
+def region(number: int) -> str:
+    """``cervical``, ``thoracic`` or ``lumbar``."""
+    return REGIONS[level_name(number)[0]]
+
+
+def in_order(numbers: list[int]) -> list[int]:
+    """The numbers sorted from head to foot."""
+    return sorted(numbers, key=LEVEL_ORDER.index)
