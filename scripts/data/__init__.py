@@ -1,0 +1,1 @@
+"""From CT cases to a prepared dataset of vertebrae."""

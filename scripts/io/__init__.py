@@ -1,0 +1,1 @@
+"""Radiographs and annotations in; volumes and meshes out."""

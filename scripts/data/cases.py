@@ -1,0 +1,155 @@
+"""Finding the CT cases under a folder: VerSe's release layout, plain CT + labelmap pairs, or a manifest."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import UserError
+
+MASK_SUFFIX = "_seg-vert_msk.nii.gz"
+CT_SUFFIX = "_ct.nii.gz"
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """One CT series and what belongs to it. The pair (subject, series) is its key.
+
+    Args:
+        subject: the patient.
+        series: which of the patient's series.
+        ct: CT file, or None when there is none (the case is then rejected with that reason).
+        mask: labelmap on the CT's grid, or None.
+        centroids: VerSe centroid JSON, or None: body centroids are then estimated from the mask.
+        labels: numbering of the mask, a key of `scripts.levels.LABEL_MAPS`.
+        levels: level names to use, all if empty.
+        spacing_mm: true isotropic voxel size, where the header is known to be wrong.
+        axcodes: true axis codes of the array, e.g. ``LAS``, where the header is known to be wrong.
+        hu_scale: stored value x ``hu_scale`` + ``hu_offset`` = HU, where the file does not hold HU.
+        hu_offset: see ``hu_scale``.
+        outside_value: stored value that marks voxels outside the scanned field, counted as air.
+        source: where the data come from.
+        licence: under which licence.
+    """
+
+    subject: str
+    series: str
+    ct: Path | None
+    mask: Path | None
+    centroids: Path | None = None
+    labels: str = "verse"
+    levels: tuple[str, ...] = field(default=())
+    spacing_mm: float | None = None
+    axcodes: str = ""
+    hu_scale: float = 1.0
+    hu_offset: float = 0.0
+    outside_value: float | None = None
+    source: str = ""
+    licence: str = ""
+
+    @property
+    def key(self) -> str:
+        """Folder name of the case."""
+        return f"{self.subject}_{self.series}" if self.series else self.subject
+
+
+def find_cases(source: Path) -> list[CaseFiles]:
+    """All cases of a source, in the order of their keys; files are matched by name, never by position in a list.
+
+    Args:
+        source: a manifest (``.json``: a list of objects with the fields of `CaseFiles`, paths relative to it), or a
+            folder that holds VerSe's ``rawdata``/``derivatives`` trees or ``<stem>_ct.nii.gz`` files, each with one
+            labelmap whose name begins with ``<stem>_``.
+
+    Raises:
+        UserError: the source is missing, holds no case, or holds one key twice.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    if source.is_file():
+        cases = _read_manifest(source)
+    else:
+        verse = _verse_cases(source)
+        cases = verse or _plain_cases(source)
+    if not cases:
+        raise UserError(f"{source}: no case found; expected VerSe's rawdata/ and derivatives/, or *_ct.nii.gz files")
+    keys = [case.key for case in cases]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise UserError(f"{source}: the same case more than once: {', '.join(twice)}")
+    return sorted(cases, key=lambda case: case.key)
+
+
+def _verse_cases(source: Path) -> list[CaseFiles]:
+    masks = {_stem(path, MASK_SUFFIX): path for path in sorted(source.rglob(f"*{MASK_SUFFIX}"))}
+    scans = {
+        _stem(path, CT_SUFFIX): path for path in sorted(source.rglob(f"*{CT_SUFFIX}")) if "rawdata" in path.parts
+    }
+    if not any("derivatives" in path.parts for path in masks.values()) and not scans:
+        return []
+    cases = []
+    for stem in sorted(masks.keys() | scans.keys()):
+        mask = masks.get(stem)
+        subject, series = _entities(stem)
+        cases.append(
+            CaseFiles(
+                subject=subject,
+                series=series,
+                ct=scans.get(stem),
+                mask=mask,
+                centroids=next(iter(sorted(mask.parent.glob(f"{stem}_seg-*_ctd.json"))), None) if mask else None,
+                source="VerSe",
+                licence="CC BY-SA 4.0",
+            )
+        )
+    return cases
+
+
+def _plain_cases(source: Path) -> list[CaseFiles]:
+    cases = []
+    for ct in sorted(source.rglob(f"*{CT_SUFFIX}")):
+        stem = _stem(ct, CT_SUFFIX)
+        beside = [p for p in sorted(ct.parent.glob("*.nii.gz")) if p != ct and p.name.startswith(f"{stem}_")]
+        vertebrae = [p for p in beside if re.search(r"msk|mask|label|seg|vert", p.name[len(stem) :])]
+        if len(vertebrae) > 1:
+            names = ", ".join(p.name for p in vertebrae)
+            raise UserError(f"{ct}: several labelmaps could belong to it ({names}); name the right one in a manifest")
+        centroids = next(iter(sorted(ct.parent.glob(f"{stem}*_ctd.json"))), None)
+        subject, series = _entities(stem)
+        cases.append(CaseFiles(subject, series, ct, vertebrae[0] if vertebrae else None, centroids))
+    return cases
+
+
+def _read_manifest(path: Path) -> list[CaseFiles]:
+    try:
+        rows = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON manifest ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: a manifest is a JSON list of objects, one a case")
+    return [_manifest_case(path, row) for row in rows]
+
+
+def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
+    known = {f.name for f in fields(CaseFiles)}
+    if not {"subject", "ct", "mask"} <= set(row) <= known:
+        raise UserError(f"{path}: case {row.get('subject')}: needs subject, ct and mask; may have {sorted(known)}")
+    values = {"series": "", **row}
+    for name in ("ct", "mask", "centroids"):
+        if values.get(name):
+            values[name] = path.parent / values[name]
+    values["levels"] = tuple(values.get("levels", ()))
+    return CaseFiles(**values)
+
+
+def _stem(path: Path, suffix: str) -> str:
+    return path.name[: -len(suffix)]
+
+
+def _entities(stem: str) -> tuple[str, str]:
+    """``sub-verse404_split-verse251`` -> (``verse404``, ``split-verse251``): the patient and the series."""
+    match = re.fullmatch(r"sub-([^_]+)(?:_(.+))?", stem)
+    return (match[1], match[2] or "") if match else (stem, "")

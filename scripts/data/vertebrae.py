@@ -1,0 +1,249 @@
+"""One case turned into radiographs, a labelmap and one pair of files a vertebra."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from scripts.data.cases import CaseFiles
+from scripts.data.centroids import estimate_body_centroid, read_verse_centroids
+from scripts.data.variants import Variant, VariantRange
+from scripts.data.volumes import CaseVolumes, read_case
+from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
+from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
+from scripts.geometry.frames import Grid, bounding_grid, resample, resample_labels
+from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation, project_pair
+from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
+from scripts.io.nifti import write_film, write_nifti, write_quantised
+from scripts.levels import in_order, level_name
+
+CASE_FILE = "case.json"
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What shapes the prepared files; a changed option rebuilds them.
+
+    Args:
+        beam: of the simulated radiographs.
+        bone_gain: see `scripts.geometry.projector.hu_to_attenuation`.
+        max_border_contact_mm2: a vertebra whose mask touches the border of the field of view over more than this is
+            cut, and kept out of the data lists.
+        max_clipped_fraction: likewise for the share of a vertebra that its cube leaves out.
+        variants: random deformations to add for each training patient.
+        variant_range: how far they go.
+        seed: of the split and of the variants.
+    """
+
+    beam: Beam = Beam.PARALLEL
+    bone_gain: float = BONE_GAIN
+    max_border_contact_mm2: float = 10.0
+    max_clipped_fraction: float = 0.01
+    variants: int = 0
+    variant_range: VariantRange = field(default_factory=VariantRange)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class VertebraItem:
+    """One row of a data list; paths are relative to the dataset's folder.
+
+    Args:
+        image: NIfTI (120, 120, 4): AP patch, AP centroid mask, LAT patch, LAT centroid mask; its affine is the cube's.
+        label: NIfTI (120, 120, 120) mask of the vertebra.
+        subject: patient.
+        series: of the patient; variants carry ``~v01`` and so on.
+        level: its name.
+        centroid_mm: body centroid in the world.
+        centroid_source: ``annotated`` or ``estimated``.
+        clipped_fraction: share of the mask outside the cube.
+        border_contact_mm2: area of the mask on the border of the field of view.
+        source: where the case comes from.
+        licence: of the case.
+        excluded: why it is in no list; empty if it is.
+    """
+
+    image: str
+    label: str
+    subject: str
+    series: str
+    level: str
+    centroid_mm: tuple[float, float, float]
+    centroid_source: str
+    clipped_fraction: float
+    border_contact_mm2: float
+    source: str
+    licence: str
+    excluded: str = ""
+
+
+@dataclass(frozen=True)
+class PatientVolume:
+    """A case on its canonical 1 mm grid.
+
+    Args:
+        attenuation: (I, P, L) per mm.
+        labels: (I, P, L) uint8.
+        grid: of both.
+        centroids: VerSe number -> world mm.
+        annotated: numbers whose centroid came from a file.
+    """
+
+    attenuation: torch.Tensor
+    labels: np.ndarray
+    grid: Grid
+    centroids: dict[int, np.ndarray]
+    annotated: frozenset[int]
+
+
+def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> list[VertebraItem]:
+    """Write a case's films, labelmap, annotations and vertebrae into an empty folder.
+
+    Args:
+        case: its files.
+        folder: where to write.
+        options: see `PrepareOptions`.
+        variant: 0 for the patient as scanned, else the number of the random deformation.
+
+    Returns:
+        one item a vertebra, paths relative to ``folder``.
+
+    Raises:
+        UserError: the case cannot be used; see `scripts.data.volumes.read_case`.
+    """
+    volumes = read_case(case)
+    annotated = read_verse_centroids(case.centroids, volumes.affine) if case.centroids else {}
+    rng = np.random.default_rng([options.seed, variant, *case.key.encode()])
+    patient = canonical_patient(volumes, annotated, options, rng if variant else None)
+    geometry = geometry_of_grid(patient.grid, options.beam)
+    films = project_pair(patient.attenuation, patient.grid.affine, geometry)
+    if variant:
+        case = replace(case, series=f"{case.series}~v{variant:02d}")
+    write_films(folder, films, geometry)
+    write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
+    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, geometry))
+    jitter = options.variant_range.centroid_noise_mm if variant else 0.0
+    items = []
+    for number in in_order(list(patient.centroids)):
+        marked = patient.centroids[number] + rng.normal(0, jitter, 3)
+        item = _write_vertebra(folder, case, patient, films, geometry, number, marked)
+        items.append(replace(item, border_contact_mm2=round(volumes.border_contact_mm2[number], 1)))
+    items = [replace(item, excluded=_why_excluded(item, options)) for item in items]
+    (folder / CASE_FILE).write_text(json.dumps([asdict(item) for item in items], indent=1) + "\n")
+    return items
+
+
+def canonical_patient(
+    volumes: CaseVolumes, annotated: dict[int, np.ndarray], options: PrepareOptions, rng: np.random.Generator | None
+) -> PatientVolume:
+    """A case on the canonical grid around its body, deformed at random if ``rng`` is given.
+
+    Args:
+        volumes: the case.
+        annotated: body centroids known from a file; those of vertebrae without a mask are dropped.
+        options: see `PrepareOptions`.
+        rng: source of the deformation.
+    """
+    attenuation = hu_to_attenuation(torch.from_numpy(volumes.hu), options.bone_gain)
+    whole = bounding_grid(volumes.affine, volumes.hu.shape)
+    variant = Variant(whole, options.variant_range, rng) if rng is not None else None
+    body = resample(attenuation, volumes.affine, whole, warp=variant)
+    box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
+    start = tuple(s.start for s in box)
+    grid = whole.crop(start, tuple(s.stop - s.start for s in box))
+    labels = resample_labels(volumes.labels, volumes.affine, grid, variant)
+    present = [int(number) for number in np.unique(labels) if number]
+    known = {number: annotated[number] for number in present if number in annotated}
+    if variant is not None and known:
+        known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
+    centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
+    check_orientation(labels, grid, centroids)
+    return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known))
+
+
+def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.ndarray]) -> None:
+    """Refuse a patient whose header has front and back, or head and foot, the wrong way round.
+
+    Arch and processes pull a vertebra's centre of mass behind its body, and levels follow one another downwards. Left
+    and right cannot be told from the bones.
+
+    Args:
+        labels: (I, P, L) on ``grid``.
+        grid: canonical.
+        centroids: VerSe number -> body centroid in world mm.
+
+    Raises:
+        UserError: the header is wrong.
+    """
+    numbers = in_order(list(centroids))
+    index = {number: grid.to_index(centroids[number]) for number in numbers}
+    masses = ndimage.center_of_mass(labels > 0, labels, numbers)
+    behind = [mass[1] - index[number][1] for number, mass in zip(numbers, masses, strict=True)]
+    if np.median(behind) < 0:
+        raise UserError("spinous processes point forwards: the header's orientation is wrong; give axcodes in a manifest")
+    heights = [index[number][0] for number in numbers]
+    if heights != sorted(heights):
+        raise UserError("levels do not follow one another downwards: wrong labels, or the header's orientation is wrong")
+
+
+def reference_annotations(name: str, centroids: dict[int, np.ndarray], geometry: BiplanarGeometry) -> Annotations:
+    """Annotations of both views from known 3D body centroids (VerSe number -> world mm)."""
+    numbers = in_order(list(centroids))
+    pixels = geometry.project(np.stack([centroids[number] for number in numbers]))
+    views = [
+        ViewMarks(view.shape, tuple(Mark(n, (float(p[0]), float(p[1]))) for n, p in zip(numbers, marks, strict=True)))
+        for view, marks in zip((geometry.ap, geometry.lat), pixels, strict=True)
+    ]
+    return Annotations(views[0], views[1], name)
+
+
+def write_films(folder: Path, films: tuple[torch.Tensor, torch.Tensor], geometry: BiplanarGeometry) -> None:
+    """``ap.nii.gz`` and ``lat.nii.gz``, and ``geometry.json`` where their headers cannot say it all."""
+    write_film(folder / "ap.nii.gz", films[0].numpy(), geometry.ap)
+    write_film(folder / "lat.nii.gz", films[1].numpy(), geometry.lat)
+    if geometry.ap.beam is not Beam.PARALLEL:
+        (folder / "geometry.json").write_text(json.dumps(geometry.to_dict(), indent=1) + "\n")
+
+
+def _write_vertebra(
+    folder: Path,
+    case: CaseFiles,
+    patient: PatientVolume,
+    films: tuple[torch.Tensor, torch.Tensor],
+    geometry: BiplanarGeometry,
+    number: int,
+    marked_mm: np.ndarray,
+) -> VertebraItem:
+    name = level_name(number)
+    cube = place_cube(marked_mm, patient.grid)
+    mask = patient.labels == number
+    pixels = geometry.project(marked_mm)
+    image = network_input(films, (pixels[0][0], pixels[1][0]), geometry, cube)
+    write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0).numpy(), cube.grid.affine)
+    write_nifti(folder / f"{name}_mask.nii.gz", crop_cube(mask.astype(np.uint8), cube), cube.grid.affine)
+    return VertebraItem(
+        image=f"{name}_xray.nii.gz",
+        label=f"{name}_mask.nii.gz",
+        subject=case.subject,
+        series=case.series,
+        level=name,
+        centroid_mm=(round(float(marked_mm[0]), 3), round(float(marked_mm[1]), 3), round(float(marked_mm[2]), 3)),
+        centroid_source="annotated" if number in patient.annotated else "estimated",
+        clipped_fraction=round(clipped_fraction(mask, cube), 5),
+        border_contact_mm2=0.0,
+        source=case.source,
+        licence=case.licence,
+    )
+
+
+def _why_excluded(item: VertebraItem, options: PrepareOptions) -> str:
+    if item.border_contact_mm2 > options.max_border_contact_mm2:
+        return f"cut by the border of the field of view over {item.border_contact_mm2:.0f} mm2"
+    if item.clipped_fraction > options.max_clipped_fraction:
+        return f"{item.clipped_fraction:.1%} of it lies outside its cube"
+    return ""

@@ -1,0 +1,146 @@
+"""Reading a case's CT and labelmap, with the defects that real files have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from scripts.data.cases import CaseFiles
+from scripts.errors import UserError
+from scripts.io.nifti import read_nifti
+from scripts.levels import LABEL_MAPS, level_number
+
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class CaseVolumes:
+    """A case in memory.
+
+    Args:
+        hu: (X, Y, Z) float32 CT numbers, table removed.
+        labels: (X, Y, Z) uint8, VerSe numbers.
+        affine: 4x4 index -> RAS mm of both.
+        border_contact_mm2: per VerSe number, the area over which its mask touches the border of the field of view;
+            where it is not small the vertebra is cut.
+    """
+
+    hu: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+    border_contact_mm2: dict[int, float]
+
+
+def read_case(case: CaseFiles) -> CaseVolumes:
+    """CT numbers and VerSe labels of a case.
+
+    Raises:
+        UserError: a file is missing or unreadable, CT and mask differ in their grid, the CT is no CT, or the mask has
+            no vertebra in it.
+    """
+    if case.ct is None:
+        raise UserError("no CT: a mask alone cannot be projected")
+    if case.mask is None:
+        raise UserError("no vertebra mask")
+    stored, affine = read_nifti(case.ct)
+    mask, mask_affine = read_nifti(case.mask)
+    if stored.ndim != 3:
+        raise UserError(f"{case.ct.name}: a CT is 3D, this has shape {stored.shape}")
+    # A tenth of a voxel at the far corner still puts every voxel in its place.
+    far = np.array([*stored.shape, 1.0])
+    if stored.shape != mask.shape or np.abs((affine - mask_affine) @ far).max() > 0.1 * _voxel_size(affine).min():
+        raise UserError(f"CT {stored.shape} and mask {mask.shape} are not on the same grid")
+    affine = _corrected_affine(affine, case)
+    labels = _verse_labels(mask, case)
+    hu = remove_table(_hounsfield(stored, case), affine)
+    return CaseVolumes(hu, labels, affine, _border_contact(labels, affine))
+
+
+def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Air in place of everything that does not hang together with the body (table, cushions, cables).
+
+    Found on a grid of about 4 mm: denser than -300 HU, opened, the largest component, its holes (lungs) filled, grown
+    by one voxel.
+
+    Args:
+        hu: (X, Y, Z).
+        affine: 4x4 index -> RAS mm.
+    """
+    step = np.maximum(np.rint(4.0 / _voxel_size(affine)).astype(int), 1)
+    coarse = hu[:: step[0], :: step[1], :: step[2]] > -300
+    opened = ndimage.binary_opening(np.pad(coarse, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+    components, count = ndimage.label(opened)
+    if count == 0:
+        return hu
+    body = components == np.bincount(components.ravel())[1:].argmax() + 1
+    body = ndimage.binary_dilation(ndimage.binary_fill_holes(body), iterations=2)
+    whole = np.kron(body, np.ones(step, bool))[: hu.shape[0], : hu.shape[1], : hu.shape[2]]
+    return np.where(whole, hu, np.float32(AIR_HU))
+
+
+def _corrected_affine(affine: np.ndarray, case: CaseFiles) -> np.ndarray:
+    corrected = affine.copy()
+    if case.axcodes:
+        try:
+            to_ras = nib.orientations.axcodes2ornt(tuple(case.axcodes.upper()))
+        except ValueError as error:
+            raise UserError(f"axcodes '{case.axcodes}' are no orientation; use three letters such as LPS") from error
+        corrected[:3, :3] = 0
+        for array_axis, (world_axis, sign) in enumerate(to_ras):
+            corrected[int(world_axis), array_axis] = sign * _voxel_size(affine)[array_axis]
+    if case.spacing_mm is not None:
+        corrected[:3, :3] *= case.spacing_mm / _voxel_size(corrected)
+    return corrected
+
+
+def _hounsfield(stored: np.ndarray, case: CaseFiles) -> np.ndarray:
+    values = stored.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise UserError("the CT has NaN or infinite voxels")
+    hu = values * np.float32(case.hu_scale) + np.float32(case.hu_offset)
+    if case.outside_value is not None:
+        hu[values == case.outside_value] = AIR_HU
+    if hu.min() > -200 or hu.max() < 200:
+        raise UserError(
+            f"values {hu.min():.0f} to {hu.max():.0f} are no CT numbers; give hu_scale and hu_offset in a manifest"
+        )
+    return hu
+
+
+def _verse_labels(mask: np.ndarray, case: CaseFiles) -> np.ndarray:
+    if case.labels not in LABEL_MAPS:
+        raise UserError(f"unknown label numbering '{case.labels}'; use {', '.join(LABEL_MAPS)}")
+    if not np.isfinite(mask).all():
+        raise UserError("the mask has NaN voxels")
+    numbers = np.rint(mask).astype(np.int64)
+    if np.abs(mask - numbers).max() > 0.01 or numbers.min() < 0 or numbers.max() > 255:
+        raise UserError("the mask holds no label numbers (fractions, or beyond 0-255)")
+    wanted = {level_number(name) for name in case.levels}
+    table = np.zeros(256, np.uint8)
+    for stored, verse in LABEL_MAPS[case.labels].items():
+        if not wanted or verse in wanted:
+            table[stored] = verse
+    labels = table[numbers]
+    if not labels.any():
+        raise UserError("the mask has no vertebra in it")
+    return labels
+
+
+def _border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
+    size = _voxel_size(affine)
+    contact = {int(number): 0.0 for number in np.unique(labels) if number}
+    for axis in range(3):
+        face_area = float(np.prod(np.delete(size, axis)))
+        for index in (0, -1):
+            numbers, counts = np.unique(np.take(labels, index, axis=axis), return_counts=True)
+            for number, count in zip(numbers, counts, strict=True):
+                if number:
+                    contact[int(number)] += float(count) * face_area
+    return contact
+
+
+def _voxel_size(affine: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(affine[:3, :3], axis=0)

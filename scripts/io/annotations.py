@@ -1,0 +1,131 @@
+"""``annotations.json``: which vertebra lies where in each view. Its form is ``annotations.schema.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from scripts.errors import UserError
+from scripts.io.atomic import write_text
+from scripts.levels import LEVEL_ORDER, level_name, level_number
+
+SCHEMA_FILE = Path(__file__).with_name("annotations.schema.json")
+SCHEMA_VERSION = "1.0"
+Pixel = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One vertebra in one view; see the schema.
+
+    Args:
+        level: VerSe number.
+        centroid: (row, column) of the body centroid.
+        corners: four of the body, or None.
+        confidence: 0 to 1.
+        set_by: ``model``, ``edited`` or ``reference``.
+    """
+
+    level: int
+    centroid: Pixel
+    corners: tuple[Pixel, ...] | None = None
+    confidence: float = 1.0
+    set_by: str = "reference"
+
+
+@dataclass(frozen=True)
+class ViewMarks:
+    """All marks of one view.
+
+    Args:
+        shape: (rows, columns) of the film.
+        marks: from head to foot.
+    """
+
+    shape: tuple[int, int]
+    marks: tuple[Mark, ...]
+
+    def by_level(self) -> dict[int, Mark]:
+        """VerSe number -> mark."""
+        return {mark.level: mark for mark in self.marks}
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The marks of both views of a case."""
+
+    ap: ViewMarks
+    lat: ViewMarks
+    case: str = ""
+
+    def paired_levels(self) -> list[int]:
+        """Levels that are marked in both views, head to foot."""
+        both = self.ap.by_level().keys() & self.lat.by_level().keys()
+        return [number for number in LEVEL_ORDER if number in both]
+
+
+def write_annotations(path: Path, annotations: Annotations) -> None:
+    """Write the file in one step; the same annotations give the same bytes."""
+    views = {"ap": _view_to_json(annotations.ap), "lat": _view_to_json(annotations.lat)}
+    document = {"schema_version": SCHEMA_VERSION, "case": annotations.case, "views": views}
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read and check the file.
+
+    Raises:
+        UserError: missing, no JSON, against the schema, an unknown level or one level twice in a view.
+    """
+    try:
+        document = json.loads(path.read_text())
+        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except jsonschema.ValidationError as error:
+        raise UserError(f"{path}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({error})") from error
+    views = document["views"]
+    try:
+        return Annotations(_view_from_json(views["ap"]), _view_from_json(views["lat"]), document.get("case", ""))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _view_to_json(view: ViewMarks) -> dict[str, Any]:
+    vertebrae = [
+        {
+            "level": level_name(mark.level),
+            "centroid": [round(v, 3) for v in mark.centroid],
+            "corners": None if mark.corners is None else [[round(v, 3) for v in c] for c in mark.corners],
+            "confidence": mark.confidence,
+            "set_by": mark.set_by,
+        }
+        for mark in sorted(view.marks, key=lambda m: LEVEL_ORDER.index(m.level))
+    ]
+    return {"shape": list(view.shape), "vertebrae": vertebrae}
+
+
+def _view_from_json(view: dict[str, Any]) -> ViewMarks:
+    marks = []
+    for entry in view["vertebrae"]:
+        corners = entry.get("corners")
+        marks.append(
+            Mark(
+                level=level_number(entry["level"]),
+                centroid=(float(entry["centroid"][0]), float(entry["centroid"][1])),
+                corners=None if corners is None else tuple((float(r), float(c)) for r, c in corners),
+                confidence=float(entry["confidence"]),
+                set_by=entry["set_by"],
+            )
+        )
+    levels = [mark.level for mark in marks]
+    for level in levels:
+        if levels.count(level) > 1:
+            raise UserError(f"level {level_name(level)} is marked twice in one view")
+    return ViewMarks((view["shape"][0], view["shape"][1]), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level))))

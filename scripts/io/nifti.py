@@ -1,0 +1,116 @@
+"""NIfTI files: volumes, labelmaps, and radiographs with their geometry in the header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, View
+from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
+
+# Line integrals in steps of 1/4096: a lateral of 38 cm of water reaches 7.7, and 16 bits reach 16.
+FILM_STEP = 1.0 / 4096
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Array and 4x4 affine of a NIfTI file.
+
+    Raises:
+        UserError: missing, truncated or not NIfTI.
+    """
+    try:
+        image = nib.load(path)
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise UserError(f"{path}: not a readable NIfTI file, truncated or damaged ({type(error).__name__})") from error
+
+
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """A NIfTI file in mm with nothing in its header but the geometry; the same array gives the same bytes."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def write_quantised(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Values of 0 to 16 as 16-bit integers with a scale in the header (what line integrals need and no more)."""
+    stored = np.clip(np.rint(values / FILM_STEP), 0, 65535).astype(np.uint16)
+    image = nib.Nifti1Image(stored, affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(FILM_STEP, 0)
+    nib.save(image, path)
+
+
+def film_affine(view: View) -> np.ndarray:
+    """Pixel index (row, column, 0) -> world mm in the plane of the isocentre."""
+    size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
+    affine = np.eye(4)
+    affine[:3, 0] = np.asarray(view.row_direction) * size[0]
+    affine[:3, 1] = np.asarray(view.column_direction) * size[1]
+    affine[:3, 2] = view.beam_direction
+    affine[:3, 3] = np.asarray(view.isocentre_mm) - affine[:3, :2] @ np.asarray(view.principal_point)
+    return affine
+
+
+def write_film(path: Path, film: np.ndarray, view: View) -> None:
+    """A radiograph (rows, columns) of line integrals; its affine says where its pixels lie in the patient."""
+    write_quantised(path, film, film_affine(view))
+
+
+def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
+    """A radiograph and, from its affine, its parallel-beam geometry.
+
+    Args:
+        path: a 2D NIfTI whose first axis is the rows.
+        frontal: whether an AP view is expected, else a LAT view.
+
+    Returns:
+        (rows, columns) float32 and the view.
+
+    Raises:
+        UserError: not readable, not 2D, not finite, blank, or its affine is that of another view or a flipped one.
+    """
+    name = "AP" if frontal else "LAT"
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise UserError(f"{path}: only NIfTI radiographs (.nii, .nii.gz) are read so far")
+    array, affine = read_nifti(path)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2:
+        raise UserError(f"{path}: a radiograph is 2D, this has shape {array.shape}")
+    film = array.astype(np.float32)
+    if not np.isfinite(film).all():
+        raise UserError(f"{path}: {int((~np.isfinite(film)).sum())} pixels are NaN or infinite")
+    if film.max() <= film.min():
+        raise UserError(f"{path}: blank, every pixel is {film.flat[0]:g}")
+    spacing = np.linalg.norm(affine[:3, :2], axis=0)
+    if not (spacing > 1e-3).all():
+        raise UserError(f"{path}: no pixel spacing in its header")
+    row, column = (affine[:3, :2] / spacing).T
+    wanted = LEFT if frontal else POSTERIOR
+    if row @ INFERIOR < 0.9 or column @ wanted < 0.9:
+        axes = "".join(nib.aff2axcodes(affine)[:2])
+        raise UserError(
+            f"{path}: rows and columns grow towards {axes}, an {name} view needs I{'L' if frontal else 'P'}; "
+            "is it flipped, transposed or the other view?"
+        )
+    beam = POSTERIOR if frontal else -LEFT
+    beam = beam - (beam @ row) * row - (beam @ column) * column
+    rows, columns = film.shape
+    origin = affine[:3, 3]
+    view = View(
+        beam=Beam.PARALLEL,
+        row_direction=tuple(row.tolist()),
+        column_direction=tuple(column.tolist()),
+        beam_direction=tuple((beam / np.linalg.norm(beam)).tolist()),
+        isocentre_mm=tuple(origin.tolist()),
+        principal_point=(0.0, 0.0),
+        pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
+        shape=(rows, columns),
+    )
+    return film, view
