@@ -16,7 +16,7 @@ from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes, read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
-from scripts.geometry.frames import Grid, bounding_grid, resample, resample_labels
+from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample, resample_labels
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
@@ -149,13 +149,18 @@ def canonical_patient(
         options: see `PrepareOptions`.
         rng: source of the deformation.
     """
+    volumes = _crop_to_body(volumes)
     attenuation = hu_to_attenuation(torch.from_numpy(volumes.hu), options.bone_gain)
-    whole = bounding_grid(volumes.affine, volumes.hu.shape)
-    variant = Variant(whole, options.variant_range, rng) if rng is not None else None
-    body = resample(attenuation, volumes.affine, whole, warp=variant)
+    grid = bounding_grid(volumes.affine, volumes.hu.shape)
+    variant = None
+    if rng is not None:
+        variant = Variant(grid, options.variant_range, rng)
+        # A variant may be larger than its patient.
+        margin = np.array(grid.shape) // 8
+        grid = grid.crop(tuple(-margin), tuple(np.array(grid.shape) + 2 * margin))
+    body = resample(attenuation, volumes.affine, grid, warp=variant)
     box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
-    start = tuple(s.start for s in box)
-    grid = whole.crop(start, tuple(s.stop - s.start for s in box))
+    grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
     labels = resample_labels(volumes.labels, volumes.affine, grid, variant)
     present = [int(number) for number in np.unique(labels) if number]
     known = {number: annotated[number] for number in present if number in annotated}
@@ -164,6 +169,17 @@ def canonical_patient(
     centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
     check_orientation(labels, grid, centroids)
     return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known))
+
+
+def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
+    """Without the air around the patient, which is most of a body scan."""
+    inside = (volumes.hu > -500) | (volumes.labels > 0)
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    affine = volumes.affine.copy()
+    affine[:3, 3] = apply_affine(affine, np.array([s.start for s in box]))
+    return replace(
+        volumes, hu=np.ascontiguousarray(volumes.hu[box]), labels=np.ascontiguousarray(volumes.labels[box]), affine=affine
+    )
 
 
 def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.ndarray]) -> None:
@@ -182,8 +198,11 @@ def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.nd
     """
     numbers = in_order(list(centroids))
     index = {number: grid.to_index(centroids[number]) for number in numbers}
-    masses = ndimage.center_of_mass(labels > 0, labels, numbers)
-    behind = [mass[1] - index[number][1] for number, mass in zip(numbers, masses, strict=True)]
+    boxes = ndimage.find_objects(labels)
+    behind = []
+    for number in numbers:
+        box = boxes[number - 1]
+        behind.append(np.argwhere(labels[box] == number)[:, 1].mean() + box[1].start - index[number][1])
     if np.median(behind) < 0:
         raise UserError("spinous processes point forwards: the header's orientation is wrong; give axcodes in a manifest")
     heights = [index[number][0] for number in numbers]

@@ -103,34 +103,58 @@ def resample(
         affine: 4x4 index -> RAS mm of the volume.
         grid: where to sample.
         mode: ``bilinear`` (trilinear in 3D) or ``nearest``.
-        warp: deformation between the grid's world and the volume's; the identity if None.
-        slab: grid layers at a time, which bounds the memory.
+        warp: deformation between the grid's world and the volume's; the identity if None. It is asked at every fourth
+            voxel and interpolated in between, which is exact enough for anything smooth and 60 times cheaper.
+        slab: grid layers at a time, which bounds the memory; a multiple of four.
 
     Returns:
         (I, P, L), the volume's dtype and device.
     """
     device = volume.device
-    to_voxel = torch.as_tensor(np.linalg.inv(affine), dtype=torch.float32, device=device)
-    to_world = torch.as_tensor(grid.affine, dtype=torch.float32, device=device)
-    size = torch.tensor(volume.shape, dtype=torch.float32, device=device)
+    # Grid index -> voxel -> what grid_sample wants, in one matrix: -1 and 1 are the outer faces (align_corners=False,
+    # so that a one-slice axis is legal too), last axis first.
+    size = np.array(volume.shape)
+    normalise = np.eye(4)
+    normalise[:3, :3] = np.diag(2 / size)[::-1]
+    normalise[:3, 3] = (1 / size - 1)[::-1]
+    to_sample = normalise @ np.linalg.inv(affine)
+    matrix = torch.as_tensor(to_sample @ grid.affine, dtype=torch.float32, device=device)
     in_plane = [torch.arange(n, dtype=torch.float32, device=device) for n in grid.shape[1:]]
+    warped = None if warp is None else _coarse_positions(warp, to_sample, grid, device)
     out = torch.empty(grid.shape, dtype=volume.dtype, device=device)
     for start in range(0, grid.shape[0], slab):
         rows = torch.arange(start, min(start + slab, grid.shape[0]), dtype=torch.float32, device=device)
-        index = torch.stack(torch.meshgrid(rows, *in_plane, indexing="ij"), -1)
-        if warp is None:
-            # One product instead of two: half the work on large grids, and exact where the lattices agree.
-            matrix = torch.as_tensor(np.linalg.inv(affine) @ grid.affine, dtype=torch.float32, device=device)
-            voxel = index @ matrix[:3, :3].T + matrix[:3, 3]
+        if warped is None:
+            index = torch.stack(torch.meshgrid(rows, *in_plane, indexing="ij"), -1)
+            where = index @ matrix[:3, :3].T + matrix[:3, 3]
         else:
-            source = warp(index @ to_world[:3, :3].T + to_world[:3, 3])
-            voxel = source @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-        # align_corners=False: -1 and 1 are the outer faces, so a one-slice axis is legal too.
-        normalised = ((2 * voxel + 1) / size - 1).flip(-1)
+            where = _refine(warped, start, len(rows), grid)
         out[start : start + len(rows)] = F.grid_sample(
-            volume[None, None], normalised[None].to(volume.dtype), mode=mode, align_corners=False, padding_mode="zeros"
+            volume[None, None], where[None].to(volume.dtype), mode=mode, align_corners=False, padding_mode="zeros"
         )[0, 0]
     return out
+
+
+WARP_STEP = 4
+
+
+def _coarse_positions(warp: Warp, to_sample: np.ndarray, grid: Grid, device: torch.device) -> torch.Tensor:
+    """What every fourth voxel of the grid shows, in `grid_sample`'s coordinates: (1, 3, i, p, l)."""
+    coarse = [torch.arange(0, n + WARP_STEP - 1, WARP_STEP, dtype=torch.float32, device=device) for n in grid.shape]
+    index = torch.stack(torch.meshgrid(*coarse, indexing="ij"), -1)
+    to_world = torch.as_tensor(grid.affine, dtype=torch.float32, device=device)
+    matrix = torch.as_tensor(to_sample, dtype=torch.float32, device=device)
+    source = warp(index @ to_world[:3, :3].T + to_world[:3, 3])
+    return (source @ matrix[:3, :3].T + matrix[:3, 3]).movedim(-1, 0)[None]
+
+
+def _refine(coarse: torch.Tensor, start: int, rows: int, grid: Grid) -> torch.Tensor:
+    """The layers ``start`` to ``start + rows`` of a coarse field at full resolution: (rows, P, L, 3)."""
+    first = start // WARP_STEP
+    block = coarse[:, :, first : first + -(-rows // WARP_STEP) + 1]
+    fine = [(n - 1) * WARP_STEP + 1 for n in block.shape[2:]]
+    field = F.interpolate(block, size=fine, mode="trilinear", align_corners=True)[0]
+    return field[:, :rows, : grid.shape[1], : grid.shape[2]].movedim(0, -1)
 
 
 def resample_labels(labels: np.ndarray, affine: np.ndarray, grid: Grid, warp: Warp | None = None) -> np.ndarray:
@@ -150,14 +174,14 @@ def resample_labels(labels: np.ndarray, affine: np.ndarray, grid: Grid, warp: Wa
     """
     out = np.zeros(grid.shape, np.uint8)
     nearest = resample(torch.from_numpy(labels.astype(np.float32)), affine, grid, "nearest", warp).numpy()
-    boxes = find_objects(nearest.astype(np.uint8))
-    for number, box in enumerate(boxes, start=1):
+    found_in_input = find_objects(labels)
+    for number, box in enumerate(find_objects(nearest.astype(np.uint8)), start=1):
         if box is None:
             continue
         low = np.maximum([s.start - 2 for s in box], 0)
         high = np.minimum([s.stop + 2 for s in box], grid.shape)
         target = grid.crop(tuple(low), tuple(high - low))
-        found = find_objects(labels == number)[0]
+        found = found_in_input[number - 1]
         first = np.maximum([s.start - 1 for s in found], 0)
         last = np.minimum([s.stop + 1 for s in found], labels.shape)
         part = labels[first[0] : last[0], first[1] : last[1], first[2] : last[2]] == number

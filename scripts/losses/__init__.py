@@ -1,0 +1,1 @@
+"""The integrated loss of the paper and its terms."""

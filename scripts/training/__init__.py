@@ -1,0 +1,1 @@
+"""The GAN trainer and the handlers of training and evaluation."""

@@ -1,0 +1,165 @@
+"""Closed vertebra surfaces in patient millimetres, and the two files they are handed on in (STL, GLB)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from scipy import sparse
+from scipy.ndimage import find_objects
+from skimage.measure import marching_cubes
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
+
+from scripts.errors import UserError
+from scripts.levels import LEVEL_ORDER, in_order, level_name
+
+# 3D Slicer reads the SPACE tag and takes an STL file without one for LPS, which would turn the spine by 180 degrees.
+# A binary STL must not begin with "solid", or readers take it for text.
+STL_HEADER = b"Vertebra surface. UNIT=mm SPACE=RAS".ljust(80)
+
+# glTF is in metres, Y up, front towards +Z: X = left, Y = superior, Z = anterior.
+RAS_MM_TO_GLTF = np.array(
+    [[-0.001, 0.0, 0.0, 0.0], [0.0, 0.0, 0.001, 0.0], [0.0, 0.001, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+GLB_ROOT = "spine_RAS_mm"
+
+# Ivory, blue, rose, sage, lilac around the tone of bone; each turn of the five drifts a little in hue, so that all
+# 26 colours differ and neighbours differ most.
+_PALETTE = """
+ffd4b5 84cecd f6a5b0 b8d4a7 9fb6e9 fad4b0 80cbd0 f4a4a7 afd3aa a5b2e5 f3d3ac 7ec8d3 f1a39e
+a7d2ac acaee1 ecd3a9 7cc5d5 eea296 9ed1af b2a9dc e5d2a7 7cc2d7 e9a18e 96cfb2 b7a5d7 ddd2a5
+""".split()
+_COLOURS = {number: tuple(bytes.fromhex(code)) for number, code in zip(LEVEL_ORDER, _PALETTE, strict=True)}
+
+# Taubin's pair of weights: each shrinking step is undone by a slightly larger inflating one, so that stairs of one
+# voxel go and the volume stays.
+_TAUBIN_STEPS = 20
+_TAUBIN_SHRINK = 0.5
+_TAUBIN_INFLATE = 0.53
+# Values this near the iso level are moved below it: a surface through a voxel centre would make triangles of no
+# area, which collapse in the float32 of STL and open the surface there. It moves the surface by 0.001 voxel at most.
+_ISO_CLEARANCE = 1e-3
+
+
+def level_colour(number: int) -> tuple[int, int, int]:
+    """Fixed sRGB colour (0-255) of a level, the same in every picture and file.
+
+    Args:
+        number: VerSe number.
+
+    Raises:
+        UserError: the number is no vertebra.
+    """
+    level_name(number)
+    red, green, blue = _COLOURS[number]
+    return red, green, blue
+
+
+def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float = 0.5) -> trimesh.Trimesh:
+    """Closed surface where a volume crosses the iso level, outward normals, vertices in world RAS mm.
+
+    A soft volume keeps its sub-voxel surface as it is. A hard 0/1 mask has none, so its stairs are smoothed (volume
+    within 2 %) and the iso level plays no role. Separate pieces all stay: what to drop is not decided here.
+
+    Args:
+        probability: (I, J, K) array of probabilities, or a mask of bool or 0/1; any axis order.
+        affine: (4, 4) voxel index -> world RAS mm; its determinant may have either sign.
+        iso_level: probability at the surface.
+
+    Returns:
+        Surface with vertices in mm; watertight also where the volume is cut off by its border.
+
+    Raises:
+        UserError: nothing is above the iso level, or the volume holds NaN or infinity.
+        ValueError: the volume is not 3-D or the affine is not an invertible 4x4 matrix.
+    """
+    if probability.ndim != 3:
+        raise ValueError(f"expected a 3-D volume, got shape {probability.shape}")
+    if affine.shape != (4, 4) or np.linalg.det(affine[:3, :3]) == 0:
+        raise ValueError(f"expected an invertible 4x4 affine, got {affine.tolist()}")
+    inside = probability > iso_level
+    boxes = find_objects(inside.view(np.uint8))
+    if not boxes:
+        highest = float(np.max(probability, initial=0))
+        raise UserError(f"no vertebra surface: highest probability {highest:.2f} is not above {iso_level:g}")
+
+    # One voxel around the box holds all of the surface, and one of zeros closes it where the volume ends.
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[0])
+    volume = np.pad(probability[box].astype(np.float32), 1)
+    if not np.isfinite(volume).all():
+        raise UserError("no vertebra surface: the volume holds NaN or infinite values; check the model's output")
+    hard = bool(((volume == 0) | (volume == 1)).all())
+    level = 0.5 if hard else iso_level
+    volume[np.abs(volume - level) < _ISO_CLEARANCE] = level - _ISO_CLEARANCE
+    vertices, faces, _, _ = marching_cubes(volume, level)
+
+    offset = np.array([s.start - 1 for s in box])
+    vertices = (vertices + offset) @ affine[:3, :3].T + affine[:3, 3]
+    if hard:
+        vertices = _smooth(vertices, faces)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if mesh.volume < 0:
+        mesh.invert()
+    return mesh
+
+
+def write_stl(mesh: trimesh.Trimesh, path: str | Path) -> None:
+    """Write a binary STL in the mesh's own RAS mm; the header names unit and frame and nothing of the patient.
+
+    Args:
+        mesh: surface in RAS mm.
+        path: file to write; missing folders are made.
+    """
+    data = trimesh.exchange.stl.export_stl(mesh)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(STL_HEADER + data[len(STL_HEADER) :])
+
+
+def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
+    """Write all vertebrae as one binary glTF: a coloured node per level, named, from head to foot.
+
+    Vertices stay in RAS mm; the root node alone turns them into glTF's metres and Y-up axes.
+
+    Args:
+        meshes: VerSe number -> surface in RAS mm.
+        path: file to write; missing folders are made.
+
+    Raises:
+        UserError: there is no mesh, or a number is no vertebra.
+    """
+    if not meshes:
+        raise UserError("no vertebra to write into the GLB file: reconstruct at least one level first")
+    names = {number: level_name(number) for number in meshes}  # raises before in_order meets an unknown number
+    scene = trimesh.Scene()
+    scene.graph.update(frame_from=scene.graph.base_frame, frame_to=GLB_ROOT, matrix=RAS_MM_TO_GLTF)
+    for number in in_order(list(meshes)):
+        # A fresh mesh: the metadata of one that was read from a file holds its path.
+        mesh = trimesh.Trimesh(meshes[number].vertices, meshes[number].faces, process=False)
+        mesh.visual = TextureVisuals(material=_material(number))
+        name = level_name(number)
+        scene.add_geometry(mesh, node_name=name, geom_name=name, parent_node_name=GLB_ROOT)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+
+
+def _smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Taubin smoothing of (V, 3) vertices joined by (F, 3) faces (doi 10.1145/218380.218473)."""
+    start, end = faces.ravel(), np.roll(faces, 1, axis=1).ravel()
+    links = sparse.csr_array((np.ones(start.size), (start, end)), shape=(len(vertices), len(vertices)))
+    mean = sparse.diags_array(1 / links.sum(axis=1)) @ links
+    for step in range(_TAUBIN_STEPS):
+        weight = -_TAUBIN_INFLATE if step % 2 else _TAUBIN_SHRINK
+        vertices = vertices + weight * (mean @ vertices - vertices)
+    return vertices
+
+
+def _material(number: int) -> PBRMaterial:
+    """Matt bone in the level's colour; glTF wants it linear, not sRGB."""
+    colour = np.array(level_colour(number)) / 255
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    factor = [*(linear * 255).round().astype(int).tolist(), 255]
+    return PBRMaterial(name=level_name(number), baseColorFactor=factor, metallicFactor=0.0, roughnessFactor=0.7)
