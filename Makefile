@@ -1,0 +1,39 @@
+# The two commands of the README are `make reconstruct` and `make test`; each sets everything up by itself.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SAMPLE := docs/sample
+OUTPUT ?= output/reconstruction
+
+.PHONY: help reconstruct test lint verify clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+reconstruct: $(VENV)/.ready ## reconstruct the sample patient's spine and compare it with the CT
+	$(BIN)/python -m scripts reconstruct --ap $(SAMPLE)/ap.nii.gz --lat $(SAMPLE)/lat.nii.gz \
+		--annotations $(SAMPLE)/annotations.json --truth $(SAMPLE)/labelmap.nii.gz --output $(OUTPUT)
+
+test: $(VENV)/.ready ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+verify: $(VENV)/.ready ## the checks that MONAI's model zoo makes of a bundle
+	mkdir -p eval && cp tests/data/meta_schema_20240725.json eval/schema.json
+	$(BIN)/python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath eval/schema.json
+	$(BIN)/python -m monai.bundle verify_net_in_out --net_id network_def --meta_file configs/metadata.json \
+		--config_file configs/inference.json
+	$(BIN)/python -m monai.bundle ckpt_export --net_id network_def --filepath eval/model.ts \
+		--ckpt_file models/model.pt --meta_file configs/metadata.json --config_file configs/inference.json
+
+clean: ## remove the virtual environment and all outputs
+	rm -rf $(VENV) output eval

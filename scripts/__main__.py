@@ -1,0 +1,177 @@
+"""``python -m scripts VERB``: everything that is not a bundle workflow. Verbs are thin; the work is in their rooms."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+
+from scripts.errors import UserError
+
+
+def prepare(
+    source: str,
+    output: str,
+    beam: str = "parallel",
+    variants: int = 0,
+    test: Any = (),
+    validation: Any = (),
+    training: Any = (),
+    test_share: float = 0.2,
+    validation_share: float = 0.1,
+    max_border_contact_mm2: float = 10.0,
+    seed: int = 0,
+    workers: int = 1,
+) -> None:
+    """Turn CT + mask cases into a prepared dataset.
+
+    Args:
+        source: folder (VerSe's release layout, or *_ct.nii.gz files with their labelmaps) or a JSON manifest.
+        output: folder of the dataset; a stopped build goes on where it was.
+        beam: of the simulated radiographs: parallel, slot or cone.
+        variants: random deformations to add for each training patient.
+        test: patients that belong to the test list, comma-separated.
+        validation: likewise for validation.
+        training: likewise for training.
+        test_share: share of patients drawn for the test list.
+        validation_share: share of the rest drawn for validation.
+        max_border_contact_mm2: vertebrae cut by the field of view over more than this are kept out of the lists.
+        seed: of the split and the variants.
+        workers: processes.
+    """
+    from scripts.data.prepare import SplitOptions, prepare_dataset
+    from scripts.data.vertebrae import PrepareOptions
+    from scripts.geometry.biplanar import Beam
+
+    try:
+        kind = Beam(beam)
+    except ValueError as error:
+        raise UserError(f"unknown beam '{beam}'; use {', '.join(b.value for b in Beam)}") from error
+    options = PrepareOptions(
+        beam=kind, variants=int(variants), max_border_contact_mm2=float(max_border_contact_mm2), seed=int(seed)
+    )
+    split = SplitOptions(test_share, validation_share, _words(test), _words(validation), _words(training))
+    counts = prepare_dataset(Path(str(source)), Path(str(output)), options, split, int(workers))
+    print(", ".join(f"{count} {name}" for name, count in counts.items()))
+    if counts["rejected"]:
+        print(f"rejected cases and reasons: {Path(str(output)) / 'rejected.csv'}")
+
+
+def reconstruct(
+    ap: str,
+    lat: str,
+    annotations: str,
+    output: str,
+    levels: Any = (),
+    geometry: str | None = None,
+    truth: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    batch_size: int = 4,
+) -> None:
+    """Reconstruct the marked vertebrae of two radiographs.
+
+    Args:
+        ap: frontal radiograph (NIfTI).
+        lat: lateral radiograph (NIfTI).
+        annotations: annotations.json with the vertebrae's marks.
+        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
+        levels: which levels, comma-separated; all marked ones if left out.
+        geometry: geometry.json, for slot or cone beams.
+        truth: true labelmap to compare with.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+        batch_size: vertebrae at a time.
+    """
+    from scripts.io.annotations import read_annotations
+    from scripts.levels import level_number
+    from scripts.networks.predictor import Predictor
+    from scripts.spine.reconstruct import read_film_pair, reconstruct_pair, write_reconstruction
+
+    wanted = [level_number(name) for name in _words(levels)] or None
+    films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)
+    marks = read_annotations(Path(str(annotations)))
+    predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
+    result = reconstruct_pair(films, marks, predictor, wanted)
+    folder = Path(str(output))
+    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
+    for row in report["vertebrae"]:
+        dice = f"  Dice {row['dice']:.3f}  HD95 {row['hd95_mm']:.1f} mm" if "dice" in row else ""
+        print(f"{row['level']:>4}  {row['volume_cm3']:6.1f} cm3{dice}")
+    for warning in report["warnings"]:
+        print(f"warning: {warning}")
+    if "mean_dice" in report:
+        print(f"mean Dice {report['mean_dice']:.3f} over {len(report['vertebrae'])} vertebrae")
+    print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
+    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):
+        print(f"  {folder / name}")
+
+
+def evaluate(
+    dataset: str,
+    output: str,
+    weights: str | None = None,
+    data_list: str = "test",
+    device: str | None = None,
+    batch_size: int = 4,
+) -> None:
+    """Measure a network on a prepared dataset: metrics.csv (one row a vertebra) and summary.json.
+
+    Args:
+        dataset: folder made by prepare.
+        output: folder for the results.
+        weights: .pt or .ts file; the bundle's own if left out.
+        data_list: test, validation or training.
+        device: cpu, cuda, ...
+        batch_size: vertebrae at a time.
+    """
+    from scripts.metrics.evaluate import evaluate_dataset
+
+    summary = evaluate_dataset(
+        Path(str(dataset)), Path(str(output)), Path(weights) if weights else None, data_list, device, int(batch_size)
+    )
+    overall = summary["all"]
+    print(f"{overall['n_vertebrae']} vertebrae of {overall['n_subjects']} patients")
+    for name in ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "nsd_2mm"):
+        print(f"  {name:8} mean {overall[name]['mean']:.3f}  median {overall[name]['median']:.3f}")
+    print(f"  {Path(str(output)) / 'metrics.csv'}\n  {Path(str(output)) / 'summary.json'}")
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """What fire makes of ``a,b``: a tuple, a string or a number."""
+    if isinstance(value, (list, tuple)):
+        return tuple(str(v).strip() for v in value)
+    return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+VERBS = {"prepare": prepare, "reconstruct": reconstruct, "evaluate": evaluate}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        exit status: 0 only if the job was done.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    os.environ.setdefault("PAGER", "cat")
+    try:
+        fire.Fire(VERBS, command=words, name="python -m scripts")
+        return 0
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The verb ``evaluate``: the predictor over a prepared dataset, measured vertebra by vertebra."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from scripts.errors import UserError
+from scripts.io.nifti import read_nifti
+from scripts.metrics.surface import vertebra_metrics
+from scripts.metrics.table import MetricsRow, write_metrics_csv, write_summary_json
+from scripts.networks.predictor import Predictor
+
+
+def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
+    """The items of one list of a prepared dataset.
+
+    Raises:
+        UserError: no dataset, no such list, or an empty one.
+    """
+    path = dataset / "dataset.json"
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({error})") from error
+    items = document.get(data_list)
+    if not items:
+        raise UserError(f"{path}: its list '{data_list}' is empty or missing")
+    return items
+
+
+def evaluate_dataset(
+    dataset: Path,
+    output: Path,
+    weights: Path | None = None,
+    data_list: str = "test",
+    device: str | None = None,
+    batch_size: int = 4,
+) -> dict[str, Any]:
+    """Write ``metrics.csv`` and ``summary.json``.
+
+    A vertebra that cannot be read or predicted is a row of its own with the reason, and scores as an empty one.
+
+    Args:
+        dataset: folder made by ``prepare``.
+        output: folder for the results.
+        weights: see `Predictor`.
+        data_list: ``test``, ``validation`` or ``training``.
+        device: see `Predictor`.
+        batch_size: vertebrae at a time.
+
+    Returns:
+        the summary.
+    """
+    items = read_datalist(dataset, data_list)
+    predictor = Predictor(weights, device, batch_size)
+    rows = []
+    for item in tqdm(items, desc="vertebrae", unit="vertebra"):
+        started = time.perf_counter()
+        prediction, status = _predict(dataset / item["image"], predictor)
+        seconds = time.perf_counter() - started
+        truth = read_nifti(dataset / item["label"])[0] > 0
+        metrics = vertebra_metrics(prediction, truth)
+        rows.append(
+            MetricsRow(
+                subject=item["subject"],
+                series=item["series"],
+                level=item["level"],
+                dice=metrics.dice,
+                hd95_mm=metrics.hd95_mm,
+                assd_mm=metrics.assd_mm,
+                nsd_1mm=metrics.nsd_1mm,
+                nsd_2mm=metrics.nsd_2mm,
+                clipped_fraction=item["clipped_fraction"],
+                seconds=seconds,
+                status=status,
+            )
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_metrics_csv(rows, output / "metrics.csv")
+    write_summary_json(rows, output / "summary.json")
+    return json.loads((output / "summary.json").read_text())
+
+
+def _predict(path: Path, predictor: Predictor) -> tuple[np.ndarray | None, str]:
+    try:
+        patches = read_nifti(path)[0]
+    except UserError as error:
+        return None, f"failed: {error}"
+    image = torch.from_numpy(np.ascontiguousarray(patches.transpose(2, 0, 1), dtype=np.float32))
+    prediction = next(iter(predictor([image]))) > 0.5
+    return prediction, "ok" if prediction.any() else "empty"

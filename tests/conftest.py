@@ -1,0 +1,66 @@
+"""Shared fixtures: one thread, a small simulated spine, the sample patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "tests" / "data"
+SAMPLE = ROOT / "docs" / "sample"
+
+
+@dataclass(frozen=True)
+class SimulatedCase:
+    """A CT + labelmap of a few crude vertebrae in a body, written in any orientation."""
+
+    ct: Path
+    mask: Path
+    centroids_mm: dict[int, np.ndarray]
+
+
+def simulate_case(
+    folder: Path, stem: str, axcodes: str = "RAS", levels: tuple[int, ...] = (20, 21, 22), shift: float = 0.0
+) -> SimulatedCase:
+    """Blocks with a spinous process behind and one long transverse process on the left, 2 mm voxels, 40 mm apart.
+
+    The left-right asymmetry is what an orientation test needs.
+    """
+    shape = (80, 70, 90)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-80.0 + shift, -75.0, -90.0)
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    x, y, z = (index @ affine[:3, :3] + affine[:3, 3]).transpose(3, 0, 1, 2)
+    hu = np.where((np.hypot((x - shift) / 70, (y + 5) / 55) < 1), 40.0, -1000.0)
+    labels = np.zeros(shape, np.uint8)
+    centroids = {}
+    for position, level in enumerate(levels):
+        centre = np.array([shift, 0.0, 40.0 - 40.0 * position])
+        dx, dy, dz = x - centre[0], y - centre[1], z - centre[2]
+        body = (np.abs(dx) < 20) & (np.abs(dy) < 14) & (np.abs(dz) < 12)
+        spinous = (np.abs(dx) < 4) & (dy < -14) & (dy > -44) & (np.abs(dz) < 6)
+        left = (dx < -20) & (dx > -42) & (np.abs(dy + 12) < 4) & (np.abs(dz) < 4)
+        labels[body | spinous | left] = level
+        centroids[level] = centre
+    hu[labels > 0] = 500.0
+    target = nib.orientations.axcodes2ornt(tuple(axcodes))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for array, suffix in ((hu.astype(np.int16), "ct"), (labels, "vert_msk")):
+        image = nib.Nifti1Image(array, affine)
+        image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), target))
+        paths.append(folder / f"{stem}_{suffix}.nii.gz")
+        nib.save(image, paths[-1])
+    return SimulatedCase(paths[0], paths[1], centroids)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> SimulatedCase:
+    return simulate_case(tmp_path / "source", "patient1")
