@@ -1,0 +1,1 @@
+"""How well a reconstructed vertebra agrees with the true one, in mm, with failures counted."""

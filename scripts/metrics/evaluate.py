@@ -14,7 +14,7 @@ from tqdm import tqdm
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.metrics.surface import vertebra_metrics
-from scripts.metrics.table import MetricsRow, write_metrics_csv, write_summary_json
+from scripts.metrics.table import metrics_row, write_metrics_csv, write_summary_json
 from scripts.networks.predictor import Predictor
 
 
@@ -68,26 +68,10 @@ def evaluate_dataset(
         prediction, status = _predict(dataset / item["image"], predictor)
         seconds = time.perf_counter() - started
         truth = read_nifti(dataset / item["label"])[0] > 0
-        metrics = vertebra_metrics(prediction, truth)
-        rows.append(
-            MetricsRow(
-                subject=item["subject"],
-                series=item["series"],
-                level=item["level"],
-                dice=metrics.dice,
-                hd95_mm=metrics.hd95_mm,
-                assd_mm=metrics.assd_mm,
-                nsd_1mm=metrics.nsd_1mm,
-                nsd_2mm=metrics.nsd_2mm,
-                clipped_fraction=item["clipped_fraction"],
-                seconds=seconds,
-                status=status,
-            )
-        )
+        rows.append(metrics_row(item, vertebra_metrics(prediction, truth), seconds, status))
     output.mkdir(parents=True, exist_ok=True)
     write_metrics_csv(rows, output / "metrics.csv")
-    write_summary_json(rows, output / "summary.json")
-    return json.loads((output / "summary.json").read_text())
+    return write_summary_json(rows, output / "summary.json")
 
 
 def _predict(path: Path, predictor: Predictor) -> tuple[np.ndarray | None, str]:

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
 from scripts.metrics.surface import vertebra_metrics
-from scripts.metrics.table import MetricsRow, write_metrics_csv, write_summary_json
+from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv, write_summary_json
 
 
 class VertebraMetricsHandler:
@@ -50,22 +50,10 @@ class VertebraMetricsHandler:
         for index, output in enumerate(outputs):
             prediction = np.asarray(output["pred"].cpu())[0] > 0.5
             truth = np.asarray(output["label"].cpu())[0] > 0.5
+            item = {name: batch[name][index] for name in ("subject", "series", "level", "clipped_fraction")}
+            status = "ok" if prediction.any() else "empty"
             metrics = vertebra_metrics(prediction, truth)
-            self.rows.append(
-                MetricsRow(
-                    subject=batch["subject"][index],
-                    series=batch["series"][index],
-                    level=batch["level"][index],
-                    dice=metrics.dice,
-                    hd95_mm=metrics.hd95_mm,
-                    assd_mm=metrics.assd_mm,
-                    nsd_1mm=metrics.nsd_1mm,
-                    nsd_2mm=metrics.nsd_2mm,
-                    clipped_fraction=float(batch["clipped_fraction"][index]),
-                    seconds=self.seconds / len(outputs),
-                    status="ok" if prediction.any() else "empty",
-                )
-            )
+            self.rows.append(metrics_row(item, metrics, self.seconds / len(outputs), status))
 
     def _write(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ Marks = dict[int, tuple[tuple[float, float], tuple[float, float]]]
 AZIMUTH: dict[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "oblique": 135.0}
 BACKGROUND = (12, 14, 18)
 
+PREVIEW_HEIGHT = 900
 _SUPERSAMPLING = 2
 # Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
 _LIGHTS = (((-0.50, -0.62, -0.61), 0.72), ((0.80, 0.10, -0.59), 0.22))
@@ -180,3 +181,89 @@ def _shade(buffers: _Buffers, scale: float) -> np.ndarray:
         palette[number] = np.array(level_colour(int(number))) / 255
     picture[seen] = np.clip(palette[buffers.number[seen]] * light[:, None] + shine[:, None], 0, 1)
     return picture
+
+
+def write_preview(
+    path: Path,
+    ap_film: np.ndarray,
+    lat_film: np.ndarray,
+    marks: Marks,
+    labelmap: np.ndarray,
+    title: str = "",
+    mm_per_pixel: tuple[float, float] = (1.0, 1.0),
+) -> None:
+    """One PNG: the two films with their marks, then the spine from four sides, all at one scale.
+
+    Args:
+        path: file to write.
+        ap_film: (rows, columns), rows grow to Inferior and columns to Left, bones bright.
+        lat_film: (rows, columns), rows to Inferior, columns to Posterior.
+        marks: VerSe number -> (row, column) of the centroid in AP and in LAT.
+        labelmap: (I, P, L) uint8, 1 mm voxels.
+        title: written at the top.
+        mm_per_pixel: of the AP and of the LAT film.
+    """
+    height_mm = max(ap_film.shape[0] * mm_per_pixel[0], lat_film.shape[0] * mm_per_pixel[1], labelmap.shape[0])
+    scale = PREVIEW_HEIGHT / height_mm
+    panels = [
+        _film_panel(film, [(number, pair[i]) for number, pair in marks.items()], mm_per_pixel[i] * scale)
+        for i, film in enumerate((ap_film, lat_film))
+    ]
+    occupied = find_objects((labelmap > 0).astype(np.uint8))
+    if occupied and occupied[0] is not None:
+        box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in occupied[0])
+        surfaces = _surfaces(labelmap[box], 1.0)
+        for view in AZIMUTH:
+            picture, numbers = _picture(surfaces, np.array(labelmap[box].shape, float), view, scale)  # type: ignore[arg-type]
+            panels.append(_spine_panel(picture, numbers if view == "front" else None))
+    names = ["AP", "LAT", *AZIMUTH][: len(panels)]
+    gap, head = 16, 44
+    width = sum(panel.width for panel in panels) + gap * (len(panels) + 1)
+    height = max(panel.height for panel in panels) + 2 * gap + head
+    page = Image.new("RGB", (width, height), BACKGROUND)
+    draw = ImageDraw.Draw(page)
+    left = gap
+    for name, panel in zip(names, panels, strict=True):
+        page.paste(panel, (left, gap + head + (height - 2 * gap - head - panel.height) // 2))
+        draw.text((left + 2, gap + head - 22), name, fill=(150, 160, 175), font=_font(15))
+        left += panel.width + gap
+    draw.text((gap, 10), f"{title}   not for diagnosis".strip(), fill=(225, 230, 236), font=_font(18))
+    page.save(path)
+
+
+def _film_panel(film: np.ndarray, marks: list[tuple[int, tuple[float, float]]], scale: float) -> Image.Image:
+    """A film, windowed to its 1st and 99.7th percentile, with a ring and the level's name at each mark."""
+    low, high = np.percentile(film, [1.0, 99.7])
+    grey = np.clip((film - low) / max(float(high - low), 1e-6), 0, 1)
+    image = Image.fromarray((grey * 255).astype(np.uint8)).convert("RGB")
+    image = image.resize((round(film.shape[1] * scale), round(film.shape[0] * scale)), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for number, (row, column) in marks:
+        x, y = (column + 0.5) * scale, (row + 0.5) * scale
+        draw.ellipse([x - 6, y - 6, x + 6, y + 6], outline=(0, 0, 0), width=2)
+        draw.ellipse([x - 5, y - 5, x + 5, y + 5], outline=level_colour(number), width=2)
+        draw.text(
+            (x + 9, y), level_name(number), fill=level_colour(number), font=_font(14), anchor="lm",
+            stroke_width=2, stroke_fill=(0, 0, 0),
+        )
+    return image
+
+
+def _spine_panel(picture: np.ndarray, numbers: np.ndarray | None) -> Image.Image:
+    """A rendering, with the levels' names on the left if their places are given."""
+    image = Image.fromarray(picture)
+    if numbers is None:
+        return image
+    margin = 44
+    page = Image.new("RGB", (image.width + margin, image.height), BACKGROUND)
+    page.paste(image, (margin, 0))
+    draw = ImageDraw.Draw(page)
+    for number in in_order([int(n) for n in np.unique(numbers) if n]):
+        row = float(np.median(np.nonzero(numbers == number)[0]))
+        draw.text((margin - 8, row), level_name(number), fill=level_colour(number), font=_font(14), anchor="rm")
+    return page
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings along: the same on every machine."""
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,0 +1,137 @@
+"""The generator's parts: equation (1) to the letter, the lift in the right frame, export."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import UNet
+
+from scripts.networks.discriminator import VertebraDiscriminator
+from scripts.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
+from scripts.networks.generator import Generator
+from scripts.networks.lifting import ReplicateLift
+from tests.conftest import ROOT
+
+
+def small_generator(fusion: torch.nn.Module | None = None, channels: int = 4) -> Generator:
+    torch.manual_seed(0)
+    backbone = UNet(3, channels, 1, (4, 4, 8, 8), (2, 2, 2), num_res_units=1, act="RELU", norm="BATCH")
+    generator = Generator(fusion or CentroidFusion(), ReplicateLift(), backbone)
+    for parameter in generator.fusion.parameters():
+        torch.nn.init.normal_(parameter)
+    return generator
+
+
+def literal_equation_1(block: NonLocalBlock, x: torch.Tensor) -> torch.Tensor:
+    """output = x + alpha (softmax(theta(x)^T phi(x)) sigma(x)^T), with the whole map in memory."""
+    theta, phi, sigma = (layer(x).flatten(2) for layer in (block.theta, block.phi, block.sigma))
+    attention = torch.softmax(theta.transpose(1, 2) @ phi, dim=-1)
+    return x + block.alpha * (attention @ sigma.transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize(("channels", "attention_channels"), [(2, 1), (2, 4), (6, 4)])
+def test_non_local_is_the_literal_formula(channels: int, attention_channels: int) -> None:
+    torch.manual_seed(1)
+    block = NonLocalBlock(channels, attention_channels).double()
+    block.alpha.data.fill_(0.7)
+    x = torch.randn(2, channels, 17, 13, dtype=torch.float64, requires_grad=True)
+    expected = literal_equation_1(block, x)
+    found = block(x)
+    assert (found - x).abs().max() > 0.01
+    assert torch.allclose(found, expected, atol=1e-10)
+    gradients = [torch.autograd.grad(y.square().sum(), [x, *block.parameters()]) for y in (found, expected)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-8)
+
+
+def test_key_stride_attends_to_pooled_keys() -> None:
+    torch.manual_seed(1)
+    block = NonLocalBlock(2, 3, key_stride=2).double()
+    block.alpha.data.fill_(1.0)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    # On an image that is constant in 2x2 blocks pooling loses nothing.
+    exact = NonLocalBlock(2, 3).double()
+    exact.load_state_dict(block.state_dict())
+    assert torch.allclose(block(x), exact(x))
+
+
+def test_attention_map_is_never_materialised() -> None:
+    """At 120x120 the map alone would be 829 MB; a fresh process stays far below it, backward included."""
+    code = (
+        "import torch, resource, sys; from scripts.networks.fusion import NonLocalBlock; torch.set_num_threads(1);"
+        "b = NonLocalBlock(2); x = torch.randn(1, 2, 120, 120);"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; b(x).sum().backward();"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 200_000  # KB
+
+
+def test_lift_puts_each_view_where_it_was_seen() -> None:
+    """A volume's projections, lifted, agree with each other exactly where the volume's one bright voxel was."""
+    volume = torch.zeros(9, 9, 9)
+    volume[2, 5, 7] = 1
+    lifted = ReplicateLift()(volume.sum(1)[None, None], volume.sum(2)[None, None])
+    assert lifted.shape == (1, 2, 9, 9, 9)
+    assert (lifted[0].min(0).values == volume).all()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_generator_takes_any_batch(batch: int) -> None:
+    generator = small_generator().eval()
+    with torch.no_grad():
+        assert generator(torch.rand(batch, 4, 32, 32)).shape == (batch, 1, 32, 32, 32)
+    with torch.no_grad():
+        both = generator(torch.cat([torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32)]))
+        assert torch.allclose(both[:1], generator(torch.zeros(1, 4, 32, 32)), atol=1e-5)
+
+
+def test_ablations_are_other_parts() -> None:
+    image = torch.rand(1, 4, 32, 32)
+    blind = small_generator(PatchOnly(), channels=2).eval()
+    moved = image.clone()
+    moved[:, [1, 3]] = 0
+    with torch.no_grad():
+        assert torch.equal(blind(image), blind(moved))
+        plain = CentroidFusion(non_local=False)
+        assert torch.equal(plain(image)[0], image[:, :2]) and torch.equal(plain(image)[1], image[:, 2:])
+
+
+def test_scripting_and_onnx_give_the_same_logits(tmp_path) -> None:
+    import onnxruntime
+
+    generator = small_generator().eval()
+    image = torch.rand(1, 4, 32, 32)
+    with torch.no_grad():
+        expected = generator(image)
+        scripted = torch.jit.script(generator)
+        assert torch.allclose(scripted(image), expected, atol=1e-6)
+        assert scripted(torch.rand(2, 4, 32, 32)).shape[0] == 2
+    path = tmp_path / "generator.onnx"
+    torch.onnx.export(generator, (image,), path, input_names=["image"], output_names=["pred"], dynamo=True)
+    session = onnxruntime.InferenceSession(path)
+    found = session.run(None, {"image": image.numpy()})[0]
+    assert np.abs(found - expected.numpy()).max() < 1e-4
+
+
+def test_configured_generator_has_the_paper_s_shape() -> None:
+    """120 in, 120 out, from configs/train.json; inference.json describes the same network."""
+    from monai.bundle import ConfigParser
+
+    configs = [json.loads((ROOT / "configs" / name).read_text()) for name in ("train.json", "inference.json")]
+    assert configs[0]["network_def"] == configs[1]["network_def"]
+    parser = ConfigParser(configs[1])
+    network = parser.get_parsed_content("network_def").eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, 4, 120, 120)).shape == (1, 1, 120, 120, 120)
+
+
+def test_discriminator_returns_scores_only() -> None:
+    network = VertebraDiscriminator(spatial_dims=3, channels=4, in_channels=1, num_layers_d=2, norm="INSTANCE")
+    scores = network(torch.rand(2, 1, 32, 32, 32))
+    assert isinstance(scores, torch.Tensor) and scores.shape[:2] == (2, 1) and scores.ndim == 5
