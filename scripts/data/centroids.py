@@ -54,7 +54,7 @@ def estimate_body_centroid(mask: np.ndarray, grid: Grid) -> np.ndarray:
     The body is the thickest part: blurring the mask with 8 mm peaks inside it, and the distance to the surface is
     largest there. The estimate is the centre of mass of (distance to the surface)^3, seen through a Gaussian window of
     12 mm at the blurred mask's peak, so that neither the arch nor the processes count. Against VerSe's own centroids
-    it is 1.2 mm off on average on 13 intact vertebrae and 4.7 mm on a crushed L1 (``tests/test_centroids.py``). C1
+    it is 1.2 mm off on average on 13 intact vertebrae and 5.7 mm on a crushed L1 (``tests/test_centroids.py``). C1
     has no body: there it finds the heavier part of the ring, and an annotated centroid should be preferred.
 
     Args:

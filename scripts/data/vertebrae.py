@@ -14,6 +14,7 @@ from scripts.data.cases import CaseFiles
 from scripts.data.centroids import estimate_body_centroid, read_verse_centroids
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes, read_case
+from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
 from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample, resample_labels

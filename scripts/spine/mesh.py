@@ -28,8 +28,8 @@ GLB_ROOT = "spine_RAS_mm"
 # Ivory, blue, rose, sage, lilac around the tone of bone; each turn of the five drifts a little in hue, so that all
 # 26 colours differ and neighbours differ most.
 _PALETTE = """
-ffd4b5 84cecd f6a5b0 b8d4a7 9fb6e9 fad4b0 80cbd0 f4a4a7 afd3aa a5b2e5 f3d3ac 7ec8d3 f1a39e
-a7d2ac acaee1 ecd3a9 7cc5d5 eea296 9ed1af b2a9dc e5d2a7 7cc2d7 e9a18e 96cfb2 b7a5d7 ddd2a5
+ffe4c6 8fc6d3 f3b7b0 c9dcba b3b5d6 fee2c2 8ec2d3 efb5a9 c2daba b5b1d2 f8e1be 8dbfd2 eab3a3
+bcd8ba b6adce f1dfbb 8dbbd1 e5b19d b5d6ba b8a9c9 ebdeb8 8db8d1 e0b097 aed3ba b9a6c4 e4dcb6
 """.split()
 _COLOURS = {number: tuple(bytes.fromhex(code)) for number, code in zip(LEVEL_ORDER, _PALETTE, strict=True)}
 

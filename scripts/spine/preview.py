@@ -27,6 +27,7 @@ PREVIEW_HEIGHT = 900
 _SUPERSAMPLING = 2
 # Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
 _LIGHTS = (((-0.50, -0.62, -0.61), 0.72), ((0.80, 0.10, -0.59), 0.22))
+_DISPLAY_BLUR_MM = 1.0
 _AMBIENT, _HIGHLIGHT, _DEPTH_CUE = 0.20, 0.16, 0.22
 # Hollows are darkened where the surroundings stand nearer to the viewer: radius in mm, strength per mm.
 _HOLLOWS = ((1.5, 0.10), (5.0, 0.045))
@@ -74,15 +75,21 @@ def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxe
 
 
 def _surfaces(labelmap: np.ndarray, voxel_mm: float) -> list[_Surface]:
-    """Smooth surface of every vertebra in the labelmap, corners in mm from the labelmap's outer corner."""
+    """Surface of every vertebra, smoothed for display at equal volume; corners in mm from the labelmap's corner."""
     surfaces = []
+    pad = int(np.ceil(3 * _DISPLAY_BLUR_MM / voxel_mm))
     for number, box in enumerate(find_objects(labelmap), start=1):
         if box is None:
             continue
         level_colour(number)
+        mask = np.pad(labelmap[box] == number, pad)
+        blurred = gaussian_filter(mask.astype(np.float32), _DISPLAY_BLUR_MM / voxel_mm)
+        # The level that as many voxels lie above as the mask has: a blur at 0.5 would eat thin processes.
+        kept = int(mask.sum())
+        level = float(np.partition(blurred.ravel(), -kept - 1)[-kept - 1])
         affine = np.diag([voxel_mm] * 3 + [1.0])
-        affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in box]
-        mesh = vertebra_mesh(labelmap[box] == number, affine)
+        affine[:3, 3] = [(s.start - pad + 0.5) * voxel_mm for s in box]
+        mesh = vertebra_mesh(blurred, affine, level)
         surfaces.append(_Surface(number, mesh.triangles.view(np.ndarray), mesh.vertex_normals[mesh.faces]))
     return surfaces
 

@@ -64,7 +64,8 @@ class VertebraGanTrainer(AdversarialTrainer):
             self._step(d_loss, engine.state.d_optimizer, engine.state.d_scaler)
             output["loss_discriminator"] = float(d_loss.detach())
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+        # Handlers of MODEL_COMPLETED replace the output by the decollated, postprocessed one.
+        return engine.state.output
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(torch.device(self.state.device).type, enabled=self.amp, **self.amp_kwargs)
