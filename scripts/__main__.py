@@ -104,7 +104,10 @@ def reconstruct(
     for warning in report["warnings"]:
         print(f"warning: {warning}")
     if "mean_dice" in report:
-        print(f"mean Dice {report['mean_dice']:.3f} over {len(report['vertebrae'])} vertebrae")
+        print(
+            f"mean Dice {report['mean_dice']:.3f} over {len(report['vertebrae'])} vertebrae "
+            f"(ellipsoids of their true place, size and direction: {report['mean_ellipsoid_dice']:.3f})"
+        )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
     for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):
         print(f"  {folder / name}")

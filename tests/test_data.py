@@ -116,7 +116,7 @@ def test_real_verse_folder(tmp_path: Path) -> None:
     assert item["centroid_source"] == "estimated" and item["licence"] == "CC BY-SA 4.0"
     image = nib.load(tmp_path / item["image"])
     label = nib.load(tmp_path / item["label"])
-    assert image.shape == (120, 120, 4) and label.shape == (120, 120, 120)
+    assert image.shape == (120, 120, 1, 4) and label.shape == (120, 120, 120)
     assert nib.aff2axcodes(label.affine) == ("I", "P", "L") and np.allclose(image.affine, label.affine)
 
 

@@ -55,7 +55,8 @@ class VertebraItem:
     """One row of a data list; paths are relative to the dataset's folder.
 
     Args:
-        image: NIfTI (120, 120, 4): AP patch, AP centroid mask, LAT patch, LAT centroid mask; its affine is the cube's.
+        image: NIfTI (120, 120, 1, 4): AP patch, AP centroid mask, LAT patch, LAT centroid mask. Its affine is the
+            cube's, so that a prediction that inherits it lies where it belongs.
         label: NIfTI (120, 120, 120) mask of the vertebra.
         subject: patient.
         series: of the patient; variants carry ``~v01`` and so on.
@@ -244,7 +245,7 @@ def _write_vertebra(
     mask = patient.labels == number
     pixels = geometry.project(marked_mm)
     image = network_input(films, (pixels[0][0], pixels[1][0]), geometry, cube)
-    write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0).numpy(), cube.grid.affine)
+    write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0)[:, :, None].numpy(), cube.grid.affine)
     write_nifti(folder / f"{name}_mask.nii.gz", crop_cube(mask.astype(np.uint8), cube), cube.grid.affine)
     return VertebraItem(
         image=f"{name}_xray.nii.gz",

@@ -79,6 +79,6 @@ def _predict(path: Path, predictor: Predictor) -> tuple[np.ndarray | None, str]:
         patches = read_nifti(path)[0]
     except UserError as error:
         return None, f"failed: {error}"
-    image = torch.from_numpy(np.ascontiguousarray(patches.transpose(2, 0, 1), dtype=np.float32))
+    image = torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
     prediction = next(iter(predictor([image]))) > 0.5
     return prediction, "ok" if prediction.any() else "empty"

@@ -46,11 +46,10 @@ class VertebraMetricsHandler:
 
     def _measure(self, engine: Engine) -> None:
         outputs: list[dict[str, Any]] = engine.state.output
-        batch: dict[str, Any] = engine.state.batch
-        for index, output in enumerate(outputs):
+        items: list[dict[str, Any]] = engine.state.batch
+        for item, output in zip(items, outputs, strict=True):
             prediction = np.asarray(output["pred"].cpu())[0] > 0.5
             truth = np.asarray(output["label"].cpu())[0] > 0.5
-            item = {name: batch[name][index] for name in ("subject", "series", "level", "clipped_fraction")}
             status = "ok" if prediction.any() else "empty"
             metrics = vertebra_metrics(prediction, truth)
             self.rows.append(metrics_row(item, metrics, self.seconds / len(outputs), status))

@@ -74,7 +74,7 @@ def _load_network(weights: Path, parser: Any, device: torch.device) -> torch.nn.
         if weights.suffix == ".ts":
             return torch.jit.load(str(weights), map_location=device).eval()
         state = torch.load(weights, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
     network = parser.get_parsed_content("network_def")
     try:

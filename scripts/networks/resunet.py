@@ -59,6 +59,7 @@ class ResUNet(nn.Module):
             Convolution(3, s, n, stride, kernel_size=3, is_transposed=True, act="RELU", norm="BATCH")
             for s, n, stride in zip(reversed(channels[1:-1]), reversed(channels[:-2]), reversed(strides[1:]), strict=True)
         )
+        self.up.append(nn.Identity())  # from the finest level the head goes up
         if strides[0] == 1:
             self.head: nn.Module = nn.Conv3d(channels[0], out_channels, 1)
         else:
@@ -72,9 +73,8 @@ class ResUNet(nn.Module):
             x = block(x)
             skips.append(x)
         x = self.bottleneck(x)
-        level = len(skips) - 1
-        x = self.decoder[0](torch.cat([x, skips[level]], dim=1))
-        for up, block in zip(self.up, self.decoder[1:]):  # noqa: B905 - TorchScript knows no strict
+        level = len(skips)
+        for block, up in zip(self.decoder, self.up):  # noqa: B905 - TorchScript knows no strict
             level -= 1
-            x = block(torch.cat([up(x), skips[level]], dim=1))
+            x = up(block(torch.cat([x, skips[level]], dim=1)))
         return self.head(x)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 from scipy import sparse
-from scipy.ndimage import find_objects
+from scipy.ndimage import find_objects, gaussian_filter
 from skimage.measure import marching_cubes
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
@@ -27,20 +27,21 @@ GLB_ROOT = "spine_RAS_mm"
 
 # Ivory, blue, rose, sage, lilac around the tone of bone; each turn of the five drifts a little in hue, so that all
 # 26 colours differ and neighbours differ most.
-_PALETTE = """
-ffe4c6 8fc6d3 f3b7b0 c9dcba b3b5d6 fee2c2 8ec2d3 efb5a9 c2daba b5b1d2 f8e1be 8dbfd2 eab3a3
-bcd8ba b6adce f1dfbb 8dbbd1 e5b19d b5d6ba b8a9c9 ebdeb8 8db8d1 e0b097 aed3ba b9a6c4 e4dcb6
-""".split()
-_COLOURS = {number: tuple(bytes.fromhex(code)) for number, code in zip(LEVEL_ORDER, _PALETTE, strict=True)}
+_PALETTE = bytes.fromhex(
+    "ffe4c6 8fc6d3 f3b7b0 c9dcba b3b5d6 fee2c2 8ec2d3 efb5a9 c2daba b5b1d2 f8e1be 8dbfd2 eab3a3 "
+    "bcd8ba b6adce f1dfbb 8dbbd1 e5b19d b5d6ba b8a9c9 ebdeb8 8db8d1 e0b097 aed3ba b9a6c4 e4dcb6"
+)
+_COLOURS = {number: tuple(_PALETTE[3 * i : 3 * i + 3]) for i, number in enumerate(LEVEL_ORDER)}
 
 # Taubin's pair of weights: each shrinking step is undone by a slightly larger inflating one, so that stairs of one
 # voxel go and the volume stays.
 _TAUBIN_STEPS = 20
 _TAUBIN_SHRINK = 0.5
 _TAUBIN_INFLATE = 0.53
-# Values this near the iso level are moved below it: a surface through a voxel centre would make triangles of no
-# area, which collapse in the float32 of STL and open the surface there. It moves the surface by 0.001 voxel at most.
+# Probabilities nearer to the iso level than this are moved away from it: a surface through a voxel centre has
+# triangles of no area, which collapse in the float32 of STL and leave the surface open there.
 _ISO_CLEARANCE = 1e-3
+_DISPLAY_BLUR = 1.0  # voxels
 
 
 def level_colour(number: int) -> tuple[int, int, int]:
@@ -79,6 +80,8 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
         raise ValueError(f"expected a 3-D volume, got shape {probability.shape}")
     if affine.shape != (4, 4) or np.linalg.det(affine[:3, :3]) == 0:
         raise ValueError(f"expected an invertible 4x4 affine, got {affine.tolist()}")
+    if not np.isfinite(probability).all():
+        raise UserError("no vertebra surface: the volume holds NaN or infinite values; check the model's output")
     inside = probability > iso_level
     boxes = find_objects(inside.view(np.uint8))
     if not boxes:
@@ -88,11 +91,11 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     # One voxel around the box holds all of the surface, and one of zeros closes it where the volume ends.
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[0])
     volume = np.pad(probability[box].astype(np.float32), 1)
-    if not np.isfinite(volume).all():
-        raise UserError("no vertebra surface: the volume holds NaN or infinite values; check the model's output")
     hard = bool(((volume == 0) | (volume == 1)).all())
     level = 0.5 if hard else iso_level
-    volume[np.abs(volume - level) < _ISO_CLEARANCE] = level - _ISO_CLEARANCE
+    distance = volume - level
+    near = np.abs(distance) < _ISO_CLEARANCE
+    volume[near] = level + np.where(distance[near] > 0, _ISO_CLEARANCE, -_ISO_CLEARANCE)
     vertices, faces, _, _ = marching_cubes(volume, level)
 
     offset = np.array([s.start - 1 for s in box])
@@ -103,6 +106,23 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     if mesh.volume < 0:
         mesh.invert()
     return mesh
+
+
+def display_mesh(mask: np.ndarray, affine: np.ndarray) -> trimesh.Trimesh:
+    """Rounder surface of a mask, for pictures only: voxel stairs catch the light and hide the anatomy.
+
+    Args:
+        mask: (I, J, K) bool, at least one voxel set.
+        affine: (4, 4) voxel index -> world mm.
+    """
+    pad = int(np.ceil(3 * _DISPLAY_BLUR))
+    blurred = gaussian_filter(np.pad(mask, pad).astype(np.float32), _DISPLAY_BLUR)
+    # The level that as many voxels lie above as the mask has: a blur at 0.5 would eat thin processes.
+    kept = int(mask.sum())
+    level = float(np.partition(blurred.ravel(), -kept - 1)[-kept - 1])
+    shift = np.eye(4)
+    shift[:3, 3] = -pad
+    return vertebra_mesh(blurred, affine @ shift, min(level, 0.9 * float(blurred.max())))
 
 
 def write_stl(mesh: trimesh.Trimesh, path: str | Path) -> None:
@@ -132,15 +152,14 @@ def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
     """
     if not meshes:
         raise UserError("no vertebra to write into the GLB file: reconstruct at least one level first")
-    names = {number: level_name(number) for number in meshes}  # raises before in_order meets an unknown number
+    names = {number: level_name(number) for number in meshes}
     scene = trimesh.Scene()
     scene.graph.update(frame_from=scene.graph.base_frame, frame_to=GLB_ROOT, matrix=RAS_MM_TO_GLTF)
     for number in in_order(list(meshes)):
         # A fresh mesh: the metadata of one that was read from a file holds its path.
         mesh = trimesh.Trimesh(meshes[number].vertices, meshes[number].faces, process=False)
         mesh.visual = TextureVisuals(material=_material(number))
-        name = level_name(number)
-        scene.add_geometry(mesh, node_name=name, geom_name=name, parent_node_name=GLB_ROOT)
+        scene.add_geometry(mesh, node_name=names[number], geom_name=names[number], parent_node_name=GLB_ROOT)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))

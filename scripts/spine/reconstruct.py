@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from tqdm import tqdm
 
 from scripts.errors import UserError
@@ -22,6 +23,7 @@ from scripts.io.annotations import Annotations, read_annotations, write_annotati
 from scripts.io.atomic import atomic_folder
 from scripts.io.nifti import read_film, read_nifti, write_nifti
 from scripts.levels import level_name
+from scripts.metrics.ellipsoid import best_ellipsoid
 from scripts.metrics.surface import vertebra_metrics
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.spine.assembly import (
@@ -219,6 +221,7 @@ def _report(
             metrics = vertebra_metrics(mask, truth == vertebra.level)
             row["dice"] = round(metrics.dice, 4)
             row["hd95_mm"] = round(metrics.hd95_mm, 2)
+            row["ellipsoid_dice"] = round(_ellipsoid_dice(truth == vertebra.level), 4)
         rows.append(row)
     report: dict[str, Any] = {
         "case": annotations.case,
@@ -234,10 +237,17 @@ def _report(
         },
         "not_for_diagnosis": True,
     }
-    compared = [row["dice"] for row in rows if "dice" in row]
-    if compared:
-        report["mean_dice"] = round(float(np.mean(compared)), 4)
+    for name in ("dice", "ellipsoid_dice"):
+        values = [row[name] for row in rows if name in row]
+        if values:
+            report[f"mean_{name}"] = round(float(np.mean(values)), 4)
     return report
+
+
+def _ellipsoid_dice(mask: np.ndarray) -> float:
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    part = np.pad(mask[box], 20)
+    return vertebra_metrics(best_ellipsoid(part), part).dice
 
 
 def _read_truth(path: Path, grid: Grid) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""The picture shows the spine from the side it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import binary_fill_holes
+
+from scripts.errors import UserError
+from scripts.spine.mesh import level_colour
+from scripts.spine.preview import View, render_labelmap, write_preview
+
+
+def markers() -> np.ndarray:
+    """A column with one marker up, one on the patient's left and one behind, each another level."""
+    labels = np.zeros((80, 60, 60), np.uint8)
+    labels[20:70, 25:35, 25:35] = 20
+    labels[4:12, 26:34, 26:34] = 19
+    labels[40:48, 26:34, 48:56] = 21
+    labels[40:48, 48:56, 26:34] = 22
+    return labels
+
+
+def place(image: np.ndarray, number: int) -> np.ndarray | None:
+    """Mean (row, column) of the pixels whose hue is a level's, as shares of the image's size."""
+    colour = np.array(level_colour(number)) / np.linalg.norm(level_colour(number))
+    pixels = image.astype(float)
+    bright = np.linalg.norm(pixels, axis=-1)
+    alike = (pixels @ colour / np.maximum(bright, 1) > 0.998) & (bright > 80)
+    return np.argwhere(alike).mean(0) / image.shape[:2] if alike.sum() > 10 else None
+
+
+@pytest.mark.parametrize(
+    ("view", "number", "side"),
+    [("front", 21, "right"), ("back", 21, "left"), ("left", 22, "right"), ("front", 19, "top"), ("left", 19, "top")],
+)
+def test_markers_appear_where_they_should(view: View, number: int, side: str) -> None:
+    image = render_labelmap(markers(), view, 2.0)
+    row, column = place(image, number)
+    assert {"right": column > 0.6, "left": column < 0.4, "top": row < 0.25}[side]
+
+
+def test_what_is_behind_is_hidden() -> None:
+    assert place(render_labelmap(markers(), "front", 2.0), 22) is None
+    assert place(render_labelmap(markers(), "back", 2.0), 22) is not None
+
+
+def test_preview_is_one_png_with_all_panels(tmp_path: Path) -> None:
+    path = tmp_path / "preview.png"
+    films = [np.random.default_rng(0).random((80, 60)).astype(np.float32) for _ in range(2)]
+    marks = {20: ((45.0, 30.0), (45.0, 30.0))}
+    write_preview(path, films[0], films[1], marks, markers(), "case", (1.0, 1.0))
+    with_spine = Image.open(path).size
+    write_preview(path, films[0], films[1], marks, np.zeros((80, 60, 60), np.uint8), "case", (1.0, 1.0))
+    assert Image.open(path).size[0] < with_spine[0]
+
+
+def ball(radius: float) -> np.ndarray:
+    distance = np.sqrt(sum((g - c) ** 2 for g, c in zip(np.indices((40, 50, 60)), (19.5, 24.5, 29.5), strict=True)))
+    return np.where(distance < radius, 15, 0).astype(np.uint8)
+
+
+def drawn(image: np.ndarray) -> np.ndarray:
+    """Pixels that differ from the background, which the corner shows."""
+    return np.abs(image.astype(int) - image[0, 0]).max(axis=-1) > 8
+
+
+@pytest.mark.parametrize(("view", "width_mm"), [("front", 60), ("left", 50), ("back", 60), ("oblique", 110 / 2**0.5)])
+@pytest.mark.parametrize(("scale", "voxel_mm"), [(2.0, 1.0), (3.3, 0.7)])
+def test_scale_shape_and_gapless_surface(view: View, width_mm: float, scale: float, voxel_mm: float) -> None:
+    image = render_labelmap(ball(14), view, scale, voxel_mm)
+    assert image.dtype == np.uint8
+    assert np.abs(np.array(image.shape) - [40 * voxel_mm * scale, width_mm * voxel_mm * scale, 3]).max() <= 0.5
+    silhouette = drawn(image)
+    assert silhouette.sum() == pytest.approx(np.pi * (14 * voxel_mm * scale) ** 2, rel=0.05)
+    assert (binary_fill_holes(silhouette) == silhouette).all()
+    assert np.allclose(np.argwhere(silhouette).mean(axis=0), (np.array(image.shape[:2]) - 1) / 2, atol=0.6)
+
+
+def test_thin_parts_stay_and_light_comes_from_above() -> None:
+    plate = np.zeros((40, 40, 40), np.uint8)
+    plate[10:30, 5:35, 19] = 20
+    assert drawn(render_labelmap(plate, "left", 2.0)).sum() == pytest.approx(40 * 60, rel=0.15)
+    image = render_labelmap(ball(14), "front", 2.0).astype(float).sum(axis=-1)
+    assert image[22:30, 55:65].mean() > 1.2 * image[50:58, 55:65].mean()
+
+
+def test_oblique_looks_from_behind_on_the_left() -> None:
+    image = render_labelmap(markers(), "oblique", 2.0)
+    # Both the marker behind and the one on the left are in sight: the former on the right, the latter on the left.
+    behind, left = place(image, 22), place(image, 21)
+    assert behind is not None and left is not None
+    assert left[1] < 0.5 < behind[1]
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(UserError, match="26"):
+        render_labelmap(np.full((4, 4, 4), 26, np.uint8), "front", 1.0)
+    with pytest.raises(ValueError, match="above"):
+        render_labelmap(markers(), "above", 1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="3-D"):
+        render_labelmap(markers()[0], "front", 1.0)
+
+
+def test_nothing_to_see_is_plain_background() -> None:
+    assert not drawn(render_labelmap(np.zeros((10, 10, 10), np.uint8), "front", 2.0)).any()
+
+
+@pytest.mark.parametrize("pixel_mm", [(1.0, 1.0), (0.5, 0.8)])
+def test_marks_lie_on_the_bone_they_mark_and_beside_its_surface(tmp_path: Path, pixel_mm: tuple[float, float]) -> None:
+    # One bright square a film; the labelmap's vertebra stands at another height, as on a grid of its own.
+    films = [np.zeros((round(200 / mm), round(160 / mm)), np.float32) for mm in pixel_mm]
+    spots = [(round(height / mm), round(70 / mm)) for height, mm in zip((110, 90), pixel_mm, strict=True)]
+    for film, (row, column), mm in zip(films, spots, pixel_mm, strict=True):
+        reach = round(20 / mm)
+        film[row - reach : row + reach + 1, column - reach : column + reach + 1] = 5.0
+        film[0, 0] = np.nan
+    labels = np.zeros((60, 40, 40), np.uint8)
+    labels[15:35, 10:30, 10:30] = 9
+    write_preview(tmp_path / "new" / "p.png", *films, {9: (spots[0], spots[1])}, labels, "case", pixel_mm)
+    sheet = np.asarray(Image.open(tmp_path / "new" / "p.png").convert("RGB")).astype(int)
+    white = (sheet == 255).all(axis=-1)
+    blocks = [run for run in np.split(np.arange(sheet.shape[1]), np.flatnonzero(np.diff(white.any(0).astype(int))) + 1)]
+    squares = [run for run in blocks if white[:, run].any() and run.size > 60]
+    assert len(squares) == 2  # AP and LAT film
+    tint = np.abs(sheet - level_colour(9)).max(axis=-1) < 6
+    centres = []
+    for run in squares:
+        rows = np.flatnonzero(white[:, run].any(axis=1))
+        middle = round(float(rows.mean())), round(float(run.mean()))
+        assert tint[middle[0] - 2 : middle[0] + 3, middle[1] - 2 : middle[1] + 3].any()
+        assert rows.size == pytest.approx(run.size, abs=4)
+        centres.append(rows.mean())
+    assert centres[0] == pytest.approx(centres[1], abs=3)
+    spine = np.argwhere(drawn(sheet)[104:-62, squares[1][-1] + 400 :])
+    assert spine[:, 0].mean() + 104 == pytest.approx(centres[0], abs=6)
+
+
+def test_labels_that_are_no_vertebra_are_refused(tmp_path: Path) -> None:
+    film = np.zeros((20, 20), np.float32)
+    with pytest.raises(UserError, match="27"):
+        write_preview(tmp_path / "p.png", film, film, {27: ((1, 1), (1, 1))}, markers(), "case")
+    assert not (tmp_path / "p.png").exists()
+
+
+def test_marks_outside_the_film_and_a_blank_film_still_give_a_picture(tmp_path: Path) -> None:
+    film = np.full((30, 30), np.nan, np.float32)
+    write_preview(tmp_path / "p.png", film, film, {20: ((500.0, -90.0), (-50.0, 700.0))}, markers(), "case")
+    assert Image.open(tmp_path / "p.png").size[0] > 600
