@@ -168,7 +168,9 @@ def test_evaluate_counts_what_it_cannot_read(dataset: Path, tmp_path: Path) -> N
     (spoilt / item["image"]).write_bytes(b"no nifti")
     assert main(["evaluate", f"--dataset={spoilt}", f"--output={tmp_path / 'out'}"]) == 0
     failed = read_metrics_csv(tmp_path / "out" / "metrics.csv")[0]
-    assert failed.status.startswith("failed") and failed.dice == 0 and failed.hd95_mm == pytest.approx(207.846, abs=0.01)
+    assert (
+        failed.status.startswith("failed") and failed.dice == 0 and failed.hd95_mm == pytest.approx(207.846, abs=0.01)
+    )
     assert main(["evaluate", f"--dataset={tmp_path}", f"--output={tmp_path / 'no'}"]) == 1
     assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'no'}", "--data_list=none"]) == 1
     assert not (tmp_path / "no").exists()

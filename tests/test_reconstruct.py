@@ -215,9 +215,7 @@ def spoil(sample: Path, how: str) -> list[str]:
 
 
 @pytest.mark.parametrize("how", list(BAD_INPUTS))
-def test_bad_input_gets_one_line_and_leaves_nothing(
-    sample: Path, how: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_gets_one_line_and_leaves_nothing(sample: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = spoil(sample, how)
     assert reconstruct(sample, "--levels=L1", *arguments) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "vertebra/s" not in line]

@@ -22,12 +22,14 @@ class CaseFiles:
         subject: the patient.
         series: which of the patient's series.
         ct: CT file, or None when there is none (the case is then rejected with that reason).
-        mask: labelmap on the CT's grid, or None.
+        mask: labelmap on the CT's grid, a folder of vertebra surfaces, or None.
         centroids: VerSe centroid JSON, or None: body centroids are then estimated from the mask.
         labels: numbering of the mask, a key of `scripts.levels.LABEL_MAPS`.
         levels: level names to use, all if empty.
         spacing_mm: true isotropic voxel size, where the header is known to be wrong.
         axcodes: true axis codes of the array, e.g. ``LAS``, where the header is known to be wrong.
+        variants: random deformations of this case in training; the dataset's number if None.
+        paint: without a CT, paint one around the vertebrae instead of rejecting the case.
         hu_scale: stored value x ``hu_scale`` + ``hu_offset`` = HU, where the file does not hold HU.
         hu_offset: see ``hu_scale``.
         outside_value: stored value that marks voxels outside the scanned field, counted as air.
@@ -44,6 +46,8 @@ class CaseFiles:
     levels: tuple[str, ...] = field(default=())
     spacing_mm: float | None = None
     axcodes: str = ""
+    variants: int | None = None
+    paint: bool = False
     hu_scale: float = 1.0
     hu_offset: float = 0.0
     outside_value: float | None = None
@@ -85,9 +89,7 @@ def find_cases(source: Path) -> list[CaseFiles]:
 
 def _verse_cases(source: Path) -> list[CaseFiles]:
     masks = {_stem(path, MASK_SUFFIX): path for path in sorted(source.rglob(f"*{MASK_SUFFIX}"))}
-    scans = {
-        _stem(path, CT_SUFFIX): path for path in sorted(source.rglob(f"*{CT_SUFFIX}")) if "rawdata" in path.parts
-    }
+    scans = {_stem(path, CT_SUFFIX): path for path in sorted(source.rglob(f"*{CT_SUFFIX}")) if "rawdata" in path.parts}
     if not any("derivatives" in path.parts for path in masks.values()) and not scans:
         return []
     cases = []

@@ -76,7 +76,7 @@ def prepare_dataset(
     jobs = [
         (case, variant)
         for case in cases
-        for variant in range(1 + (options.variants if membership[case.subject] == "training" else 0))
+        for variant in range(1 + _variants(case, options, membership[case.subject] == "training"))
     ]
     items: list[VertebraItem] = []
     rejected: list[tuple[str, str]] = []
@@ -100,6 +100,11 @@ def prepare_dataset(
     }
     write_text(output / "dataset.json", json.dumps({**header, **lists}, indent=1) + "\n")
     return {**{name: len(rows) for name, rows in lists.items()}, "rejected": len(rejected)}
+
+
+def _variants(case: CaseFiles, options: PrepareOptions, trains: bool) -> int:
+    wanted = options.variants if case.variants is None else case.variants
+    return wanted if trains else 0
 
 
 def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> dict[str, str]:
@@ -171,7 +176,9 @@ def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
     files = [
         f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
     ]
-    about = {key: str(value) for key, value in asdict(case).items() if key not in ("ct", "mask", "centroids")}
+    about = {
+        key: str(value) for key, value in asdict(case).items() if key not in ("ct", "mask", "centroids", "variants")
+    }
     # How many variants there are does not change any of them.
     return json.dumps([files, about, _options_to_json(replace(options, variants=0))], indent=1)
 

@@ -66,7 +66,9 @@ class Variant:
         relative = world - torch.as_tensor(self.centre, dtype=world.dtype)
         where = (relative / self.half_box).flip(-1).reshape(1, 1, 1, -1, 3)
         bend = F.grid_sample(self.bend, where, align_corners=True, padding_mode="border")
-        moved = relative @ torch.as_tensor(self.matrix.T, dtype=world.dtype) + bend.reshape(3, -1).T.reshape(world.shape)
+        moved = relative @ torch.as_tensor(self.matrix.T, dtype=world.dtype) + bend.reshape(3, -1).T.reshape(
+            world.shape
+        )
         return moved + torch.as_tensor(self.centre, dtype=world.dtype)
 
     def find(self, source_mm: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ import torch
 from scipy import ndimage
 
 from scripts.data.cases import CaseFiles
-from scripts.data.centroids import estimate_body_centroid, read_verse_centroids
+from scripts.data.centroids import estimate_body_centroid
+from scripts.data.painting import paint_background
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes, read_case
 from scripts.errors import UserError
@@ -118,12 +119,14 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     Raises:
         UserError: the case cannot be used; see `scripts.data.volumes.read_case`.
     """
-    volumes = read_case(case)
-    annotated = read_verse_centroids(case.centroids, volumes.affine) if case.centroids else {}
     rng = np.random.default_rng([options.seed, variant, *case.key.encode()])
-    patient = canonical_patient(volumes, annotated, options, rng if variant else None)
+    volumes = read_case(case, rng)
+    patient = canonical_patient(volumes, options, rng if variant else None)
     geometry = geometry_of_grid(patient.grid, options.beam)
     films = project_pair(patient.attenuation, patient.grid.affine, geometry)
+    if volumes.painted:
+        films = (torch.from_numpy(paint_background(films[0].numpy(), rng)),
+                 torch.from_numpy(paint_background(films[1].numpy(), rng)))  # fmt: skip
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
@@ -140,14 +143,11 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     return items
 
 
-def canonical_patient(
-    volumes: CaseVolumes, annotated: dict[int, np.ndarray], options: PrepareOptions, rng: np.random.Generator | None
-) -> PatientVolume:
+def canonical_patient(volumes: CaseVolumes, options: PrepareOptions, rng: np.random.Generator | None) -> PatientVolume:
     """A case on the canonical grid around its body, deformed at random if ``rng`` is given.
 
     Args:
-        volumes: the case.
-        annotated: body centroids known from a file; those of vertebrae without a mask are dropped.
+        volumes: the case; annotated centroids of vertebrae without a mask are dropped.
         options: see `PrepareOptions`.
         rng: source of the deformation.
     """
@@ -158,14 +158,19 @@ def canonical_patient(
     if rng is not None:
         variant = Variant(grid, options.variant_range, rng)
         # A variant may be larger than its patient.
-        margin = np.array(grid.shape) // 8
-        grid = grid.crop(tuple(-margin), tuple(np.array(grid.shape) + 2 * margin))
+        room = np.array(grid.shape) // 8
+        grid = grid.crop(tuple(-room), tuple(np.array(grid.shape) + 2 * room))
     body = resample(attenuation, volumes.affine, grid, warp=variant)
-    box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
-    grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
     labels = resample_labels(volumes.labels, volumes.affine, grid, variant)
+    # A painted block of tissue has no skin: show no more of it than surrounds the spine.
+    shown = (labels > 0) if volumes.painted else (body > 0.002).numpy()
+    margin = 40 if volumes.painted else 0
+    box = ndimage.find_objects(shown.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, grid.shape, strict=True))
+    grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
+    labels = labels[box]
     present = [int(number) for number in np.unique(labels) if number]
-    known = {number: annotated[number] for number in present if number in annotated}
+    known = {number: volumes.annotated[number] for number in present if number in volumes.annotated}
     if variant is not None and known:
         known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
     centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
@@ -180,7 +185,10 @@ def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
     affine = volumes.affine.copy()
     affine[:3, 3] = apply_affine(affine, np.array([s.start for s in box]))
     return replace(
-        volumes, hu=np.ascontiguousarray(volumes.hu[box]), labels=np.ascontiguousarray(volumes.labels[box]), affine=affine
+        volumes,
+        hu=np.ascontiguousarray(volumes.hu[box]),
+        labels=np.ascontiguousarray(volumes.labels[box]),
+        affine=affine,
     )
 
 
@@ -206,10 +214,14 @@ def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.nd
         box = boxes[number - 1]
         behind.append(np.argwhere(labels[box] == number)[:, 1].mean() + box[1].start - index[number][1])
     if np.median(behind) < 0:
-        raise UserError("spinous processes point forwards: the header's orientation is wrong; give axcodes in a manifest")
+        raise UserError(
+            "spinous processes point forwards: the header's orientation is wrong; give axcodes in a manifest"
+        )
     heights = [index[number][0] for number in numbers]
     if heights != sorted(heights):
-        raise UserError("levels do not follow one another downwards: wrong labels, or the header's orientation is wrong")
+        raise UserError(
+            "levels do not follow one another downwards: wrong labels, or the header's orientation is wrong"
+        )
 
 
 def reference_annotations(name: str, centroids: dict[int, np.ndarray], geometry: BiplanarGeometry) -> Annotations:

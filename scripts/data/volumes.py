@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
 from scripts.data.cases import CaseFiles
+from scripts.data.centroids import read_verse_centroids
+from scripts.data.meshes import labelmap_from_meshes
+from scripts.data.painting import paint_ct
 from scripts.errors import UserError
+from scripts.geometry.frames import bounding_grid, resample_labels
 from scripts.io.nifti import read_nifti
 from scripts.levels import LABEL_MAPS, level_number
 
@@ -26,37 +31,70 @@ class CaseVolumes:
         affine: 4x4 index -> RAS mm of both.
         border_contact_mm2: per VerSe number, the area over which its mask touches the border of the field of view;
             where it is not small the vertebra is cut.
+        annotated: per VerSe number, the body centroid of a centroid file in world mm.
+        painted: whether the CT numbers are made up.
     """
 
     hu: np.ndarray
     labels: np.ndarray
     affine: np.ndarray
     border_contact_mm2: dict[int, float]
+    annotated: dict[int, np.ndarray]
+    painted: bool = False
 
 
-def read_case(case: CaseFiles) -> CaseVolumes:
-    """CT numbers and VerSe labels of a case.
+def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
+    """CT numbers, VerSe labels and annotated centroids of a case.
+
+    Args:
+        case: its files.
+        rng: source of what is painted where there is no CT.
 
     Raises:
         UserError: a file is missing or unreadable, CT and mask differ in their grid, the CT is no CT, or the mask has
             no vertebra in it.
     """
-    if case.ct is None:
+    if case.ct is None and not case.paint:
         raise UserError("no CT: a mask alone cannot be projected")
     if case.mask is None:
         raise UserError("no vertebra mask")
-    stored, affine = read_nifti(case.ct)
-    mask, mask_affine = read_nifti(case.mask)
-    if stored.ndim != 3:
-        raise UserError(f"{case.ct.name}: a CT is 3D, this has shape {stored.shape}")
-    # A tenth of a voxel at the far corner still puts every voxel in its place.
-    far = np.array([*stored.shape, 1.0])
-    if stored.shape != mask.shape or np.abs((affine - mask_affine) @ far).max() > 0.1 * _voxel_size(affine).min():
-        raise UserError(f"CT {stored.shape} and mask {mask.shape} are not on the same grid")
-    affine = _corrected_affine(affine, case)
+    if case.mask.is_dir():
+        mask, affine = labelmap_from_meshes(case.mask, case.axcodes or "LPS")
+    else:
+        mask, affine = read_nifti(case.mask)
+        affine = _corrected_affine(affine, case)
     labels = _verse_labels(mask, case)
-    hu = remove_table(_hounsfield(stored, case), affine)
-    return CaseVolumes(hu, labels, affine, _border_contact(labels, affine))
+    contact = _border_contact(labels, affine)
+    annotated = read_verse_centroids(case.centroids, affine) if case.centroids else {}
+    if case.ct is None:
+        labels, affine, hu = _painted(labels, affine, rng)
+    else:
+        hu = _read_ct(case, case.ct, mask.shape, affine)
+    return CaseVolumes(hu, labels, affine, contact, annotated, painted=case.ct is None)
+
+
+def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    stored, ct_affine = read_nifti(path)
+    if stored.ndim != 3:
+        raise UserError(f"{path.name}: a CT is 3D, this has shape {stored.shape}")
+    # A tenth of a voxel at the far corner still puts every voxel in its place.
+    off = np.abs((_corrected_affine(ct_affine, case) - affine) @ np.array([*stored.shape, 1.0])).max()
+    if stored.shape != shape or off > 0.1 * _voxel_size(affine).min():
+        raise UserError(f"CT {stored.shape} and mask {shape} are not on the same grid")
+    return remove_table(_hounsfield(stored, case), affine)
+
+
+def _painted(
+    labels: np.ndarray, affine: np.ndarray, rng: np.random.Generator, margin_mm: int = 80
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, affine and CT numbers on a canonical grid with some tissue around the spine."""
+    grid = bounding_grid(affine, labels.shape)
+    whole = resample_labels(labels, affine, grid)
+    box = ndimage.find_objects((whole > 0).astype(np.uint8))[0]
+    start = tuple(s.start - margin_mm for s in box)
+    grid = grid.crop(start, tuple(s.stop - s.start + 2 * margin_mm for s in box))
+    out = np.pad(whole[box], margin_mm)
+    return out, grid.affine, paint_ct(out, grid, rng)
 
 
 def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -97,7 +135,7 @@ def _corrected_affine(affine: np.ndarray, case: CaseFiles) -> np.ndarray:
 
 
 def _hounsfield(stored: np.ndarray, case: CaseFiles) -> np.ndarray:
-    values = stored.astype(np.float32)
+    values: np.ndarray = stored.astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError("the CT has NaN or infinite voxels")
     hu = values * np.float32(case.hu_scale) + np.float32(case.hu_offset)
@@ -119,7 +157,7 @@ def _verse_labels(mask: np.ndarray, case: CaseFiles) -> np.ndarray:
     if np.abs(mask - numbers).max() > 0.01 or numbers.min() < 0 or numbers.max() > 255:
         raise UserError("the mask holds no label numbers (fractions, or beyond 0-255)")
     wanted = {level_number(name) for name in case.levels}
-    table = np.zeros(256, np.uint8)
+    table: np.ndarray = np.zeros(256, np.uint8)
     for stored, verse in LABEL_MAPS[case.labels].items():
         if not wanted or verse in wanted:
             table[stored] = verse

@@ -139,9 +139,9 @@ class View:
             UserError: a key is missing or unknown, or the geometry is impossible.
         """
         try:
-            plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
             plain["beam"] = Beam(plain["beam"])
-            finite = {key: value for key, value in plain.items() if value is not None}
+            finite: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
             return cls(**finite)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"not a view geometry: {error}") from error

@@ -138,7 +138,9 @@ def smooth_for_pitch(film: np.ndarray, pixel_mm: tuple[float, float], pitch_mm: 
     return gaussian_filter(film, sigma) if max(sigma) > 0.3 else film
 
 
-def centroid_mask(centroid_pixel: np.ndarray, view: View, cube: Cube, sigma_mm: float = CENTROID_SIGMA_MM) -> np.ndarray:
+def centroid_mask(
+    centroid_pixel: np.ndarray, view: View, cube: Cube, sigma_mm: float = CENTROID_SIGMA_MM
+) -> np.ndarray:
     """A Gaussian of height 1 at a centroid's sub-pixel position in the patch.
 
     Args:

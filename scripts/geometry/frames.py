@@ -172,7 +172,7 @@ def resample_labels(labels: np.ndarray, affine: np.ndarray, grid: Grid, warp: Wa
     Returns:
         (I, P, L) uint8.
     """
-    out = np.zeros(grid.shape, np.uint8)
+    out: np.ndarray = np.zeros(grid.shape, np.uint8)
     nearest = resample(torch.from_numpy(labels.astype(np.float32)), affine, grid, "nearest", warp).numpy()
     found_in_input = find_objects(labels)
     for number, box in enumerate(find_objects(nearest.astype(np.uint8)), start=1):

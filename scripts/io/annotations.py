@@ -128,4 +128,6 @@ def _view_from_json(view: dict[str, Any]) -> ViewMarks:
     for level in levels:
         if levels.count(level) > 1:
             raise UserError(f"level {level_name(level)} is marked twice in one view")
-    return ViewMarks((view["shape"][0], view["shape"][1]), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level))))
+    return ViewMarks(
+        (view["shape"][0], view["shape"][1]), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level)))
+    )

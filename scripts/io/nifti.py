@@ -83,7 +83,7 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
         array = array[:, :, 0]
     if array.ndim != 2:
         raise UserError(f"{path}: a radiograph is 2D, this has shape {array.shape}")
-    film = array.astype(np.float32)
+    film: np.ndarray = array.astype(np.float32)
     if not np.isfinite(film).all():
         raise UserError(f"{path}: {int((~np.isfinite(film)).sum())} pixels are NaN or infinite")
     if film.max() <= film.min():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from monai.metrics.utils import get_edge_surface_distance
+from monai.metrics.utils import get_mask_edges, get_surface_distance
 from scipy.ndimage import find_objects
 
 from scripts.errors import UserError
@@ -38,32 +38,36 @@ def vertebra_metrics(
 ) -> VertebraMetrics:
     """All metrics of one vertebra, from one computation of the surface distances.
 
-    Surfaces are the masks' edge voxels as MONAI defines them.
+    Surfaces are the masks' edge voxels as MONAI defines them: what an erosion by the 6-neighbourhood takes away.
 
     Args:
         prediction: (I, P, L) bool, or None if there is none.
         truth: (I, P, L) bool.
-        spacing_mm: voxel size.
+        spacing_mm: voxel size along I, P and L.
 
     Returns:
         for a prediction that is empty or missing: Dice and NSD 0, distances the diagonal of the volume.
 
     Raises:
-        UserError: the true mask is empty or the shapes differ.
+        UserError: the true mask is empty or the shapes differ, be the prediction empty or not.
     """
     if not truth.any():
         raise UserError("the true mask is empty: there is nothing to compare with")
+    if prediction is not None and prediction.shape != truth.shape:
+        raise UserError(f"prediction {prediction.shape} and truth {truth.shape} have different shapes")
     if prediction is None or not prediction.any():
         diagonal = float(np.linalg.norm(np.array(truth.shape) * spacing_mm))
         return VertebraMetrics(0.0, diagonal, diagonal, 0.0, 0.0)
-    if prediction.shape != truth.shape:
-        raise UserError(f"prediction {prediction.shape} and truth {truth.shape} have different shapes")
-    box = find_objects((prediction | truth).view(np.uint8))[0]
-    # A margin, or masks that fill the box have no edge there.
-    a, b = (np.pad(mask[box], 1) for mask in (prediction.astype(bool), truth.astype(bool)))
+    masks = [np.asarray(mask, dtype=bool) for mask in (prediction, truth)]
+    box = find_objects((masks[0] | masks[1]).astype(np.uint8))[0]
+    # Cropped here because MONAI's own crop is slower; with its margin, so that the edges do not depend on what an
+    # erosion takes to lie beyond the border.
+    a, b = (np.pad(mask[box], 1) for mask in masks)
     dice = 2.0 * int((a & b).sum()) / (int(a.sum()) + int(b.sum()))
-    _, distances, _ = get_edge_surface_distance(a, b, spacing=spacing_mm, symmetric=True)
-    there, back = (np.asarray(d, dtype=np.float64) for d in distances)
+    edges_a, edges_b = get_mask_edges(a, b, crop=False)
+    # MONAI rounds distances to float32: a distance of 1 mm + 1e-16 is within 1 mm. Only the means need float64.
+    there = np.asarray(get_surface_distance(edges_a, edges_b, spacing=spacing_mm), dtype=np.float64)
+    back = np.asarray(get_surface_distance(edges_b, edges_a, spacing=spacing_mm), dtype=np.float64)
     both = np.concatenate([there, back])
     return VertebraMetrics(
         dice=dice,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number, region
+from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, REGIONS, level_number, region
 from scripts.metrics.surface import VertebraMetrics
 
 METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "nsd_2mm")
@@ -34,7 +36,7 @@ class MetricsRow:
         nsd_2mm: 0 to 1.
         clipped_fraction: share of the true mask outside its cube.
         seconds: for its prediction.
-        status: ``ok``, ``empty``, or ``failed: reason``.
+        status: ``ok``, ``empty``, ``missing`` or ``failed: reason``.
     """
 
     subject: str
@@ -64,48 +66,86 @@ def metrics_row(item: dict[str, Any], metrics: VertebraMetrics, seconds: float, 
 
 
 def write_metrics_csv(rows: Sequence[MetricsRow], path: Path) -> None:
-    """Write the table in one step."""
+    """Write the table in one step.
+
+    Numbers keep all their digits: the summary can be recomputed from the file alone.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f.name for f in fields(MetricsRow)])
-    for row in rows:
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in asdict(row).values()])
+    writer.writerows(asdict(row).values() for row in rows)
     write_text(path, text.getvalue())
 
 
 def read_metrics_csv(path: Path) -> list[MetricsRow]:
-    """Read the table back."""
-    with path.open(newline="") as stream:
-        return [
-            MetricsRow(**{f.name: float(line[f.name]) if f.type == "float" else line[f.name] for f in fields(MetricsRow)})
-            for line in csv.DictReader(stream)
-        ]
+    """Read the table back.
+
+    Raises:
+        UserError: no such file, other columns, or a cell that is no finite number where one is due.
+    """
+    columns = [f.name for f in fields(MetricsRow)]
+    try:
+        with path.open(newline="") as stream:
+            reader = csv.reader(stream)
+            if next(reader, None) != columns:
+                raise UserError(f"{path}: its columns are not {','.join(columns)}; was it written by 'evaluate'?")
+            return [_parse(cells, f"{path}, line {reader.line_num}") for cells in reader]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a metrics table ({error})") from error
 
 
 def summarise(rows: Sequence[MetricsRow], bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Mean, median and 95 % interval of each metric: over all, per region and per level. Failures count.
 
     Args:
-        rows: of an evaluation.
-        bootstrap: resamplings; whole patients are drawn, since a patient's vertebrae are alike.
+        rows: of an evaluation, at least one.
+        bootstrap: resamplings, at least one; whole patients are drawn, since a patient's vertebrae are alike, and the
+            mean is over all vertebrae of those drawn.
         seed: of the resampling.
+
+    Returns:
+        ``all``, ``regions`` and ``levels`` (both head to foot, those that occur), each group with ``n_vertebrae``,
+        ``n_subjects``, ``status`` (how many of each) and per metric ``mean``, ``median`` and ``interval_95``; for a
+        single patient the interval is None and ``interval_note`` says why.
+
+    Raises:
+        UserError: no rows, or a level that does not exist.
     """
-    groups: dict[str, list[MetricsRow]] = {}
-    for row in rows:
-        groups.setdefault(region(level_number(row.level)), []).append(row)
+    if not rows:
+        raise UserError("there are no vertebrae to summarise")
+    regions = {name: [r for r in rows if region(level_number(r.level)) == name] for name in REGIONS.values()}
     levels = {LEVEL_NAMES[n]: [r for r in rows if level_number(r.level) == n] for n in LEVEL_ORDER}
     return {
         "all": _summarise_group(rows, bootstrap, seed),
-        "regions": {name: _summarise_group(group, bootstrap, seed) for name, group in groups.items()},
+        "regions": {name: _summarise_group(group, bootstrap, seed) for name, group in regions.items() if group},
         "levels": {name: _summarise_group(group, bootstrap, seed) for name, group in levels.items() if group},
     }
 
 
 def write_summary_json(rows: Sequence[MetricsRow], path: Path) -> dict[str, Any]:
-    """Write `summarise` in one step, and return it."""
+    """Write `summarise` in one step, and return it.
+
+    Raises:
+        UserError: see `summarise`.
+        ValueError: a metric is no finite number; nothing is written.
+    """
     summary = summarise(rows)
-    write_text(path, json.dumps(summary, indent=1) + "\n")
+    write_text(path, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
+
+
+def _parse(cells: Sequence[str], where: str) -> MetricsRow:
+    if len(cells) != len(fields(MetricsRow)):
+        raise UserError(f"{where}: {len(cells)} cells instead of {len(fields(MetricsRow))}")
+    values: dict[str, Any] = {}
+    for field, cell in zip(fields(MetricsRow), cells, strict=True):
+        try:
+            values[field.name] = float(cell) if field.type == "float" else cell
+        except ValueError as error:
+            raise UserError(f"{where}: {field.name} '{cell}' is no number") from error
+        if field.type == "float" and not math.isfinite(values[field.name]):
+            raise UserError(f"{where}: {field.name} '{cell}' is not finite")
+    return MetricsRow(**values)
 
 
 def _summarise_group(rows: Sequence[MetricsRow], bootstrap: int, seed: int) -> dict[str, Any]:

@@ -48,16 +48,16 @@ class ResUNet(nn.Module):
             return ResidualUnit(3, inputs, outputs, stride, subunits=convolutions, act="RELU", norm="BATCH")
 
         inputs = (in_channels, *channels[:-2])
-        self.encoder = nn.ModuleList(
-            block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True)
-        )
+        self.encoder = nn.ModuleList(block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True))
         self.bottleneck = block(channels[-2], channels[-1])
         # Coarse to fine: join with the skip of the level, then go up to the next.
         coming = [channels[-1], *reversed(channels[:-2])]
         self.decoder = nn.ModuleList(block(c + s, s) for c, s in zip(coming, reversed(channels[:-1]), strict=True))
         self.up = nn.ModuleList(
             Convolution(3, s, n, stride, kernel_size=3, is_transposed=True, act="RELU", norm="BATCH")
-            for s, n, stride in zip(reversed(channels[1:-1]), reversed(channels[:-2]), reversed(strides[1:]), strict=True)
+            for s, n, stride in zip(
+                reversed(channels[1:-1]), reversed(channels[:-2]), reversed(strides[1:]), strict=True
+            )
         )
         self.up.append(nn.Identity())  # from the finest level the head goes up
         if strides[0] == 1:

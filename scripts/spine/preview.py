@@ -148,7 +148,7 @@ def _render(surfaces: _Surfaces, size_mm: np.ndarray, view: View, scale: float) 
     height, width = (_FINE * max(1, round(float(mm) * scale)) for mm in (size_mm[0], width_mm))
     depth = np.full(height * width, np.inf)
     normal = np.zeros((height * width, 3))
-    number = np.zeros(height * width, np.uint8)
+    number: np.ndarray = np.zeros(height * width, np.uint8)
     for level, (corners, normals) in surfaces.items():
         seen_from = (corners - size_mm / 2) @ axes.T
         image_points = seen_from[..., :2] * scale * _FINE + [width / 2 - 0.5, height / 2 - 0.5]
@@ -270,7 +270,7 @@ def _film_panel(
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         part = film[first[1] : last[1], first[0] : last[0]]
         finite = part[np.isfinite(part)]
-        dark, bright = np.percentile(finite, [1.0, 99.7]) if finite.size else (0.0, 1.0)
+        dark, bright = np.percentile(finite, [1.0, 99.7]).tolist() if finite.size else (0.0, 1.0)
         grey = np.clip((np.nan_to_num(part, nan=dark) - dark) / max(bright - dark, 1e-9), 0, 1) * 255
         size = (panel.width, max(1, round((bottom - top) * scale)))
         inner = np.clip(box - np.tile(first, 2), 0, np.tile(part.shape[::-1], 2)).tolist()

@@ -19,7 +19,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.geometry.cropping import network_input, smooth_for_pitch
 from scripts.geometry.frames import Grid, resample_labels
-from scripts.io.annotations import Annotations, read_annotations, write_annotations
+from scripts.io.annotations import Annotations, write_annotations
 from scripts.io.atomic import atomic_folder
 from scripts.io.nifti import read_film, read_nifti, write_nifti
 from scripts.levels import level_name
@@ -187,7 +187,7 @@ def write_reconstruction(
                 write_stl(meshes[vertebra.level], folder / "meshes" / f"{level_name(vertebra.level)}.stl")
         if meshes:
             write_glb(meshes, folder / "spine.glb")
-        marks = {v.level: v.pixels for v in result.vertebrae}
+        marks = {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae}
         scales = [_pixel_size(view)[1] for view in (films.geometry.ap, films.geometry.lat)]
         write_preview(
             folder / "preview.png", films.ap, films.lat, marks, result.labels, annotations.case, (scales[0], scales[1])
@@ -274,3 +274,7 @@ def _residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
 def _pixel_size(view: Any) -> tuple[float, float]:
     size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
     return float(size[0]), float(size[1])
+
+
+def _point(pixel: np.ndarray) -> tuple[float, float]:
+    return float(pixel[0]), float(pixel[1])

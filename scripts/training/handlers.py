@@ -31,13 +31,13 @@ class LossLogger:
 
     def _write(self, engine: Engine) -> None:
         # Postprocessing turns the output into a list of items, each with the batch's losses.
-        output: dict[str, Any] = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        output: dict[str, Any] = (
+            engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        )
         losses = {name: value for name, value in output.items() if str(name).startswith("loss")}
         is_new = not self.path.exists()
         with self.path.open("a", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             if is_new:
                 writer.writerow(["epoch", "iteration", *losses])
-            writer.writerow(
-                [engine.state.epoch, engine.state.iteration, *(f"{float(v):.6g}" for v in losses.values())]
-            )
+            writer.writerow([engine.state.epoch, engine.state.iteration, *(f"{float(v):.6g}" for v in losses.values())])
