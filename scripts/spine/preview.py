@@ -270,7 +270,8 @@ def _film_panel(
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         part = film[first[1] : last[1], first[0] : last[0]]
         finite = part[np.isfinite(part)]
-        dark, bright = np.percentile(finite, [1.0, 99.7]).tolist() if finite.size else (0.0, 1.0)
+        dark = float(np.percentile(finite, 1.0)) if finite.size else 0.0
+        bright = float(np.percentile(finite, 99.7)) if finite.size else 1.0
         grey = np.clip((np.nan_to_num(part, nan=dark) - dark) / max(bright - dark, 1e-9), 0, 1) * 255
         size = (panel.width, max(1, round((bottom - top) * scale)))
         inner = np.clip(box - np.tile(first, 2), 0, np.tile(part.shape[::-1], 2)).tolist()
