@@ -89,7 +89,8 @@ def reconstruct(
     from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
     from scripts.networks.predictor import Predictor
-    from scripts.spine.reconstruct import read_film_pair, reconstruct_pair, write_reconstruction
+    from scripts.spine.output import write_reconstruction
+    from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
     films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)

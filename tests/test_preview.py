@@ -11,7 +11,8 @@ from scipy.ndimage import binary_fill_holes
 
 from scripts.errors import UserError
 from scripts.spine.mesh import level_colour
-from scripts.spine.preview import View, render_labelmap, write_preview
+from scripts.spine.preview import write_preview
+from scripts.spine.render import View, render_labelmap
 
 
 def markers() -> np.ndarray:

@@ -1,28 +1,20 @@
-"""The first picture of a reconstruction: both films with the marks, and the spine in 3D from four sides.
-
-The surfaces are drawn by a z-buffer in numpy: it needs no display, GPU or OpenGL.
-"""
+"""The first picture of a reconstruction: both films with the marks, and the spine in 3D from four sides."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import find_objects
 
 from scripts.levels import in_order, level_name
-from scripts.spine.mesh import display_mesh, level_colour
+from scripts.spine.mesh import level_colour
+from scripts.spine.render import AZIMUTH, BACKGROUND, Surfaces, View, display_surfaces, render_surfaces
 
-View = Literal["front", "left", "back", "oblique"]
 Point = tuple[float, float]
-# VerSe number -> corners (F, 3, 3) and their normals (F, 3, 3), both in (I, P, L) mm.
-_Surfaces = dict[int, tuple[np.ndarray, np.ndarray]]
 
-# Degrees the viewer has walked around the patient, from in front towards the patient's left.
-AZIMUTH: dict[View, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "oblique": 135.0}
 # Caption and the side of the patient that lies at the picture's left and right edge.
 _CAPTIONS: dict[View, tuple[str, str, str]] = {
     "front": ("Front", "R", "L"),
@@ -30,44 +22,13 @@ _CAPTIONS: dict[View, tuple[str, str, str]] = {
     "back": ("Back", "L", "R"),
     "oblique": ("From behind, left", "", ""),
 }
-_BACKGROUND, _TEXT, _FAINT = (12, 14, 18), (232, 234, 238), (138, 145, 156)
-
-_FINE = 2  # supersampling in each direction
-# Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
-_LIGHTS = (((-0.50, -0.62, -0.61), 0.80), ((0.80, 0.10, -0.59), 0.25))
-_AMBIENT, _HIGHLIGHT, _DEPTH_CUE = 0.24, 0.16, 0.22
-# Hollows are darkened where the surroundings stand nearer to the viewer: radius in mm, strength per mm.
-_HOLLOWS = ((1.5, 0.10), (5.0, 0.045))
+_TEXT, _FAINT = (232, 234, 238), (138, 145, 156)
 
 # Film shown around the marks in mm: above and below, towards the left and right edge in AP and in LAT.
 _ROW_MARGIN, _AP_MARGIN, _LAT_MARGIN = 35.0, (70.0, 70.0), (60.0, 90.0)
 _NAME_OFFSET_MM = 30.0
 # Sizes in pixels; the gutter holds a name beside a picture, the line is the least distance of two names.
 _GAP, _HEADER, _FOOTER, _GUTTER, _LINE = 30, 104, 62, 54, 23.0
-
-
-def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxel_mm: float = 1.0) -> np.ndarray:
-    """Shaded orthographic picture of the whole labelmap; superior is up, vertebrae have their level's colour.
-
-    ``front`` looks from anterior (patient's right at the image's left), ``left`` from the patient's left (the patient
-    faces left, like the lateral film), ``back`` from posterior, ``oblique`` from behind on the patient's left.
-
-    Args:
-        labelmap: (I, P, L) uint8 of VerSe numbers; the axes grow to Inferior, Posterior and Left.
-        view: side to look from.
-        pixels_per_mm: scale of the picture.
-        voxel_mm: edge of a cubic voxel in mm.
-
-    Returns:
-        (H, W, 3) uint8 sRGB: the labelmap's height and its width from that side, in mm, times the scale.
-
-    Raises:
-        UserError: a label is no vertebra.
-        ValueError: the labelmap is not 3-D or the view is unknown.
-    """
-    if labelmap.ndim != 3 or view not in AZIMUTH:
-        raise ValueError(f"expected a 3-D labelmap and one of {list(AZIMUTH)}, got {labelmap.shape} and '{view}'")
-    return _render(_surfaces(labelmap, voxel_mm), np.array(labelmap.shape) * voxel_mm, view, pixels_per_mm)[0]
 
 
 def write_preview(
@@ -119,112 +80,11 @@ def write_preview(
         ),
     }
     for view in AZIMUTH if bodies else ():
-        image, number = _render(surfaces, size_mm, view, scale)
+        image, number = render_surfaces(surfaces, size_mm, view, scale)
         panels[_CAPTIONS[view]] = _spine_panel(image, number, bodies, spine_shift, window, scale, view)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _compose(panels, title, in_order(list({*ap, *bodies})), scale).save(target, format="PNG")
-
-
-def _surfaces(labelmap: np.ndarray, voxel_mm: float) -> _Surfaces:
-    """Display surface of every vertebra, in mm from the labelmap's outer corner."""
-    surfaces = {}
-    for number, box in enumerate(find_objects(labelmap), start=1):
-        if box is not None:
-            level_name(number)
-            affine = np.diag([voxel_mm] * 3 + [1.0])
-            affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in box]
-            mesh = display_mesh(labelmap[box] == number, affine)
-            surfaces[number] = (mesh.triangles.view(np.ndarray), mesh.vertex_normals[mesh.faces])
-    return surfaces
-
-
-def _render(surfaces: _Surfaces, size_mm: np.ndarray, view: View, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) uint8 picture from one side and (H, W) VerSe numbers of what it shows (0 = background)."""
-    sine, cosine = np.sin(np.deg2rad(AZIMUTH[view])), np.cos(np.deg2rad(AZIMUTH[view]))
-    # Rows: image right, image down, away from the viewer; columns: I, P, L.
-    axes = np.array([[0.0, sine, cosine], [1.0, 0.0, 0.0], [0.0, cosine, -sine]])
-    width_mm = abs(sine) * size_mm[1] + abs(cosine) * size_mm[2]
-    height, width = (_FINE * max(1, round(float(mm) * scale)) for mm in (size_mm[0], width_mm))
-    depth = np.full(height * width, np.inf)
-    normal = np.zeros((height * width, 3))
-    number: np.ndarray = np.zeros(height * width, np.uint8)
-    for level, (corners, normals) in surfaces.items():
-        seen_from = (corners - size_mm / 2) @ axes.T
-        image_points = seen_from[..., :2] * scale * _FINE + [width / 2 - 0.5, height / 2 - 0.5]
-        triangle, pixel, weights = _cover(image_points, height, width)
-        away = (weights * seen_from[triangle, :, 2]).sum(axis=1)
-        np.minimum.at(depth, pixel, away)
-        nearest = away == depth[pixel]
-        triangle, pixel, weights = triangle[nearest], pixel[nearest], weights[nearest]
-        normal[pixel] = np.einsum("nk,nkc->nc", weights, normals[triangle]) @ axes.T
-        number[pixel] = level
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    shape = (height, width)
-    fine = _shade(depth.reshape(shape), normal.reshape(*shape, 3), number.reshape(shape), scale)
-    image = fine.reshape(height // _FINE, _FINE, width // _FINE, _FINE, 3).mean(axis=(1, 3))
-    return (image * 255).round().astype(np.uint8), number.reshape(shape)[::_FINE, ::_FINE]
-
-
-def _cover(corners: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel centres inside the triangles that face the viewer.
-
-    Args:
-        corners: (F, 3, 2) column and row in pixels.
-        height: rows of the picture.
-        width: columns of the picture.
-
-    Returns:
-        For each of N hits the triangle's index (N,), the flat pixel index (N,) and the corners' weights (N, 3).
-    """
-    first, to_second, to_third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0]
-    low = np.maximum(np.ceil(corners.min(axis=1)), 0).astype(int)
-    high = np.minimum(np.floor(corners.max(axis=1)), [width - 1, height - 1]).astype(int)
-    extent = np.maximum(high - low + 1, 0)
-    # Rows grow downwards, so that a surface turned to the viewer has negative area.
-    count = np.where(area < 0, extent.prod(axis=1), 0)
-    triangle = np.repeat(np.arange(len(corners)), count)
-    rank = np.arange(triangle.size) - np.repeat(np.cumsum(count) - count, count)
-    row, column = np.divmod(rank, extent[triangle, 0])
-    row, column = row + low[triangle, 1], column + low[triangle, 0]
-    right, down = column - first[triangle, 0], row - first[triangle, 1]
-    second = (right * to_third[triangle, 1] - down * to_third[triangle, 0]) / area[triangle]
-    third = (down * to_second[triangle, 0] - right * to_second[triangle, 1]) / area[triangle]
-    hit = (second >= -1e-9) & (third >= -1e-9) & (second + third <= 1 + 1e-9)
-    second, third = second[hit], third[hit]
-    return triangle[hit], (row * width + column)[hit], np.stack([1 - second - third, second, third], axis=1)
-
-
-def _shade(depth: np.ndarray, normal: np.ndarray, number: np.ndarray, scale: float) -> np.ndarray:
-    """(H, W, 3) picture in 0-1: two lights, a highlight, darker hollows and farther parts, on the background."""
-    seen = number > 0
-    picture = np.broadcast_to(np.array(_BACKGROUND) / 255, normal.shape).copy()
-    if not seen.any():
-        return picture
-    coarse = seen[::_FINE, ::_FINE].astype(np.float32)
-    coarse_depth = np.where(coarse > 0, depth[::_FINE, ::_FINE], 0).astype(np.float32)
-    hollow = np.zeros(int(seen.sum()))
-    for radius, strength in _HOLLOWS:
-        share = gaussian_filter(coarse, radius * scale, truncate=3)
-        around = gaussian_filter(coarse_depth, radius * scale, truncate=3) / np.maximum(share, 1e-6)
-        # Beside a fine pixel that the coarse picture missed nothing may be near, and there is nothing to be hollow in.
-        around[share < 0.02] = np.inf
-        gap = depth[seen] - around.repeat(_FINE, axis=0).repeat(_FINE, axis=1)[seen]
-        hollow += strength * np.clip(gap, 0, None)
-    turned = normal[seen]
-    light = np.full(len(turned), _AMBIENT)
-    for direction, strength in _LIGHTS:
-        light += strength * np.clip(turned @ np.array(direction), 0, None)
-    half_way = np.array(_LIGHTS[0][0]) + np.array((0, 0, -1))
-    shine = _HIGHLIGHT * np.clip(turned @ (half_way / np.linalg.norm(half_way)), 0, None) ** 24
-    away = depth[seen] - depth[seen].min()
-    light *= np.exp(-hollow) * (1 - _DEPTH_CUE * away / max(float(away.max()), 1e-6))
-    palette = np.zeros((256, 3))
-    for level in np.unique(number[seen]):
-        palette[level] = np.array(level_colour(int(level))) / 255
-    picture[seen] = np.clip(palette[number[seen]] * light[:, None] + shine[:, None], 0, 1)
-    return picture
 
 
 def _checked(marks: dict[int, tuple[Point, Point]]) -> list[int]:
@@ -232,7 +92,7 @@ def _checked(marks: dict[int, tuple[Point, Point]]) -> list[int]:
     return in_order([n for n in marks if level_name(n)])
 
 
-def _cropped(labelmap: np.ndarray, voxel_mm: float) -> tuple[_Surfaces, dict[int, np.ndarray], np.ndarray]:
+def _cropped(labelmap: np.ndarray, voxel_mm: float) -> tuple[Surfaces, dict[int, np.ndarray], np.ndarray]:
     """Surfaces and (I, P, L) mm of each vertebral body, from the corner of the labelled box, and that box's size."""
     boxes = find_objects((labelmap > 0).view(np.uint8))
     if not boxes:
@@ -244,7 +104,7 @@ def _cropped(labelmap: np.ndarray, voxel_mm: float) -> tuple[_Surfaces, dict[int
         voxels = np.argwhere(crop == number)
         front = voxels[voxels[:, 1] < voxels[:, 1].min() + 20 / voxel_mm]
         bodies[number] = (front.mean(axis=0) + 0.5) * voxel_mm
-    surfaces = _surfaces(crop, voxel_mm)
+    surfaces = display_surfaces(crop, voxel_mm)
     return surfaces, {n: bodies[n] for n in in_order(list(bodies))}, np.array(crop.shape) * voxel_mm
 
 
@@ -264,7 +124,7 @@ def _film_panel(
     left = min(max(min(columns) - margins[0], 0), columns_mm - pixel_mm) if columns else 0.0
     right = max(min(max(columns) + margins[1], columns_mm), left + pixel_mm) if columns else columns_mm
     top, bottom = max(window[0] - shift, 0.0), min(window[1] - shift, rows_mm)
-    panel = Image.new("RGB", (round((right - left) * scale), round((window[1] - window[0]) * scale)), _BACKGROUND)
+    panel = Image.new("RGB", (round((right - left) * scale), round((window[1] - window[0]) * scale)), BACKGROUND)
     if bottom - top > pixel_mm:
         box = np.array([left, top, right, bottom]) / pixel_mm
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
@@ -282,7 +142,7 @@ def _film_panel(
     for (number, (row, column)), name_y in zip(marks.items(), beside, strict=True):
         x, y = (column - left) * scale, (row + shift - window[0]) * scale
         end = min(max(x + side * _NAME_OFFSET_MM * scale, _GUTTER), panel.width - _GUTTER)
-        for colour, thickness in ((_BACKGROUND, 4), (level_colour(number), 2)):
+        for colour, thickness in ((BACKGROUND, 4), (level_colour(number), 2)):
             draw.line([(x, y), (end, name_y)], fill=colour, width=thickness)
         _name(draw, (end, name_y), number, side)
         ring = _ring(level_colour(number))
@@ -301,7 +161,7 @@ def _spine_panel(
 ) -> Image.Image:
     """A 3D picture at its height, each name beside its vertebral body just outside the silhouette."""
     side = 1 if view in ("front", "back") else -1
-    panel = Image.new("RGB", (image.shape[1] + _GUTTER, round((window[1] - window[0]) * scale)), _BACKGROUND)
+    panel = Image.new("RGB", (image.shape[1] + _GUTTER, round((window[1] - window[0]) * scale)), BACKGROUND)
     left, top = (0 if side > 0 else _GUTTER), round((shift - window[0]) * scale)
     panel.paste(Image.fromarray(image), (left, top))
     draw = ImageDraw.Draw(panel)
@@ -319,7 +179,7 @@ def _compose(
     """All panels in a row under a headline, captions above, a scale bar below."""
     height = next(iter(panels.values())).height
     width = sum(p.width for p in panels.values()) + _GAP * (len(panels) + 1)
-    sheet = Image.new("RGB", (max(width, 640), _HEADER + height + _FOOTER), _BACKGROUND)
+    sheet = Image.new("RGB", (max(width, 640), _HEADER + height + _FOOTER), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 20), title, fill=_TEXT, font=_font(28))
     summary = " to ".join(level_name(n) for n in sorted({*levels[:1], *levels[-1:]}, key=levels.index))
@@ -337,7 +197,7 @@ def _compose(
     draw.line([(_GAP, y), (_GAP + 50 * scale, y)], fill=_TEXT, width=3)
     for end in (_GAP, _GAP + 50 * scale):
         draw.line([(end, y - 6), (end, y + 6)], fill=_TEXT, width=2)
-    note = "50 mm, one scale for all pictures"
+    note = "50 mm, one scale for all pictures. Not for diagnosis."
     draw.text((_GAP + 50 * scale + 14, y), note, fill=_FAINT, font=_font(18), anchor="lm")
     return sheet
 
@@ -355,7 +215,7 @@ def _name(draw: ImageDraw.ImageDraw, place: Point, number: int, side: int) -> No
     text, font, (x, y) = level_name(number), _font(20), place
     width = font.getlength(text)
     x = x + 7 if side > 0 else x - 7 - width
-    draw.rounded_rectangle((x - 6, y - 12, x + width + 5, y + 12), radius=5, fill=_BACKGROUND)
+    draw.rounded_rectangle((x - 6, y - 12, x + width + 5, y + 12), radius=5, fill=BACKGROUND)
     draw.text((x, y), text, font=font, anchor="lm", fill=level_colour(number))
 
 
@@ -367,9 +227,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 @cache
 def _ring(colour: tuple[int, int, int]) -> Image.Image:
     """Small ring with a point in it, drawn large and shrunk because PIL's circles have jagged edges."""
-    ring = Image.new("RGBA", (136, 136), (*_BACKGROUND, 0))
+    ring = Image.new("RGBA", (136, 136), (*BACKGROUND, 0))
     draw = ImageDraw.Draw(ring)
-    draw.ellipse((6, 6, 129, 129), outline=(*_BACKGROUND, 255), width=36)
+    draw.ellipse((6, 6, 129, 129), outline=(*BACKGROUND, 255), width=36)
     draw.ellipse((16, 16, 119, 119), outline=(*colour, 255), width=16)
     draw.ellipse((54, 54, 81, 81), fill=(*colour, 255))
     return ring.resize((17, 17), Image.Resampling.LANCZOS)

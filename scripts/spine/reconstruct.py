@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 from tqdm import tqdm
 
 from scripts.errors import UserError
-from scripts.geometry.biplanar import Beam, BiplanarGeometry
+from scripts.geometry.biplanar import Beam, BiplanarGeometry, View
 from scripts.geometry.cropping import network_input, smooth_for_pitch
-from scripts.geometry.frames import Grid, resample_labels
-from scripts.io.annotations import Annotations, write_annotations
-from scripts.io.atomic import atomic_folder
-from scripts.io.nifti import read_film, read_nifti, write_nifti
+from scripts.geometry.frames import Grid
+from scripts.io.annotations import Annotations
+from scripts.io.nifti import read_film
 from scripts.levels import level_name
-from scripts.metrics.ellipsoid import best_ellipsoid
-from scripts.metrics.surface import vertebra_metrics
-from scripts.networks.predictor import BUNDLE_ROOT, Predictor
-from scripts.spine.assembly import (
-    LocatedVertebra,
-    assemble,
-    largest_component,
-    locate_vertebrae,
-    patient_lattice,
-)
-from scripts.spine.mesh import vertebra_mesh, write_glb, write_stl
-from scripts.spine.preview import write_preview
+from scripts.networks.predictor import Predictor
+from scripts.spine.assembly import LocatedVertebra, assemble, largest_component, locate_vertebrae, patient_lattice
 
-REPORT_FILE = "report.json"
 WARN_RESIDUAL_MM = 3.0
 MAX_RESIDUAL_MM = 20.0
 MAX_HEIGHT_DIFFERENCE_MM = 1.0
@@ -132,7 +116,7 @@ def reconstruct_pair(
     vertebrae = locate_vertebrae(annotations, geometry, patient_lattice(geometry), levels)
     warnings = _residual_warnings(vertebrae)
     smooth = [
-        torch.from_numpy(smooth_for_pitch(film, _pixel_size(view)))
+        torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
         for film, view in ((films.ap, geometry.ap), (films.lat, geometry.lat))
     ]
     inputs = [network_input((smooth[0], smooth[1]), v.pixels, geometry, v.cube) for v in vertebrae]
@@ -153,110 +137,6 @@ def reconstruct_pair(
     return Reconstruction(vertebrae, probabilities, labels, grid, seconds, warnings)
 
 
-def write_reconstruction(
-    output: Path,
-    films: FilmPair,
-    annotations: Annotations,
-    result: Reconstruction,
-    predictor: Predictor,
-    truth_path: Path | None = None,
-) -> dict[str, Any]:
-    """The reconstruction's folder, whole or not at all.
-
-    Args:
-        output: folder to write; an older reconstruction there is replaced.
-        films: the radiographs.
-        annotations: their marks.
-        result: what was reconstructed.
-        predictor: by which network.
-        truth_path: true labelmap to compare with, if there is one.
-
-    Returns:
-        the report that was written as ``report.json``.
-    """
-    truth = _read_truth(truth_path, result.grid) if truth_path else None
-    with atomic_folder(output, marker=REPORT_FILE) as folder:
-        started = time.perf_counter()
-        write_nifti(folder / "spine.nii.gz", result.labels, result.grid.affine)
-        write_annotations(folder / "annotations.json", annotations)
-        (folder / "meshes").mkdir()
-        meshes = {}
-        for vertebra, probability in zip(result.vertebrae, result.probabilities, strict=True):
-            if (probability > 0.5).any():
-                meshes[vertebra.level] = vertebra_mesh(probability, vertebra.cube.grid.affine)
-                write_stl(meshes[vertebra.level], folder / "meshes" / f"{level_name(vertebra.level)}.stl")
-        if meshes:
-            write_glb(meshes, folder / "spine.glb")
-        marks = {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae}
-        scales = [_pixel_size(view)[1] for view in (films.geometry.ap, films.geometry.lat)]
-        write_preview(
-            folder / "preview.png", films.ap, films.lat, marks, result.labels, annotations.case, (scales[0], scales[1])
-        )
-        seconds = {**result.seconds, "write": time.perf_counter() - started}
-        report = _report(annotations, result, predictor, truth, seconds)
-        (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
-    return report
-
-
-def _report(
-    annotations: Annotations,
-    result: Reconstruction,
-    predictor: Predictor,
-    truth: np.ndarray | None,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    rows = []
-    for vertebra, probability in zip(result.vertebrae, result.probabilities, strict=True):
-        mask = result.labels == vertebra.level
-        inside = probability[probability > 0.5]
-        row: dict[str, Any] = {
-            "level": level_name(vertebra.level),
-            "centroid_mm": [round(v, 2) for v in vertebra.cube.body_centroid_mm],
-            "residual_mm": round(vertebra.residual_mm, 2),
-            "mark_confidence": vertebra.confidence,
-            "shape_confidence": round(float(inside.mean()), 4) if inside.size else 0.0,
-            "volume_cm3": round(float(mask.sum()) * result.grid.spacing_mm**3 / 1000, 2),
-        }
-        if truth is not None and (truth == vertebra.level).any():
-            metrics = vertebra_metrics(mask, truth == vertebra.level)
-            row["dice"] = round(metrics.dice, 4)
-            row["hd95_mm"] = round(metrics.hd95_mm, 2)
-            row["ellipsoid_dice"] = round(_ellipsoid_dice(truth == vertebra.level), 4)
-        rows.append(row)
-    report: dict[str, Any] = {
-        "case": annotations.case,
-        "vertebrae": rows,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "warnings": result.warnings,
-        "weights": predictor.weights.name,
-        "device": str(predictor.device),
-        "versions": {
-            "bundle": json.loads((BUNDLE_ROOT / "configs" / "metadata.json").read_text())["version"],
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("monai", "torch", "numpy")},
-        },
-        "not_for_diagnosis": True,
-    }
-    for name in ("dice", "ellipsoid_dice"):
-        values = [row[name] for row in rows if name in row]
-        if values:
-            report[f"mean_{name}"] = round(float(np.mean(values)), 4)
-    return report
-
-
-def _ellipsoid_dice(mask: np.ndarray) -> float:
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
-    part = np.pad(mask[box], 20)
-    return vertebra_metrics(best_ellipsoid(part), part).dice
-
-
-def _read_truth(path: Path, grid: Grid) -> np.ndarray:
-    labels, affine = read_nifti(path)
-    if labels.ndim != 3:
-        raise UserError(f"{path}: a labelmap is 3D, this has shape {labels.shape}")
-    return resample_labels(np.rint(labels).astype(np.uint8), affine, grid)
-
-
 def _residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
     worst = max(vertebrae, key=lambda v: v.residual_mm)
     if worst.residual_mm > MAX_RESIDUAL_MM:
@@ -271,10 +151,7 @@ def _residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
     ]
 
 
-def _pixel_size(view: Any) -> tuple[float, float]:
+def pixel_size(view: View) -> tuple[float, float]:
+    """Size of a film's pixel in the plane of its isocentre, along (rows, columns), mm."""
     size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
     return float(size[0]), float(size[1])
-
-
-def _point(pixel: np.ndarray) -> tuple[float, float]:
-    return float(pixel[0]), float(pixel[1])

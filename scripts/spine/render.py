@@ -1,0 +1,153 @@
+"""The spine in 3D as a picture, drawn by a z-buffer in numpy: it needs no display, GPU or OpenGL."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import find_objects, gaussian_filter
+
+from scripts.levels import level_name
+from scripts.spine.mesh import display_mesh, level_colour
+
+View = Literal["front", "left", "back", "oblique"]
+# VerSe number -> corners (F, 3, 3) and their normals (F, 3, 3), both in (I, P, L) mm.
+Surfaces = dict[int, tuple[np.ndarray, np.ndarray]]
+
+# Degrees the viewer has walked around the patient, from in front towards the patient's left.
+AZIMUTH: dict[View, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "oblique": 135.0}
+BACKGROUND = (12, 14, 18)
+
+_FINE = 2  # supersampling in each direction
+# Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
+_LIGHTS = (((-0.50, -0.62, -0.61), 0.80), ((0.80, 0.10, -0.59), 0.25))
+_AMBIENT, _HIGHLIGHT, _DEPTH_CUE = 0.24, 0.16, 0.22
+# Hollows are darkened where the surroundings stand nearer to the viewer: radius in mm, strength per mm.
+_HOLLOWS = ((1.5, 0.10), (5.0, 0.045))
+
+
+def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxel_mm: float = 1.0) -> np.ndarray:
+    """Shaded orthographic picture of the whole labelmap; superior is up, vertebrae have their level's colour.
+
+    ``front`` looks from anterior (patient's right at the image's left), ``left`` from the patient's left (the patient
+    faces left, like the lateral film), ``back`` from posterior, ``oblique`` from behind on the patient's left.
+
+    Args:
+        labelmap: (I, P, L) uint8 of VerSe numbers; the axes grow to Inferior, Posterior and Left.
+        view: side to look from.
+        pixels_per_mm: scale of the picture.
+        voxel_mm: edge of a cubic voxel in mm.
+
+    Returns:
+        (H, W, 3) uint8 sRGB: the labelmap's height and its width from that side, in mm, times the scale.
+
+    Raises:
+        UserError: a label is no vertebra.
+        ValueError: the labelmap is not 3-D or the view is unknown.
+    """
+    if labelmap.ndim != 3 or view not in AZIMUTH:
+        raise ValueError(f"expected a 3-D labelmap and one of {list(AZIMUTH)}, got {labelmap.shape} and '{view}'")
+    return render_surfaces(
+        display_surfaces(labelmap, voxel_mm), np.array(labelmap.shape) * voxel_mm, view, pixels_per_mm
+    )[0]
+
+
+def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
+    """Display surface of every vertebra, in mm from the labelmap's outer corner."""
+    surfaces = {}
+    for number, box in enumerate(find_objects(labelmap), start=1):
+        if box is not None:
+            level_name(number)
+            affine = np.diag([voxel_mm] * 3 + [1.0])
+            affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in box]
+            mesh = display_mesh(labelmap[box] == number, affine)
+            surfaces[number] = (mesh.triangles.view(np.ndarray), mesh.vertex_normals[mesh.faces])
+    return surfaces
+
+
+def render_surfaces(surfaces: Surfaces, size_mm: np.ndarray, view: View, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 picture from one side and (H, W) VerSe numbers of what it shows (0 = background)."""
+    sine, cosine = np.sin(np.deg2rad(AZIMUTH[view])), np.cos(np.deg2rad(AZIMUTH[view]))
+    # Rows: image right, image down, away from the viewer; columns: I, P, L.
+    axes = np.array([[0.0, sine, cosine], [1.0, 0.0, 0.0], [0.0, cosine, -sine]])
+    width_mm = abs(sine) * size_mm[1] + abs(cosine) * size_mm[2]
+    height, width = (_FINE * max(1, round(float(mm) * scale)) for mm in (size_mm[0], width_mm))
+    depth = np.full(height * width, np.inf)
+    normal = np.zeros((height * width, 3))
+    number: np.ndarray = np.zeros(height * width, np.uint8)
+    for level, (corners, normals) in surfaces.items():
+        seen_from = (corners - size_mm / 2) @ axes.T
+        image_points = seen_from[..., :2] * scale * _FINE + [width / 2 - 0.5, height / 2 - 0.5]
+        triangle, pixel, weights = _cover(image_points, height, width)
+        away = (weights * seen_from[triangle, :, 2]).sum(axis=1)
+        np.minimum.at(depth, pixel, away)
+        nearest = away == depth[pixel]
+        triangle, pixel, weights = triangle[nearest], pixel[nearest], weights[nearest]
+        normal[pixel] = np.einsum("nk,nkc->nc", weights, normals[triangle]) @ axes.T
+        number[pixel] = level
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    shape = (height, width)
+    fine = _shade(depth.reshape(shape), normal.reshape(*shape, 3), number.reshape(shape), scale)
+    image = fine.reshape(height // _FINE, _FINE, width // _FINE, _FINE, 3).mean(axis=(1, 3))
+    return (image * 255).round().astype(np.uint8), number.reshape(shape)[::_FINE, ::_FINE]
+
+
+def _cover(corners: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel centres inside the triangles that face the viewer.
+
+    Args:
+        corners: (F, 3, 2) column and row in pixels.
+        height: rows of the picture.
+        width: columns of the picture.
+
+    Returns:
+        For each of N hits the triangle's index (N,), the flat pixel index (N,) and the corners' weights (N, 3).
+    """
+    first, to_second, to_third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0]
+    low = np.maximum(np.ceil(corners.min(axis=1)), 0).astype(int)
+    high = np.minimum(np.floor(corners.max(axis=1)), [width - 1, height - 1]).astype(int)
+    extent = np.maximum(high - low + 1, 0)
+    # Rows grow downwards, so that a surface turned to the viewer has negative area.
+    count = np.where(area < 0, extent.prod(axis=1), 0)
+    triangle = np.repeat(np.arange(len(corners)), count)
+    rank = np.arange(triangle.size) - np.repeat(np.cumsum(count) - count, count)
+    row, column = np.divmod(rank, extent[triangle, 0])
+    row, column = row + low[triangle, 1], column + low[triangle, 0]
+    right, down = column - first[triangle, 0], row - first[triangle, 1]
+    second = (right * to_third[triangle, 1] - down * to_third[triangle, 0]) / area[triangle]
+    third = (down * to_second[triangle, 0] - right * to_second[triangle, 1]) / area[triangle]
+    hit = (second >= -1e-9) & (third >= -1e-9) & (second + third <= 1 + 1e-9)
+    second, third = second[hit], third[hit]
+    return triangle[hit], (row * width + column)[hit], np.stack([1 - second - third, second, third], axis=1)
+
+
+def _shade(depth: np.ndarray, normal: np.ndarray, number: np.ndarray, scale: float) -> np.ndarray:
+    """(H, W, 3) picture in 0-1: two lights, a highlight, darker hollows and farther parts, on the background."""
+    seen = number > 0
+    picture = np.broadcast_to(np.array(BACKGROUND) / 255, normal.shape).copy()
+    if not seen.any():
+        return picture
+    coarse = seen[::_FINE, ::_FINE].astype(np.float32)
+    coarse_depth = np.where(coarse > 0, depth[::_FINE, ::_FINE], 0).astype(np.float32)
+    hollow = np.zeros(int(seen.sum()))
+    for radius, strength in _HOLLOWS:
+        share = gaussian_filter(coarse, radius * scale, truncate=3)
+        around = gaussian_filter(coarse_depth, radius * scale, truncate=3) / np.maximum(share, 1e-6)
+        # Beside a fine pixel that the coarse picture missed nothing may be near, and there is nothing to be hollow in.
+        around[share < 0.02] = np.inf
+        gap = depth[seen] - around.repeat(_FINE, axis=0).repeat(_FINE, axis=1)[seen]
+        hollow += strength * np.clip(gap, 0, None)
+    turned = normal[seen]
+    light = np.full(len(turned), _AMBIENT)
+    for direction, strength in _LIGHTS:
+        light += strength * np.clip(turned @ np.array(direction), 0, None)
+    half_way = np.array(_LIGHTS[0][0]) + np.array((0, 0, -1))
+    shine = _HIGHLIGHT * np.clip(turned @ (half_way / np.linalg.norm(half_way)), 0, None) ** 24
+    away = depth[seen] - depth[seen].min()
+    light *= np.exp(-hollow) * (1 - _DEPTH_CUE * away / max(float(away.max()), 1e-6))
+    palette = np.zeros((256, 3))
+    for level in np.unique(number[seen]):
+        palette[level] = np.array(level_colour(int(level))) / 255
+    picture[seen] = np.clip(palette[number[seen]] * light[:, None] + shine[:, None], 0, 1)
+    return picture
