@@ -1,5 +1,5 @@
 # The two commands of the README are `make reconstruct` and `make test`; each sets everything up by itself.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SAMPLE := docs/sample

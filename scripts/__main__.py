@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,22 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
-VERBS = {"prepare": prepare, "reconstruct": reconstruct, "evaluate": evaluate}
+def _check_options(words: list[str]) -> None:
+    """Refuse unknown and missing options before any work: fire would call the verb first and complain afterwards."""
+    if not words or words[0] not in VERBS or "--help" in words or "-h" in words:
+        return
+    parameters = inspect.signature(VERBS[words[0]]).parameters
+    given = [word[2:].split("=")[0].replace("-", "_") for word in words[1:] if word.startswith("--") and len(word) > 2]
+    for name in given:
+        if name not in parameters:
+            raise UserError(f"{words[0]} has no option --{name}; it has --{', --'.join(parameters)}")
+    needed = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty and name not in given]
+    # Verbs can also be called with their arguments in order; then fire counts them.
+    if needed and all(word.startswith("--") for word in words[1:2]):
+        raise UserError(f"{words[0]} needs --{', --'.join(needed)}")
+
+
+VERBS: dict[str, Callable[..., None]] = {"prepare": prepare, "reconstruct": reconstruct, "evaluate": evaluate}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -165,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     os.environ.setdefault("PAGER", "cat")
     try:
+        _check_options(words)
         fire.Fire(VERBS, command=words, name="python -m scripts")
         return 0
     except UserError as error:

@@ -268,6 +268,13 @@ def test_torchscript_and_state_dict_predict_alike() -> None:
     assert np.abs(from_state - from_script).max() < 1e-5
 
 
+def test_misspelt_and_missing_options_stop_before_any_work(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reconstruct(sample, "--levles=L1") == 1
+    assert "no option --levles" in capsys.readouterr().err and not (sample.parent / "result").exists()
+    assert main(["reconstruct", "--ap=x"]) == 1
+    assert "needs --lat, --annotations, --output" in capsys.readouterr().err
+
+
 def test_command_line_from_a_shell(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "scripts", "reconstruct", "--ap", "x", "--lat", "y", "--annotations", "z",

@@ -9,12 +9,8 @@ from torch import nn
 class Generator(nn.Module):
     """Two patches and their centroid masks to one vertebra.
 
-    In ``configs/train.json`` the parts are `CentroidFusion`, `ReplicateLift` and MONAI's residual ``UNet``: the
-    paper's 3D ResUNet with batch normalisation, ReLU and skips. What the paper leaves open is chosen there: widths
-    16-32-64-128 and two convolutions a residual block (1.2 M parameters, 0.35 GB and about a tenth of a second a
-    vertebra on two CPU cores); three halvings, because 120 = 2^3 x 15, the first of them in the first block, which
-    saves five sixths of the time against a first block at full resolution; the last transposed convolution brings the
-    logits back to 120. Two channels a view are lifted, the fused patch and the fused mask.
+    In ``configs/train.json`` the parts are `CentroidFusion`, `ReplicateLift` and `ResUNet`, with the choices that the
+    paper leaves open explained there. Two channels a view are lifted: the fused patch and the fused mask.
 
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.

@@ -14,12 +14,12 @@ class ResUNet(nn.Module):
     """Residual blocks with batch normalisation and ReLU, halvings by strided convolutions, skips (Xu 2019).
 
     MONAI's own residual ``UNet`` is the same family, but its last stage squeezes everything through one normalised,
-    rectified channel: from the same data it learned to Dice 0.12 in the time this head needs for 0.5. Here the head
-    is a plain transposed convolution on all the features of the finest level.
+    rectified channel, which learned an order of magnitude slower on our data. Here the head is a plain transposed
+    convolution on all the features of the finest level.
 
-    Widths are not given in the paper. 16-32-64-128 with two convolutions a block make 1.6 M parameters. 120 = 2^3 x 15
-    allows three halvings; the first is in the first block, so that the widest layers run at 60^3, which costs a sixth
-    of a first block at 120^3 (``strides=(1, 2, 2)`` or ``(1, 2, 2, 2)`` with one more width have that).
+    Widths are not given in the paper; 16-32-64-128 with two convolutions a block make 1.6 M parameters. 120 = 2^3 x 15
+    allows three halvings. The first is in the first block, so that the widest layers run at 60^3; a first block at
+    120^3 (``strides=(1, 2, 2)``, or ``(1, 2, 2, 2)`` with one more width) costs several times as much.
 
     Args:
         in_channels: of the lifted volume.
