@@ -109,7 +109,8 @@ def reconstruct(
     if "mean_dice" in report:
         print(
             f"mean Dice {report['mean_dice']:.3f} over {len(report['vertebrae'])} vertebrae "
-            f"(ellipsoids of their true place, size and direction: {report['mean_ellipsoid_dice']:.3f})"
+            f"(ellipsoids of their size: {report['mean_ellipsoid_at_mark_dice']:.3f} at the marks, "
+            f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
     for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):

@@ -45,9 +45,13 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, replaced in one step."""
+    """A UTF-8 text file, replaced in one step; a failed write leaves the old file and nothing else."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w") as stream:
-        stream.write(text)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

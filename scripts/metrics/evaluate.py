@@ -47,7 +47,8 @@ def evaluate_dataset(
 ) -> dict[str, Any]:
     """Write ``metrics.csv`` and ``summary.json``.
 
-    A vertebra that cannot be read or predicted is a row of its own with the reason, and scores as an empty one.
+    A vertebra whose image cannot be read is a row of its own with the reason, and scores as an empty one. A true mask
+    that cannot be read or is empty stops the evaluation: nothing can be said then, and leaving it out would flatter.
 
     Args:
         dataset: folder made by ``prepare``.

@@ -36,7 +36,7 @@ class MetricsRow:
         nsd_2mm: 0 to 1.
         clipped_fraction: share of the true mask outside its cube.
         seconds: for its prediction.
-        status: ``ok``, ``empty``, ``missing`` or ``failed: reason``.
+        status: ``ok``, ``empty`` or ``failed: reason``.
     """
 
     subject: str

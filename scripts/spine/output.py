@@ -96,7 +96,9 @@ def _report(
             metrics = vertebra_metrics(mask, truth == vertebra.level)
             row["dice"] = round(metrics.dice, 4)
             row["hd95_mm"] = round(metrics.hd95_mm, 2)
-            row["ellipsoid_dice"] = round(_ellipsoid_dice(truth == vertebra.level), 4)
+            mark = result.grid.to_index(np.array(vertebra.cube.body_centroid_mm))
+            at_mark, at_truth = _ellipsoid_dice(truth == vertebra.level, mark)
+            row["ellipsoid_at_mark_dice"], row["ellipsoid_dice"] = round(at_mark, 4), round(at_truth, 4)
         rows.append(row)
     report: dict[str, Any] = {
         "case": annotations.case,
@@ -112,17 +114,20 @@ def _report(
         },
         "not_for_diagnosis": True,
     }
-    for name in ("dice", "ellipsoid_dice"):
+    for name in ("dice", "ellipsoid_at_mark_dice", "ellipsoid_dice"):
         values = [row[name] for row in rows if name in row]
         if values:
             report[f"mean_{name}"] = round(float(np.mean(values)), 4)
     return report
 
 
-def _ellipsoid_dice(mask: np.ndarray) -> float:
+def _ellipsoid_dice(mask: np.ndarray, mark: np.ndarray) -> tuple[float, float]:
+    """Dice of an ellipsoid of the vertebra's size, put at its mark and at its true centre."""
+    margin = 20
     box = ndimage.find_objects(mask.view(np.uint8))[0]
-    part = np.pad(mask[box], 20)
-    return vertebra_metrics(best_ellipsoid(part), part).dice
+    part = np.pad(mask[box], margin)
+    centre = mark - [s.start for s in box] + margin
+    return vertebra_metrics(best_ellipsoid(part, centre), part).dice, vertebra_metrics(best_ellipsoid(part), part).dice
 
 
 def _read_truth(path: Path, grid: Grid) -> np.ndarray:
