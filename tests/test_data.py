@@ -219,6 +219,25 @@ def test_bad_cases_become_rows_and_never_stop_the_rest(tmp_path: Path, how: str)
     assert not (tmp_path / "d" / "cases" / "bad").exists()
 
 
+def test_centroids_of_a_1_mm_file_are_noticed(tmp_path: Path) -> None:
+    """The MICCAI release counts in mm; on a 2 mm scan with the same axes only the places betray it."""
+    case = simulate_case(tmp_path / "source", "p")
+    affine = nib.load(case.ct).affine
+    entries = [{"direction": ["R", "A", "S"]}]
+    for number, point in case.centroids_mm.items():
+        index = apply_affine(np.linalg.inv(affine), point)
+        entries.append({"label": number, **dict(zip("XYZ", index.tolist(), strict=True))})
+    path = tmp_path / "source" / "p_ctd.json"
+    path.write_text(json.dumps(entries))
+    document = prepare(tmp_path / "source", tmp_path / "good")
+    assert {item["centroid_source"] for item in document["training"]} == {"annotated"}
+    millimetres = [{k: v * 2 if k in "XYZ" else v for k, v in entry.items()} for entry in entries]
+    path.write_text(json.dumps(millimetres))
+    with pytest.raises(UserError, match="no case could be used"):
+        prepare(tmp_path / "source", tmp_path / "bad")
+    assert "not in its mask" in rejections(tmp_path / "bad")["p"]
+
+
 def test_manifest_mends_known_header_errors(tmp_path: Path) -> None:
     case = simulate_case(tmp_path, "p")
     spoil(case, "flipped")
