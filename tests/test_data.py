@@ -183,6 +183,7 @@ BAD_CASES = {
     "truncated": "truncated",
     "fractions": "no label numbers",
     "no_vertebra": "no vertebra in it",
+    "flat_mask": "a labelmap is 3D",
 }
 
 
@@ -205,6 +206,8 @@ def spoil(case: SimulatedCase, how: str) -> None:
         case.ct.write_bytes(case.ct.read_bytes()[:20000])
     elif how == "fractions":
         nib.save(nib.Nifti1Image((labels * 0.99).astype(np.float32), affine), case.mask)
+    elif how == "flat_mask":
+        nib.save(nib.Nifti1Image(labels.astype(np.uint8)[:, :, 45], affine), case.mask)
     elif how == "no_vertebra":
         nib.save(nib.Nifti1Image((labels > 0).astype(np.uint8) * 26, affine), case.mask)
 

@@ -103,8 +103,8 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     geometry = geometry_of_grid(patient.grid, options.beam)
     films = project_pair(patient.attenuation, patient.grid.affine, geometry)
     if volumes.painted:
-        films = (torch.from_numpy(paint_background(films[0].numpy(), rng)),
-                 torch.from_numpy(paint_background(films[1].numpy(), rng)))  # fmt: skip
+        ap, lat = (torch.from_numpy(paint_background(film.numpy(), rng)) for film in films)
+        films = (ap, lat)
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
@@ -114,9 +114,9 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     items = []
     for number in in_order(list(patient.centroids)):
         marked = patient.centroids[number] + rng.normal(0, jitter, 3)
-        item = _write_vertebra(folder, case, patient, films, geometry, number, marked)
-        items.append(replace(item, border_contact_mm2=round(volumes.border_contact_mm2[number], 1)))
-    items = [replace(item, excluded=_why_excluded(item, options)) for item in items]
+        contact = round(volumes.border_contact_mm2[number], 1)
+        item = _write_vertebra(folder, case, patient, films, geometry, number, marked, contact)
+        items.append(replace(item, excluded=_why_excluded(item, options)))
     (folder / CASE_FILE).write_text(json.dumps([asdict(item) for item in items], indent=1) + "\n")
     return items
 
@@ -148,6 +148,7 @@ def _write_vertebra(
     geometry: BiplanarGeometry,
     number: int,
     marked_mm: np.ndarray,
+    border_contact_mm2: float,
 ) -> VertebraItem:
     name = level_name(number)
     cube = place_cube(marked_mm, patient.grid)
@@ -165,7 +166,7 @@ def _write_vertebra(
         centroid_mm=(round(float(marked_mm[0]), 3), round(float(marked_mm[1]), 3), round(float(marked_mm[2]), 3)),
         centroid_source="annotated" if number in patient.annotated else "estimated",
         clipped_fraction=round(clipped_fraction(mask, cube), 5),
-        border_contact_mm2=0.0,
+        border_contact_mm2=border_contact_mm2,
         source=case.source,
         licence=case.licence,
     )

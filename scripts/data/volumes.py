@@ -63,6 +63,8 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     else:
         mask, affine = read_nifti(case.mask)
         affine = _corrected_affine(affine, case)
+    if mask.ndim != 3:
+        raise UserError(f"{case.mask.name}: a labelmap is 3D, this has shape {mask.shape}")
     labels = _verse_labels(mask, case)
     contact = _border_contact(labels, affine)
     annotated = read_verse_centroids(case.centroids, affine) if case.centroids else {}
@@ -101,7 +103,7 @@ def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Air in place of everything that does not hang together with the body (table, cushions, cables).
 
     Found on a grid of about 4 mm: denser than -300 HU, opened, the largest component, its holes (lungs) filled, grown
-    by one voxel.
+    by two voxels.
 
     Args:
         hu: (X, Y, Z).
