@@ -62,6 +62,63 @@ def prepare(
         print(f"rejected cases and reasons: {Path(str(output)) / 'rejected.csv'}")
 
 
+def simulate(
+    output: str,
+    count: int,
+    spacing_mm: float = 1.0,
+    whole_share: float = 0.25,
+    donor_share: float = 0.5,
+    hardware_share: float = 0.05,
+    scoliosis_share: float = 0.3,
+    fracture_share: float = 0.03,
+    t13_share: float = 0.03,
+    l6_share: float = 0.04,
+    without: Any = (),
+    seed: int = 0,
+    workers: int = 1,
+) -> None:
+    """Simulate CTs of spines from real vertebra shapes, in VerSe's layout: prepare reads them like any CT.
+
+    Args:
+        output: folder; patients that are there already are kept.
+        count: number of patients.
+        spacing_mm: voxel size.
+        whole_share: of patients shown from skull to pelvis.
+        donor_share: of patients whose body around the spine is a real CT's.
+        hardware_share: of patients with screws and rods.
+        scoliosis_share: of patients with a scoliosis.
+        fracture_share: of vertebrae between T4 and L5.
+        t13_share: of patients with a thirteenth thoracic vertebra.
+        l6_share: of patients with a sixth lumbar vertebra.
+        without: shape subjects not to use, comma-separated.
+        seed: the same seed gives the same patients.
+        workers: processes.
+    """
+    from scripts.data.simulation.deformation import DeformationOptions
+    from scripts.data.simulation.patient import Ingredients, SimulationOptions
+    from scripts.data.simulation.posture import PostureOptions
+    from scripts.data.simulation.spine import SpineOptions
+    from scripts.data.simulation.write import simulate_dataset
+
+    options = SimulationOptions(
+        spacing_mm=float(spacing_mm),
+        whole_share=float(whole_share),
+        spine=SpineOptions(
+            t13_share=float(t13_share),
+            l6_share=float(l6_share),
+            without=_words(without),
+            posture=PostureOptions(scoliosis_share=float(scoliosis_share)),
+            deformation=DeformationOptions(fracture_share=float(fracture_share)),
+        ),
+        ingredients=Ingredients(donor_share=float(donor_share), hardware_share=float(hardware_share)),
+        seed=int(seed),
+    )
+    content = simulate_dataset(Path(str(output)), int(count), options, int(workers))
+    vertebrae = sum(len(truth["levels"]) for truth in content["patients"].values())
+    print(f"{len(content['patients'])} patients, {vertebrae} vertebrae -> {output}")
+    print(f"next: python -m scripts prepare --source {output} --output DATASET")
+
+
 def reconstruct(
     ap: str,
     lat: str,
@@ -169,7 +226,12 @@ def _check_options(words: list[str]) -> None:
         raise UserError(f"{words[0]} needs --{', --'.join(needed)}")
 
 
-VERBS: dict[str, Callable[..., None]] = {"prepare": prepare, "reconstruct": reconstruct, "evaluate": evaluate}
+VERBS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "simulate": simulate,
+    "reconstruct": reconstruct,
+    "evaluate": evaluate,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
