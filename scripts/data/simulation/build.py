@@ -6,6 +6,7 @@ python -m scripts.data.simulation.build shapes SOURCES.json
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tarfile
@@ -26,7 +27,7 @@ def build_posture(keypoints: Path) -> None:
         keypoints: VID's archive of JSON files with body key points in DICOM (LPS) world mm.
     """
     order = [level_name(number) for number in LEVEL_ORDER]
-    names = [f"{a}-{b}" for a, b in zip(order[:-1], order[1:], strict=True)]
+    names = [f"{a}-{b}" for a, b in itertools.pairwise(order)]
     names.insert(names.index("T12-T13"), "T12-L1")
     scans = []
     with tarfile.open(keypoints) as archive:

@@ -63,7 +63,7 @@ def body_centroid(number: int, mask: np.ndarray, grid: Grid) -> np.ndarray:
     if number == 1:
         return grid.to_world(np.array(ndimage.center_of_mass(mask)))
     if number == SACRUM:
-        top = mask[: max(int(round(25 / grid.spacing_mm)), 1)]
+        top = mask[: max(round(25 / grid.spacing_mm), 1)]
         rows = np.argwhere(top)
         front = rows[rows[:, 1] < np.percentile(rows[:, 1], 35)]
         return grid.to_world(np.array([15 / grid.spacing_mm, front[:, 1].mean(), np.median(rows[:, 2])]))

@@ -91,9 +91,8 @@ class DeformedShape:
             where = where.clone()
             where[..., 0] /= torch.from_numpy(left).to(where)
         flat = where.reshape(1, 1, 1, -1, 3)
-        moved = F.grid_sample(
-            self.bend, (flat / self.bend_half_box_mm).flip(-1), align_corners=True, padding_mode="border"
-        )
+        control = (flat / self.bend_half_box_mm).flip(-1)
+        moved = F.grid_sample(self.bend, control, align_corners=True, padding_mode="border")
         where = where + moved.reshape(3, -1).T.reshape(where.shape)
         where = where / torch.tensor(self.scale)
         index = where / SHAPE_SPACING_MM + torch.tensor(self.shape.origin)
@@ -126,7 +125,7 @@ def deform(
     """
     stretch = size * np.exp(np.clip(rng.normal(0, options.stretch, 3), -2 * options.stretch, 2 * options.stretch))
     half_box = 90.0
-    count = int(round(2 * half_box / options.bend_spacing_mm)) + 2
+    count = round(2 * half_box / options.bend_spacing_mm) + 2
     control = rng.normal(0, options.bend_mm, (1, 3, count, count, count)).astype(np.float32)
     bend = F.avg_pool3d(torch.from_numpy(control), 2, 1) * 2**1.5  # neighbours agree, same spread
     fracture = None

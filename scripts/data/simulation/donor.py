@@ -82,13 +82,13 @@ def add_donor(hu: np.ndarray, donor: Donor, posture: Posture, body: Body, grid: 
     """
     # Rank -> index, continued at both ends with the last distances.
     ranks, index = _extended(donor)
-    row_of = np.interp(body.rank, ranks, index[:, 0])
+    row_of: np.ndarray = np.interp(body.rank, ranks, index[:, 0])
     centre = np.stack([np.interp(body.rank, ranks, index[:, axis]) for axis in (1, 2)], 1)
     pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(np.ptp(body.rank), 1)
     own = np.linalg.norm(np.diff(donor.centroids, axis=0), axis=1).sum() * donor.spacing_mm / np.ptp(donor.ranks)
     size = np.clip(pitch / own, 0.85, 1.15) * rng.uniform(0.92, 1.08)
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
-    share = _share(row_of, donor.hu.shape[0], grid.spacing_mm, donor.spacing_mm)
+    share: np.ndarray = _share(row_of, donor.hu.shape[0], grid.spacing_mm, donor.spacing_mm)
     _, p, left = grid_axes(grid)
     shape = torch.tensor(donor.hu.shape, dtype=torch.float32)
     volume = torch.from_numpy(donor.hu)[None, None]
@@ -99,13 +99,13 @@ def add_donor(hu: np.ndarray, donor: Donor, posture: Posture, body: Body, grid: 
             continue
         at_p = (p[None, :] - body.spine[rows, :1]) / (size * donor.spacing_mm) + centre[rows, :1]
         at_l = mirrored * (left[None, :] - body.spine[rows, 1:]) / (size * donor.spacing_mm) + centre[rows, 1:]
-        where = np.empty((len(rows), len(p), len(left), 3), np.float32)
+        where: np.ndarray = np.empty((len(rows), len(p), len(left), 3), np.float32)
         where[..., 0], where[..., 1] = row_of[rows, None, None], at_p[:, :, None]
         where[..., 2] = at_l[:, None, :]
         sample = ((2 * torch.from_numpy(where) + 1) / shape - 1).flip(-1)
         # Beyond the scanned field the outermost voxels go on: arms and flanks that a CT cuts off.
         drawn = F.grid_sample(volume, sample[None], align_corners=False, padding_mode="border")[0, 0].numpy()
-        weight = share[rows, None, None].astype(np.float32)
+        weight: np.ndarray = share[rows, None, None].astype(np.float32)
         hu[rows] = hu[rows] * (1 - weight) + drawn * weight
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from scripts.data.simulation.posture import Posture
@@ -40,7 +42,7 @@ def paint_screws(hu: np.ndarray, posture: Posture, grid: Grid, rng: np.random.Ge
             field.add(entry + np.linspace(0, 1, 40)[:, None] * (tip - entry), rng.uniform(2.2, 3.0))
             heads.append(entry)
         field.add(np.array(heads), 6.0)
-        for a, b in zip(heads[:-1], heads[1:], strict=True):
+        for a, b in itertools.pairwise(heads):
             field.add(a + np.linspace(0, 1, 24)[:, None] * (b - a), 2.75)
     hu[field.distance < 0] = METAL_HU
     return tuple(posture.levels[i] for i in chosen)

@@ -8,6 +8,7 @@ and in the frontal plane, with their correlations along the spine. Those patient
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -98,7 +99,7 @@ def draw_posture(levels: tuple[int, ...], options: PostureOptions, rng: np.rando
         options: who is drawn.
         rng: source of randomness.
     """
-    pairs = [measured_pair(upper, lower) for upper, lower in zip(levels[:-1], levels[1:], strict=True)]
+    pairs = [measured_pair(upper, lower) for upper, lower in itertools.pairwise(levels)]
     statistics = pair_statistics()
     scale = float(np.exp(np.clip(rng.normal(0, options.size), -2.5 * options.size, 2.5 * options.size)))
     deviation = {name: _correlated(pairs, name, rng) for name in ("distance", "sagittal", "frontal")}

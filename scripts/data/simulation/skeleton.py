@@ -25,7 +25,7 @@ class BoneField:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.axes = grid_axes(grid)
-        self.distance = np.full(grid.shape, FAR_MM, np.float32)
+        self.distance: np.ndarray = np.full(grid.shape, FAR_MM, np.float32)
 
     def add(self, points: np.ndarray, radius_mm: float) -> None:
         """Spheres at points (N, 3) mm along Inferior, Posterior, Left."""

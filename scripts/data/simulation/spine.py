@@ -136,7 +136,7 @@ def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:
     """
     distance = np.full(grid.shape, FAR_MM, np.float32)
     owner = np.zeros(grid.shape, np.uint8)
-    claims = np.zeros(grid.shape, np.uint8)
+    claims: np.ndarray = np.zeros(grid.shape, np.uint8)
     for level, shape, centre, frame in zip(
         spine.posture.levels, spine.shapes, spine.posture.centroids, spine.posture.frames(), strict=True
     ):
@@ -157,7 +157,7 @@ def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:
                 stray = mask & (components != np.bincount(components.ravel())[1:].argmax() + 1)
                 labels[found][stray] = 0
                 distance[found][stray] = 0.1
-    sacrum_distance = np.full(grid.shape, FAR_MM, np.float32)
+    sacrum_distance: np.ndarray = np.full(grid.shape, FAR_MM, np.float32)
     box, own = _sample(spine.sacrum, spine.sacrum_centre, spine.sacrum_frame, grid)
     if box is not None:
         sacrum_distance[box] = np.where(labels[box] > 0, FAR_MM, np.minimum(own, FAR_MM))

@@ -204,9 +204,8 @@ def _paint_gas(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generator)
         return
     rows = grid_axes(grid)[0]
     side, front = body.outline[row, 0], body.outline[row, 1]
-    centre = np.array([
-        rows[row], body.axis[row, 0] - rng.uniform(0.3, 0.75) * front, body.axis[row, 1] + rng.uniform(-0.65, 0.65) * side
-    ])  # fmt: skip
+    forward, beside = rng.uniform(0.3, 0.75) * front, rng.uniform(-0.65, 0.65) * side
+    centre = np.array([rows[row], body.axis[row, 0] - forward, body.axis[row, 1] + beside])
     heading, value = rng.normal(size=3), GAS_HU if rng.random() < 0.75 else rng.uniform(-300, 150)
     radius = rng.uniform(7, 20)
     for _ in range(rng.integers(2, 9)):
