@@ -82,7 +82,7 @@ def add_donor(hu: np.ndarray, donor: Donor, posture: Posture, body: Body, grid: 
     """
     # Rank -> index, continued at both ends with the last distances.
     ranks, index = _extended(donor)
-    row_of: np.ndarray = np.interp(body.rank, ranks, index[:, 0])
+    row_of = np.asarray(np.interp(body.rank, ranks, index[:, 0]))
     centre = np.stack([np.interp(body.rank, ranks, index[:, axis]) for axis in (1, 2)], 1)
     pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(np.ptp(body.rank), 1)
     own = np.linalg.norm(np.diff(donor.centroids, axis=0), axis=1).sum() * donor.spacing_mm / np.ptp(donor.ranks)

@@ -151,6 +151,13 @@ def _field_of_view(spine: Spine, options: SimulationOptions, rng: np.random.Gene
     )
 
 
+def _block_of_water(grid: Grid) -> np.ndarray:
+    """With air around it, as every CT has."""
+    hu: np.ndarray = np.full(grid.shape, AIR_HU, np.float32)
+    hu[2:-2, 4:-4, 4:-4] = MUSCLE_HU
+    return hu
+
+
 def _paint(
     spine: Spine,
     voxels: SpineVoxels,
@@ -164,7 +171,7 @@ def _paint(
     donor = None
     if use.body and names and rng.random() < use.donor_share:
         donor = load_donor(names[rng.integers(len(names))])
-    hu = paint_torso(body, grid, rng, use.organs) if use.body else np.full(grid.shape, MUSCLE_HU, np.float32)
+    hu = paint_torso(body, grid, rng, use.organs) if use.body else _block_of_water(grid)
     if use.skeleton:
         paint_bone(hu, overlying_bones(spine.posture, body, grid, rng), grid.spacing_mm, use.bone, rng)
     if donor is not None:

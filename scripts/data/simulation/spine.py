@@ -134,8 +134,8 @@ def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:
     Neighbours never overlap: a voxel that two claim goes to the one in which it lies deeper. Each vertebra keeps its
     largest component.
     """
-    distance = np.full(grid.shape, FAR_MM, np.float32)
-    owner = np.zeros(grid.shape, np.uint8)
+    distance: np.ndarray = np.full(grid.shape, FAR_MM, np.float32)
+    owner: np.ndarray = np.zeros(grid.shape, np.uint8)
     claims: np.ndarray = np.zeros(grid.shape, np.uint8)
     for level, shape, centre, frame in zip(
         spine.posture.levels, spine.shapes, spine.posture.centroids, spine.posture.frames(), strict=True
