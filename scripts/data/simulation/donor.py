@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.data.simulation.posture import Posture
-from scripts.data.simulation.torso import Body, grid_axes
+from scripts.data.simulation.torso import Body, grid_axes, level_ranks
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 
@@ -84,7 +84,9 @@ def add_donor(hu: np.ndarray, donor: Donor, posture: Posture, body: Body, grid: 
     ranks, index = _extended(donor)
     row_of = np.asarray(np.interp(body.rank, ranks, index[:, 0]))
     centre = np.stack([np.interp(body.rank, ranks, index[:, axis]) for axis in (1, 2)], 1)
-    pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(np.ptp(body.rank), 1)
+    pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(
+        float(np.ptp(level_ranks(posture))), 1.0
+    )
     own = np.linalg.norm(np.diff(donor.centroids, axis=0), axis=1).sum() * donor.spacing_mm / np.ptp(donor.ranks)
     size = np.clip(pitch / own, 0.85, 1.15) * rng.uniform(0.92, 1.08)
     mirrored = -1.0 if rng.random() < 0.5 else 1.0

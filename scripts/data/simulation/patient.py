@@ -76,7 +76,7 @@ class SimulatedPatient:
         hu: (I, P, L) int16.
         labels: (I, P, L) uint8, VerSe numbers.
         grid: of both.
-        centroids: VerSe number -> body centroid in world mm, of those in the field of view.
+        centroids: VerSe number -> body centroid in world mm, of those in the field of view; only they have labels.
         truth: what was drawn, as JSON values.
     """
 
@@ -105,11 +105,11 @@ def simulate_patient(number: int, options: SimulationOptions) -> SimulatedPatien
     body = build_body(spine.posture, grid, rng)
     voxels = voxelise(spine, grid)
     hu, donor, screws = _paint(spine, voxels, body, grid, options, rng)
-    labels = voxels.labels
+    where = dict(zip(spine.posture.levels, spine.posture.centroids @ IPL_AXES, strict=True))
+    inside = {n: c for n, c in where.items() if np.all((i := grid.to_index(c)) > 0) and np.all(i < grid.shape)}
+    # Like VerSe's annotators: of a vertebra whose body is not in the field of view nothing is labelled.
+    labels = np.where(np.isin(voxels.labels, list(inside)), voxels.labels, 0).astype(np.uint8)
     present = in_order([int(n) for n in np.unique(labels) if n])
-    where = dict(zip(spine.posture.levels, spine.posture.centroids, strict=True))
-    centroids = {n: where[n] @ IPL_AXES for n in present}
-    inside = {n: c for n, c in centroids.items() if np.all((i := grid.to_index(c)) > 0) and np.all(i < grid.shape)}
     used = [s for level, s in zip(spine.posture.levels, spine.shapes, strict=True) if level in present]
     truth = {
         "levels": [level_name(n) for n in present],
@@ -125,7 +125,7 @@ def simulate_patient(number: int, options: SimulationOptions) -> SimulatedPatien
         "screws": [level_name(n) for n in screws if n in present],
         "overlap": round(voxels.overlap, 5),
     }
-    return SimulatedPatient(hu, labels, grid, inside, truth)
+    return SimulatedPatient(hu, labels, grid, {n: inside[n] for n in present}, truth)
 
 
 def _field_of_view(spine: Spine, options: SimulationOptions, rng: np.random.Generator) -> Grid:
