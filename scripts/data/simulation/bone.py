@@ -25,6 +25,8 @@ class BoneOptions:
         shell_mm: smallest and largest depth of the densest layer.
         fall_mm: how fast the shell falls off, smallest and largest.
         shell_spread: standard deviation of the shell's height along the surface, as a share.
+        endplate_gain: how much denser a shell is that faces up or down, endplates above all, than one that faces
+            sideways; smallest and largest.
         texture_hu: standard deviation of the core's grain, smallest and largest.
         blur_mm: half the width over which the scanner blurs the surface.
     """
@@ -36,6 +38,7 @@ class BoneOptions:
     shell_mm: tuple[float, float] = (1.0, 1.7)
     fall_mm: tuple[float, float] = (1.1, 1.8)
     shell_spread: float = 0.45
+    endplate_gain: tuple[float, float] = (1.2, 1.8)
     texture_hu: tuple[float, float] = (30.0, 90.0)
     blur_mm: float = 0.8
 
@@ -63,7 +66,9 @@ def paint_bone(
         core = float(np.clip(rng.normal(*options.core_hu), 30, 300))
         shell = rng.uniform(*options.shell_hu)
         along = smooth_noise(near.shape, 4.0 / spacing_mm, rng)[near]
-        height = shell * np.exp(options.shell_spread * along - options.shell_spread**2 / 2)
+        upright = np.abs(np.gradient(distance[box[0]], spacing_mm, axis=0))[near].clip(0, 1)
+        gain = 1 + (rng.uniform(*options.endplate_gain) - 1) * upright**2
+        height = shell * gain * np.exp(options.shell_spread * along - options.shell_spread**2 / 2)
         from_peak = (depth - rng.uniform(*options.shell_mm)) / rng.uniform(*options.fall_mm)
         grain = rng.uniform(*options.texture_hu) * smooth_noise(near.shape, 0.8 / spacing_mm, rng)[near]
         patches = 0.3 * core * smooth_noise(near.shape, 6.0 / spacing_mm, rng)[near]
