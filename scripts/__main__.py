@@ -17,6 +17,7 @@ from scripts.errors import UserError
 def prepare(
     source: str,
     output: str,
+    subset: str = "full",
     beam: str = "parallel",
     variants: int = 0,
     test: Any = (),
@@ -25,14 +26,19 @@ def prepare(
     test_share: float = 0.2,
     validation_share: float = 0.1,
     max_border_contact_mm2: float = 10.0,
+    metal: Any = (),
+    no_metal: Any = (),
     seed: int = 0,
     workers: int = 1,
+    scheduler: str = "",
 ) -> None:
     """Turn CT + mask cases into a prepared dataset.
 
     Args:
-        source: folder (VerSe's release layout, or *_ct.nii.gz files with their labelmaps) or a JSON manifest.
+        source: folder (VerSe's release layout, or *_ct.nii.gz files with their labelmaps) or a JSON manifest, or
+            several with commas between them.
         output: folder of the dataset; a stopped build goes on where it was.
+        subset: full, or small: the paper's VerSe-small (no cervical vertebra, T13, L6 or metal; three thoracic ones).
         beam: of the simulated radiographs: parallel, slot or cone.
         variants: random deformations to add for each training patient.
         test: patients that belong to the test list, comma-separated.
@@ -41,10 +47,14 @@ def prepare(
         test_share: share of patients drawn for the test list.
         validation_share: share of the rest drawn for validation.
         max_border_contact_mm2: vertebrae cut by the field of view over more than this are kept out of the lists.
+        metal: cases that have metal whatever their CT says, comma-separated; see subset.csv.
+        no_metal: cases that have none whatever their CT says.
         seed: of the split and the variants.
         workers: processes.
+        scheduler: address of a Dask scheduler, e.g. tcp://10.0.0.1:8786, whose workers do the work.
     """
     from scripts.data.prepare import SplitOptions, prepare_dataset
+    from scripts.data.subset import SubsetOptions
     from scripts.data.vertebrae import PrepareOptions
     from scripts.geometry.biplanar import Beam
 
@@ -56,7 +66,9 @@ def prepare(
         beam=kind, variants=int(variants), max_border_contact_mm2=float(max_border_contact_mm2), seed=int(seed)
     )
     split = SplitOptions(test_share, validation_share, _words(test), _words(validation), _words(training))
-    counts = prepare_dataset(Path(str(source)), Path(str(output)), options, split, int(workers))
+    chosen = SubsetOptions(str(subset), _words(metal), _words(no_metal))
+    places = ",".join(_words(source))
+    counts = prepare_dataset(places, Path(str(output)), options, split, int(workers), chosen, str(scheduler))
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     if counts["rejected"]:
         print(f"rejected cases and reasons: {Path(str(output)) / 'rejected.csv'}")

@@ -295,7 +295,8 @@ def test_written_as_verse_writes(simulated: Path) -> None:
     for case in cases:
         assert case.ct is not None and case.mask is not None and case.centroids is not None
         labels, affine = read_nifti(case.mask)
-        centroids = read_verse_centroids(case.centroids, affine)
+        centroids, convention = read_verse_centroids(case.centroids, labels, affine)
+        assert convention == "voxels"
         grid = Grid(tuple(affine[:3, 3]), labels.shape, 3.0)
         for number, centroid in centroids.items():
             i, p, left = np.rint(grid.to_index(centroid)).astype(int)

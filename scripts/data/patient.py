@@ -14,7 +14,7 @@ from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample, resample_labels
 from scripts.geometry.projector import hu_to_attenuation
-from scripts.levels import in_order, level_name
+from scripts.levels import in_order
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,6 @@ def canonical_patient(
     if variant is not None and known:
         known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
     centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
-    check_centroids(labels, grid, known)
     check_orientation(labels, grid, centroids)
     return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known))
 
@@ -87,27 +86,6 @@ def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
         labels=np.ascontiguousarray(volumes.labels[box]),
         affine=affine,
     )
-
-
-def check_centroids(labels: np.ndarray, grid: Grid, annotated: dict[int, np.ndarray], margin_mm: float = 10.0) -> None:
-    """Refuse annotated centroids that are not in their vertebrae, as those of a file made for another grid.
-
-    Args:
-        labels: (I, P, L) on ``grid``.
-        grid: canonical.
-        annotated: VerSe number -> world mm.
-        margin_mm: how far outside a vertebra's box its centroid may lie.
-
-    Raises:
-        UserError: one lies elsewhere.
-    """
-    boxes = ndimage.find_objects(labels)
-    for number, centroid in annotated.items():
-        index = grid.to_index(centroid)
-        low = np.array([s.start for s in boxes[number - 1]]) - margin_mm / grid.spacing_mm
-        high = np.array([s.stop for s in boxes[number - 1]]) + margin_mm / grid.spacing_mm
-        if np.any(index < low) or np.any(index > high):
-            raise UserError(f"the centroid of {level_name(number)} is not in its mask: made for another grid?")
 
 
 def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.ndarray]) -> None:

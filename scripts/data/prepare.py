@@ -11,24 +11,29 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.vertebrae import CASE_FILE, PrepareOptions, VertebraItem, prepare_case
+from scripts.data.duplicates import Duplicate, merge_releases
+from scripts.data.jobs import run_jobs
+from scripts.data.subset import SubsetOptions, check_lists, why_dropped, write_subset
+from scripts.data.vertebrae import CASE_FILE, PreparedCase, PrepareOptions, prepare_case, read_case_file
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder, write_text
 from scripts.levels import LEVEL_ORDER, level_number
 
 SPLITS = ("training", "validation", "test")
 STAMP_FILE = "built_from.txt"
+# Of the files of a case; a change rebuilds them.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,24 @@ class SplitOptions:
 
 
 def prepare_dataset(
-    source: Path, output: Path, options: PrepareOptions, split: SplitOptions, workers: int = 1
+    source: Path | str,
+    output: Path,
+    options: PrepareOptions,
+    split: SplitOptions,
+    workers: int = 1,
+    subset: SubsetOptions | None = None,
+    scheduler: str = "",
 ) -> dict[str, int]:
     """Build a dataset; see the module's docstring.
 
     Args:
-        source: folder or manifest; see `scripts.data.cases.find_cases`.
+        source: folder, manifest, or several with commas between them; see `scripts.data.cases.find_cases`.
         output: the dataset's folder.
         options: what shapes the files.
         split: who goes where.
         workers: processes; each holds one case.
+        subset: which spines to take, all if None.
+        scheduler: address of a Dask scheduler whose workers do the work instead.
 
     Returns:
         number of vertebrae per list, and of rejected cases under ``rejected``.
@@ -68,43 +81,65 @@ def prepare_dataset(
     Raises:
         UserError: the source holds no case, or none that can be used.
     """
-    cases = find_cases(source)
+    subset = subset or SubsetOptions()
+    cases, duplicates = merge_releases(find_cases(source))
     if output.exists() and any(output.iterdir()) and not (output / "cases").is_dir():
         raise UserError(f"{output}: holds something that is no dataset; choose another --output")
+    output = output.absolute()
     (output / "cases").mkdir(parents=True, exist_ok=True)
-    membership = split_patients([case.subject for case in cases], split, options.seed)
-    jobs = [
+    _remove_unfinished(output)
+    build = partial(_build, output=output, options=options)
+    rejected: list[tuple[str, str]] = []
+
+    def run(jobs: list[tuple[CaseFiles, int]], name: str) -> list[PreparedCase]:
+        done = []
+        results = tqdm(run_jobs(build, jobs, workers, scheduler), total=len(jobs), desc=name, unit="case")
+        for (case, variant), result in results:
+            if isinstance(result, PreparedCase):
+                done.append(result)
+            else:
+                rejected.append((_folder_name(case, variant), str(result)))
+        return sorted(done, key=lambda prepared: prepared.spine.case)
+
+    whole = run([(case, 0) for case in cases], "cases")
+    spines = [prepared.spine for prepared in whole]
+    check_lists(spines, subset)
+    dropped = {spine.case: why_dropped(spine, subset) for spine in spines}
+    kept = [spine for spine in spines if not dropped[spine.case]]
+    membership = split_patients([spine.subject for spine in kept], split, options.seed)
+    chosen = {spine.case for spine in kept if membership[spine.subject] == "training"}
+    variants = [
         (case, variant)
         for case in cases
-        for variant in range(1 + _variants(case, options, membership[case.subject] == "training"))
+        if case.key in chosen
+        for variant in range(1, 1 + (options.variants if case.variants is None else case.variants))
     ]
-    items: list[VertebraItem] = []
-    rejected: list[tuple[str, str]] = []
-    for case, variant, result in tqdm(_run(jobs, output, options, workers), total=len(jobs), desc="cases", unit="case"):
-        if isinstance(result, str):
-            rejected.append((_folder_name(case, variant), result))
-        else:
-            items += result
+    items = [item for prepared in whole for item in prepared.items]
+    items += [item for prepared in run(variants, "variants") for item in prepared.items] if variants else []
+    _remove_unfinished(output)
+    write_rejected(output / "rejected.csv", sorted(rejected))
+    if not items:
+        raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
+    write_subset(output / "subset.csv", spines, subset)
+    write_duplicates(output / "duplicates.csv", duplicates)
+    if not kept:
+        raise UserError(f"{source}: no spine is left in --subset {subset.subset}; {output / 'subset.csv'} has reasons")
     items.sort(key=lambda i: (i.subject, i.series, LEVEL_ORDER.index(level_number(i.level))))
     lists: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, "excluded")}
     for item in items:
+        reasons = dropped.get(item.case, [])
+        if reasons:
+            item = replace(item, excluded=f"not in VerSe-{subset.subset}: {'; '.join(reasons)}")
         lists["excluded" if item.excluded else membership[item.subject]].append(asdict(item))
-    _write_rejected(output / "rejected.csv", sorted(rejected))
-    if not items:
-        raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
     header = {
         "name": "vertebrae from biplanar radiographs",
         "tensorImageSize": "2D",
         "labels": {"0": "background", "1": "vertebra"},
+        "subset": subset.subset,
         "options": _options_to_json(options),
     }
     write_text(output / "dataset.json", json.dumps({**header, **lists}, indent=1) + "\n")
     return {**{name: len(rows) for name, rows in lists.items()}, "rejected": len(rejected)}
-
-
-def _variants(case: CaseFiles, options: PrepareOptions, trains: bool) -> int:
-    wanted = options.variants if case.variants is None else case.variants
-    return wanted if trains else 0
 
 
 def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> dict[str, str]:
@@ -138,37 +173,32 @@ def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> d
     return membership
 
 
-def _run(
-    jobs: list[tuple[CaseFiles, int]], output: Path, options: PrepareOptions, workers: int
-) -> Iterable[tuple[CaseFiles, int, list[VertebraItem] | str]]:
-    if workers <= 1:
-        for case, variant in jobs:
-            yield case, variant, _build(case, variant, output, options)
-        return
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending: dict[Future[list[VertebraItem] | str], tuple[CaseFiles, int]] = {
-            pool.submit(_build, case, variant, output, options): (case, variant) for case, variant in jobs
-        }
-        for future in as_completed(pending):
-            yield *pending[future], future.result()
+def _remove_unfinished(output: Path) -> None:
+    """What a killed build, or a killed worker, has left half-written."""
+    for folder in (output / "cases").glob(".*"):
+        shutil.rmtree(folder)
 
 
-def _build(case: CaseFiles, variant: int, output: Path, options: PrepareOptions) -> list[VertebraItem] | str:
-    """The items of one case, from disk if they are there already; the reason if it is rejected."""
+def _build(job: tuple[CaseFiles, int], output: Path, options: PrepareOptions) -> PreparedCase | str:
+    """One case, from disk if it is there already; the reason if it is rejected."""
+    case, variant = job
     folder = output / "cases" / _folder_name(case, variant)
     stamp = _stamp(case, options)
-    if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
-        rows = json.loads((folder / CASE_FILE).read_text())
-        items = [VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in rows]
-    else:
-        try:
+    try:
+        if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
+            prepared = read_case_file(folder / CASE_FILE)
+        else:
             with atomic_folder(folder, marker=STAMP_FILE) as work:
-                items = prepare_case(case, work, options, variant)
+                prepared = prepare_case(case, work, options, variant)
                 (work / STAMP_FILE).write_text(stamp)
-        except UserError as error:
-            return str(error)
+    except UserError as error:
+        return str(error)
     place = folder.relative_to(output).as_posix()
-    return [replace(item, image=f"{place}/{item.image}", label=f"{place}/{item.label}") for item in items]
+    items = (
+        replace(item, case=case.key, image=f"{place}/{item.image}", label=f"{place}/{item.label}")
+        for item in prepared.items
+    )
+    return PreparedCase(prepared.spine, tuple(items))
 
 
 def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
@@ -180,7 +210,7 @@ def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
         key: str(value) for key, value in asdict(case).items() if key not in ("ct", "mask", "centroids", "variants")
     }
     # How many variants there are does not change any of them.
-    return json.dumps([files, about, _options_to_json(replace(options, variants=0))], indent=1)
+    return json.dumps([FORMAT, files, about, _options_to_json(replace(options, variants=0))], indent=1)
 
 
 def _options_to_json(options: PrepareOptions) -> dict[str, Any]:
@@ -191,9 +221,19 @@ def _folder_name(case: CaseFiles, variant: int) -> str:
     return f"{case.key}~v{variant:02d}" if variant else case.key
 
 
-def _write_rejected(path: Path, rows: list[tuple[str, str]]) -> None:
+def write_rejected(path: Path, rows: list[tuple[str, str]]) -> None:
+    """``rejected.csv``: cases that could not be used, and why."""
+    _write_csv(path, ["case", "reason"], rows)
+
+
+def write_duplicates(path: Path, duplicates: list[Duplicate]) -> None:
+    """``duplicates.csv``: scans that were released twice."""
+    _write_csv(path, ["dropped", "kept", "subject"], [(d.dropped, d.kept, d.subject) for d in duplicates])
+
+
+def _write_csv(path: Path, header: list[str], rows: Iterable[tuple[str, ...]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "reason"])
+    writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())

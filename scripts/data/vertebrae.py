@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from scripts.data.cases import CaseFiles
+from scripts.data.metal import MetalEvidence
 from scripts.data.painting import paint_background
 from scripts.data.patient import PatientVolume, canonical_patient
+from scripts.data.subset import SpineRecord
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
@@ -66,6 +68,7 @@ class VertebraItem:
         source: where the case comes from.
         licence: of the case.
         excluded: why it is in no list; empty if it is.
+        case: key of the case that it is from, variants included.
     """
 
     image: str
@@ -80,9 +83,23 @@ class VertebraItem:
     source: str
     licence: str
     excluded: str = ""
+    case: str = ""
 
 
-def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> list[VertebraItem]:
+@dataclass(frozen=True)
+class PreparedCase:
+    """What a case gave.
+
+    Args:
+        spine: about the whole of it.
+        items: one a vertebra, head to foot.
+    """
+
+    spine: SpineRecord
+    items: tuple[VertebraItem, ...]
+
+
+def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> PreparedCase:
     """Write a case's films, labelmap, annotations and vertebrae into an empty folder.
 
     Args:
@@ -92,7 +109,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         variant: 0 for the patient as scanned, else the number of the random deformation.
 
     Returns:
-        one item a vertebra, paths relative to ``folder``.
+        its items, paths relative to ``folder``, and the spine's record.
 
     Raises:
         UserError: the case cannot be used; see `scripts.data.volumes.read_case`.
@@ -105,6 +122,14 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     if volumes.painted:
         ap, lat = (torch.from_numpy(paint_background(film.numpy(), rng)) for film in films)
         films = (ap, lat)
+    spine = SpineRecord(
+        case=case.key,
+        subject=case.subject,
+        series=case.series,
+        levels=tuple(in_order(list(volumes.border_contact_mm2))),
+        metal=volumes.metal,
+        centroid_convention=volumes.centroid_convention,
+    )
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
@@ -117,8 +142,18 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         contact = round(volumes.border_contact_mm2[number], 1)
         item = _write_vertebra(folder, case, patient, films, geometry, number, marked, contact)
         items.append(replace(item, excluded=_why_excluded(item, options)))
-    (folder / CASE_FILE).write_text(json.dumps([asdict(item) for item in items], indent=1) + "\n")
-    return items
+    prepared = PreparedCase(spine, tuple(items))
+    (folder / CASE_FILE).write_text(json.dumps(asdict(prepared), indent=1) + "\n")
+    return prepared
+
+
+def read_case_file(path: Path) -> PreparedCase:
+    """What `prepare_case` wrote into ``case.json``."""
+    stored = json.loads(path.read_text())
+    spine = stored["spine"]
+    record = SpineRecord(**{**spine, "levels": tuple(spine["levels"]), "metal": MetalEvidence(**spine["metal"])})
+    items = (VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in stored["items"])
+    return PreparedCase(record, tuple(items))
 
 
 def reference_annotations(name: str, centroids: dict[int, np.ndarray], geometry: BiplanarGeometry) -> Annotations:

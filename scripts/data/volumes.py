@@ -12,6 +12,7 @@ from scipy import ndimage
 from scripts.data.cases import CaseFiles
 from scripts.data.centroids import read_verse_centroids
 from scripts.data.meshes import labelmap_from_meshes
+from scripts.data.metal import MetalEvidence, find_metal
 from scripts.data.painting import paint_ct
 from scripts.errors import UserError
 from scripts.geometry.frames import bounding_grid, resample_labels
@@ -32,6 +33,8 @@ class CaseVolumes:
         border_contact_mm2: per VerSe number, the area over which its mask touches the border of the field of view;
             where it is not small the vertebra is cut.
         annotated: per VerSe number, the body centroid of a centroid file in world mm.
+        metal: whether there are implants at the spine.
+        centroid_convention: of the centroid file; empty without one.
         painted: whether the CT numbers are made up.
     """
 
@@ -40,6 +43,8 @@ class CaseVolumes:
     affine: np.ndarray
     border_contact_mm2: dict[int, float]
     annotated: dict[int, np.ndarray]
+    metal: MetalEvidence
+    centroid_convention: str = ""
     painted: bool = False
 
 
@@ -67,12 +72,16 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         raise UserError(f"{case.mask.name}: a labelmap is 3D, this has shape {mask.shape}")
     labels = _verse_labels(mask, case)
     contact = _border_contact(labels, affine)
-    annotated = read_verse_centroids(case.centroids, affine) if case.centroids else {}
+    annotated: dict[int, np.ndarray] = {}
+    convention = ""
+    if case.centroids:
+        annotated, convention = read_verse_centroids(case.centroids, labels, affine)
     if case.ct is None:
         labels, affine, hu = _painted(labels, affine, rng)
     else:
         hu = _read_ct(case, case.ct, mask.shape, affine)
-    return CaseVolumes(hu, labels, affine, contact, annotated, painted=case.ct is None)
+    metal = find_metal(hu, labels, _voxel_size(affine))
+    return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention, painted=case.ct is None)
 
 
 def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

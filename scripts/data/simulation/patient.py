@@ -137,7 +137,9 @@ def _field_of_view(spine: Spine, options: SimulationOptions, rng: np.random.Gene
         start = rng.uniform(top - 0.15 * height, bottom - 0.85 * height)
         top, bottom = max(top, start), min(bottom, start + height)
     narrow = rng.random() < options.narrow_share
-    half_width, front, back = (rng.uniform(45, 120), rng.uniform(50, 110), rng.uniform(75, 95)) if narrow else (225.0, 185.0, 100.0)
+    half_width, front, back = 225.0, 185.0, 100.0
+    if narrow:
+        half_width, front, back = rng.uniform(45, 120), rng.uniform(50, 110), rng.uniform(75, 95)
     middle = centroids[(centroids[:, 0] > top) & (centroids[:, 0] < bottom)]
     middle = middle if len(middle) else centroids
     low = np.array([top, middle[:, 1].min() - front, middle[:, 2].mean() - half_width])
