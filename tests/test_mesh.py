@@ -11,9 +11,10 @@ import pytest
 import trimesh
 from skimage.color import rgb2lab
 
+from scripts.drawing import level_colour
 from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
-from scripts.spine.mesh import level_colour, vertebra_mesh, write_glb, write_stl
+from scripts.spine.mesh import vertebra_mesh, write_glb, write_stl
 
 RADIUS = 14.0
 CENTRE = np.array([20.3, 22.8, 19.6])

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
+from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.spine.mesh import level_colour
 from scripts.spine.preview import write_preview
 from scripts.spine.render import View, render_labelmap
 

@@ -16,6 +16,25 @@ from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample,
 from scripts.geometry.projector import hu_to_attenuation
 from scripts.levels import in_order
 
+# A vertebra with less than this share of its neighbours' volume is cut: what is left of it may be a spinous tip alone,
+# which hangs below the body of the next vertebra. Neighbours: up to this many each way.
+WHOLE_SHARE, NEIGHBOURS = 0.3, 3
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Evidence that a header's axes are right; left and right cannot be told from the bones.
+
+    Args:
+        behind_mm: median distance by which the vertebrae's centres of mass lie behind their body centroids.
+        levels_descend: whether the levels follow one another downwards.
+        compared: how many vertebrae were judged; those that are cut are left out.
+    """
+
+    behind_mm: float
+    levels_descend: bool
+    compared: int
+
 
 @dataclass(frozen=True)
 class PatientVolume:
@@ -27,6 +46,7 @@ class PatientVolume:
         grid: of both.
         centroids: VerSe number -> world mm.
         annotated: numbers whose centroid came from a file.
+        orientation: evidence that front and back, head and foot are what the header says.
     """
 
     attenuation: torch.Tensor
@@ -34,6 +54,7 @@ class PatientVolume:
     grid: Grid
     centroids: dict[int, np.ndarray]
     annotated: frozenset[int]
+    orientation: Orientation
 
 
 def canonical_patient(
@@ -70,8 +91,8 @@ def canonical_patient(
     if variant is not None and known:
         known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
     centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
-    check_orientation(labels, grid, centroids)
-    return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known))
+    orientation = check_orientation(labels, grid, centroids, frozenset(known))
+    return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known), orientation)
 
 
 def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
@@ -88,33 +109,46 @@ def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
     )
 
 
-def check_orientation(labels: np.ndarray, grid: Grid, centroids: dict[int, np.ndarray]) -> None:
+def check_orientation(
+    labels: np.ndarray, grid: Grid, centroids: dict[int, np.ndarray], annotated: frozenset[int] = frozenset()
+) -> Orientation:
     """Refuse a patient whose header has front and back, or head and foot, the wrong way round.
 
-    Arch and processes pull a vertebra's centre of mass behind its body, and levels follow one another downwards. Left
-    and right cannot be told from the bones.
+    Arch and processes pull a vertebra's centre of mass behind its body, and levels follow one another downwards.
+    Judged on the vertebrae that are not cut: a centroid estimated from a mere spinous tip is in no body.
 
     Args:
         labels: (I, P, L) on ``grid``.
         grid: canonical.
         centroids: VerSe number -> body centroid in world mm.
+        annotated: numbers whose centroid is known and not estimated, so that a cut mask does no harm.
 
     Raises:
         UserError: the header is wrong.
     """
-    numbers = in_order(list(centroids))
-    index = {number: grid.to_index(centroids[number]) for number in numbers}
     boxes = ndimage.find_objects(labels)
-    behind = []
-    for number in numbers:
-        box = boxes[number - 1]
-        behind.append(np.argwhere(labels[box] == number)[:, 1].mean() + box[1].start - index[number][1])
-    if np.median(behind) < 0:
+    voxels = {n: np.argwhere(labels[boxes[n - 1]] == n) + [s.start for s in boxes[n - 1]] for n in centroids}
+    judged = _judged({n: len(voxels[n]) for n in in_order(list(centroids))}, annotated)
+    index = {number: grid.to_index(centroids[number]) for number in judged}
+    behind_mm = float(np.median([voxels[n][:, 1].mean() - index[n][1] for n in judged])) * grid.spacing_mm
+    if behind_mm < 0:
         raise UserError(
             "spinous processes point forwards: the header's orientation is wrong; give axcodes in a manifest"
         )
-    heights = [index[number][0] for number in numbers]
+    heights = [index[number][0] for number in judged]
     if heights != sorted(heights):
         raise UserError(
             "levels do not follow one another downwards: wrong labels, or the header's orientation is wrong"
         )
+    return Orientation(behind_mm, True, len(judged))
+
+
+def _judged(volumes: dict[int, int], annotated: frozenset[int]) -> list[int]:
+    """The vertebrae that are not cut, or whose centroid is known; ``volumes`` from head to foot."""
+    numbers = list(volumes)
+    judged = []
+    for i, number in enumerate(numbers):
+        around = [volumes[n] for n in numbers[max(i - NEIGHBOURS, 0) : i + NEIGHBOURS + 1] if n != number]
+        if number in annotated or not around or volumes[number] >= WHOLE_SHARE * np.median(around):
+            judged.append(number)
+    return judged

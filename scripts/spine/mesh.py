@@ -12,8 +12,9 @@ from skimage.measure import marching_cubes
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.levels import LEVEL_ORDER, in_order, level_name
+from scripts.levels import in_order, level_name
 
 # 3D Slicer reads the SPACE tag and takes an STL file without one for LPS, which would turn the spine by 180 degrees.
 # A binary STL must not begin with "solid", or readers take it for text.
@@ -25,14 +26,6 @@ RAS_MM_TO_GLTF = np.array(
 )
 GLB_ROOT = "spine_RAS_mm"
 
-# Ivory, blue, rose, sage, lilac around the tone of bone; each turn of the five drifts a little in hue, so that all
-# 26 colours differ and neighbours differ most.
-_PALETTE = bytes.fromhex(
-    "ffe4c6 8fc6d3 f3b7b0 c9dcba b3b5d6 fee2c2 8ec2d3 efb5a9 c2daba b5b1d2 f8e1be 8dbfd2 eab3a3 "
-    "bcd8ba b6adce f1dfbb 8dbbd1 e5b19d b5d6ba b8a9c9 ebdeb8 8db8d1 e0b097 aed3ba b9a6c4 e4dcb6"
-)
-_COLOURS = {number: tuple(_PALETTE[3 * i : 3 * i + 3]) for i, number in enumerate(LEVEL_ORDER)}
-
 # Taubin's pair of weights: each shrinking step is undone by a slightly larger inflating one, so that stairs of one
 # voxel go and the volume stays.
 _TAUBIN_STEPS = 20
@@ -42,20 +35,6 @@ _TAUBIN_INFLATE = 0.53
 # triangles of no area, which collapse in the float32 of STL and leave the surface open there.
 _ISO_CLEARANCE = 1e-3
 _DISPLAY_BLUR = 1.0  # voxels
-
-
-def level_colour(number: int) -> tuple[int, int, int]:
-    """Fixed sRGB colour (0-255) of a level, the same in every picture and file.
-
-    Args:
-        number: VerSe number.
-
-    Raises:
-        UserError: the number is no vertebra.
-    """
-    level_name(number)
-    red, green, blue = _COLOURS[number]
-    return red, green, blue
 
 
 def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float = 0.5) -> trimesh.Trimesh:

@@ -6,14 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects
 
+from scripts.drawing import BACKGROUND, FAINT, TEXT, Point, film_grey, font, level_colour, name_plate, spread
 from scripts.levels import in_order, level_name
-from scripts.spine.mesh import level_colour
-from scripts.spine.render import AZIMUTH, BACKGROUND, Surfaces, View, display_surfaces, render_surfaces
-
-Point = tuple[float, float]
+from scripts.spine.render import AZIMUTH, Surfaces, View, display_surfaces, render_surfaces
 
 # Caption and the side of the patient that lies at the picture's left and right edge.
 _CAPTIONS: dict[View, tuple[str, str, str]] = {
@@ -22,7 +20,6 @@ _CAPTIONS: dict[View, tuple[str, str, str]] = {
     "back": ("Back", "L", "R"),
     "oblique": ("From behind, left", "", ""),
 }
-_TEXT, _FAINT = (232, 234, 238), (138, 145, 156)
 
 # Film shown around the marks in mm: above and below, towards the left and right edge in AP and in LAT.
 _ROW_MARGIN, _AP_MARGIN, _LAT_MARGIN = 35.0, (70.0, 70.0), (60.0, 90.0)
@@ -129,22 +126,18 @@ def _film_panel(
         box = np.array([left, top, right, bottom]) / pixel_mm
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         part = film[first[1] : last[1], first[0] : last[0]]
-        finite = part[np.isfinite(part)]
-        dark = float(np.percentile(finite, 1.0)) if finite.size else 0.0
-        bright = float(np.percentile(finite, 99.7)) if finite.size else 1.0
-        grey = np.clip((np.nan_to_num(part, nan=dark) - dark) / max(bright - dark, 1e-9), 0, 1) * 255
         size = (panel.width, max(1, round((bottom - top) * scale)))
         inner = np.clip(box - np.tile(first, 2), 0, np.tile(part.shape[::-1], 2)).tolist()
-        shown = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC, box=tuple(inner))
+        shown = film_grey(part).resize(size, Image.Resampling.BICUBIC, box=tuple(inner))
         panel.paste(shown, (0, round((top + shift - window[0]) * scale)))
     draw = ImageDraw.Draw(panel)
-    beside = _spread([float(p[0] + shift - window[0]) * scale for p in marks.values()])
+    beside = spread([float(p[0] + shift - window[0]) * scale for p in marks.values()], _LINE)
     for (number, (row, column)), name_y in zip(marks.items(), beside, strict=True):
         x, y = (column - left) * scale, (row + shift - window[0]) * scale
         end = min(max(x + side * _NAME_OFFSET_MM * scale, _GUTTER), panel.width - _GUTTER)
         for colour, thickness in ((BACKGROUND, 4), (level_colour(number), 2)):
             draw.line([(x, y), (end, name_y)], fill=colour, width=thickness)
-        _name(draw, (end, name_y), number, side)
+        name_plate(draw, (end, name_y), level_name(number), level_colour(number), side)
         ring = _ring(level_colour(number))
         panel.paste(ring, (round(x) - ring.width // 2, round(y) - ring.height // 2), ring)
     return panel
@@ -165,11 +158,11 @@ def _spine_panel(
     left, top = (0 if side > 0 else _GUTTER), round((shift - window[0]) * scale)
     panel.paste(Image.fromarray(image), (left, top))
     draw = ImageDraw.Draw(panel)
-    for level, height in zip(bodies, _spread([float(body[0]) * scale for body in bodies.values()]), strict=True):
+    for level, height in zip(bodies, spread([float(body[0]) * scale for body in bodies.values()], _LINE), strict=True):
         row = round(height)
         filled = np.flatnonzero((number[max(row - 9, 0) : row + 10] > 0).any(axis=0))
         edge = filled[-1 if side > 0 else 0] if filled.size else image.shape[1] // 2
-        _name(draw, (left + float(edge) + side * 4, top + row), level, side)
+        name_plate(draw, (left + float(edge) + side * 4, top + row), level_name(level), level_colour(level), side)
     return panel
 
 
@@ -181,47 +174,25 @@ def _compose(
     width = sum(p.width for p in panels.values()) + _GAP * (len(panels) + 1)
     sheet = Image.new("RGB", (max(width, 640), _HEADER + height + _FOOTER), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 20), title, fill=_TEXT, font=_font(28))
+    draw.text((_GAP, 20), title, fill=TEXT, font=font(28))
     summary = " to ".join(level_name(n) for n in sorted({*levels[:1], *levels[-1:]}, key=levels.index))
     summary += f", {len(levels)} vertebrae" if len(levels) > 1 else ""
-    draw.text((sheet.width - _GAP, 28), summary, fill=_FAINT, font=_font(18), anchor="ra")
+    draw.text((sheet.width - _GAP, 28), summary, fill=FAINT, font=font(18), anchor="ra")
     x = _GAP
     for (caption, left, right), panel in panels.items():
         sheet.paste(panel, (x, _HEADER))
         middle = _HEADER - 22
-        draw.text((x + panel.width / 2, middle), caption, fill=_TEXT, font=_font(18), anchor="mm")
-        draw.text((x, middle), left, fill=_FAINT, font=_font(18), anchor="lm")
-        draw.text((x + panel.width, middle), right, fill=_FAINT, font=_font(18), anchor="rm")
+        draw.text((x + panel.width / 2, middle), caption, fill=TEXT, font=font(18), anchor="mm")
+        draw.text((x, middle), left, fill=FAINT, font=font(18), anchor="lm")
+        draw.text((x + panel.width, middle), right, fill=FAINT, font=font(18), anchor="rm")
         x += panel.width + _GAP
     y = sheet.height - _FOOTER // 2
-    draw.line([(_GAP, y), (_GAP + 50 * scale, y)], fill=_TEXT, width=3)
+    draw.line([(_GAP, y), (_GAP + 50 * scale, y)], fill=TEXT, width=3)
     for end in (_GAP, _GAP + 50 * scale):
-        draw.line([(end, y - 6), (end, y + 6)], fill=_TEXT, width=2)
+        draw.line([(end, y - 6), (end, y + 6)], fill=TEXT, width=2)
     note = "50 mm, one scale for all pictures. Not for diagnosis."
-    draw.text((_GAP + 50 * scale + 14, y), note, fill=_FAINT, font=_font(18), anchor="lm")
+    draw.text((_GAP + 50 * scale + 14, y), note, fill=FAINT, font=font(18), anchor="lm")
     return sheet
-
-
-def _spread(heights: list[float]) -> list[float]:
-    """Heights of names from top to bottom, moved down where two would touch."""
-    placed: list[float] = []
-    for height in heights:
-        placed.append(max(height, placed[-1] + _LINE) if placed else height)
-    return placed
-
-
-def _name(draw: ImageDraw.ImageDraw, place: Point, number: int, side: int) -> None:
-    """Level name in its colour on a dark plate; it grows to the right (side 1) or to the left (-1) of its place."""
-    text, font, (x, y) = level_name(number), _font(20), place
-    width = font.getlength(text)
-    x = x + 7 if side > 0 else x - 7 - width
-    draw.rounded_rectangle((x - 6, y - 12, x + width + 5, y + 12), radius=5, fill=BACKGROUND)
-    draw.text((x, y), text, font=font, anchor="lm", fill=level_colour(number))
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 @cache

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import find_objects, gaussian_filter
 
+from scripts.drawing import BACKGROUND, level_colour
 from scripts.levels import level_name
-from scripts.spine.mesh import display_mesh, level_colour
+from scripts.spine.mesh import display_mesh
 
 View = Literal["front", "left", "back", "oblique"]
 # VerSe number -> corners (F, 3, 3) and their normals (F, 3, 3), both in (I, P, L) mm.
@@ -16,7 +17,6 @@ Surfaces = dict[int, tuple[np.ndarray, np.ndarray]]
 
 # Degrees the viewer has walked around the patient, from in front towards the patient's left.
 AZIMUTH: dict[View, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "oblique": 135.0}
-BACKGROUND = (12, 14, 18)
 
 _FINE = 2  # supersampling in each direction
 # Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
