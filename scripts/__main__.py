@@ -86,6 +86,7 @@ def simulate(
     t13_share: float = 0.03,
     l6_share: float = 0.04,
     without: Any = (),
+    dataset: str = "",
     seed: int = 0,
     workers: int = 1,
 ) -> None:
@@ -103,6 +104,7 @@ def simulate(
         t13_share: of patients with a thirteenth thoracic vertebra.
         l6_share: of patients with a sixth lumbar vertebra.
         without: shape subjects not to use, comma-separated.
+        dataset: folder to prepare the patients into right away; see prepare.
         seed: the same seed gives the same patients.
         workers: processes.
     """
@@ -128,7 +130,10 @@ def simulate(
     content = simulate_dataset(Path(str(output)), int(count), options, int(workers))
     vertebrae = sum(len(truth["levels"]) for truth in content["patients"].values())
     print(f"{len(content['patients'])} patients, {vertebrae} vertebrae -> {output}")
-    print(f"next: python -m scripts prepare --source {output} --output DATASET")
+    if dataset:
+        prepare(str(output), dataset, seed=seed, workers=workers)
+    else:
+        print(f"next: python -m scripts prepare --source {output} --output DATASET")
 
 
 def reconstruct(
