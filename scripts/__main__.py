@@ -109,7 +109,8 @@ def simulate(
         workers: processes.
     """
     from scripts.data.simulation.deformation import DeformationOptions
-    from scripts.data.simulation.patient import Ingredients, SimulationOptions
+    from scripts.data.simulation.painting import Ingredients
+    from scripts.data.simulation.patient import SimulationOptions
     from scripts.data.simulation.posture import PostureOptions
     from scripts.data.simulation.spine import SpineOptions
     from scripts.data.simulation.write import simulate_dataset

@@ -79,11 +79,7 @@ def canonical_patient(
         grid = grid.crop(tuple(-room), tuple(np.array(grid.shape) + 2 * room))
     body = resample(attenuation, volumes.affine, grid, warp=variant)
     labels = resample_labels(volumes.labels, volumes.affine, grid, variant)
-    # A painted block of tissue has no skin: show no more of it than surrounds the spine.
-    shown = (labels > 0) if volumes.painted else (body > 0.002).numpy()
-    margin = 40 if volumes.painted else 0
-    box = ndimage.find_objects(shown.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, grid.shape, strict=True))
+    box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
     grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
     labels = labels[box]
     present = [int(number) for number in np.unique(labels) if number]

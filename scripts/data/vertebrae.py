@@ -12,7 +12,6 @@ import torch
 from scripts.data.cases import CaseFiles
 from scripts.data.items import VertebraItem
 from scripts.data.metal import MetalEvidence
-from scripts.data.painting import paint_background
 from scripts.data.patient import PatientVolume, canonical_patient
 from scripts.data.subset import SpineRecord
 from scripts.data.variants import VariantRange
@@ -84,9 +83,6 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     patient = canonical_patient(volumes, options.bone_gain, options.variant_range, rng if variant else None)
     geometry = geometry_of_grid(patient.grid, options.beam)
     films = project_pair(patient.attenuation, patient.grid.affine, geometry)
-    if volumes.painted:
-        ap, lat = (torch.from_numpy(paint_background(film.numpy(), rng)) for film in films)
-        films = (ap, lat)
     spine = SpineRecord(
         case=case.key,
         subject=case.subject,

@@ -13,9 +13,8 @@ from scripts.data.cases import CaseFiles
 from scripts.data.centroids import read_verse_centroids
 from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.metal import MetalEvidence, find_metal
-from scripts.data.painting import paint_ct
+from scripts.data.simulation.painting import paint_around_labels
 from scripts.errors import UserError
-from scripts.geometry.frames import bounding_grid, resample_labels
 from scripts.io.nifti import read_nifti
 from scripts.levels import LABEL_MAPS, level_number
 
@@ -35,7 +34,6 @@ class CaseVolumes:
         annotated: per VerSe number, the body centroid of a centroid file in world mm.
         metal: whether there are implants at the spine.
         centroid_convention: of the centroid file; empty without one.
-        painted: whether the CT numbers are made up.
     """
 
     hu: np.ndarray
@@ -45,7 +43,6 @@ class CaseVolumes:
     annotated: dict[int, np.ndarray]
     metal: MetalEvidence
     centroid_convention: str = ""
-    painted: bool = False
 
 
 def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
@@ -77,11 +74,11 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     if case.centroids:
         annotated, convention = read_verse_centroids(case.centroids, labels, affine)
     if case.ct is None:
-        labels, affine, hu = _painted(labels, affine, rng)
+        labels, affine, hu = paint_around_labels(labels, affine, rng)
     else:
         hu = _read_ct(case, case.ct, mask.shape, affine)
     metal = find_metal(hu, labels, _voxel_size(affine))
-    return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention, painted=case.ct is None)
+    return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention)
 
 
 def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
@@ -93,19 +90,6 @@ def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.nda
     if stored.shape != shape or off > 0.1 * _voxel_size(affine).min():
         raise UserError(f"CT {stored.shape} and mask {shape} are not on the same grid")
     return remove_table(_hounsfield(stored, case), affine)
-
-
-def _painted(
-    labels: np.ndarray, affine: np.ndarray, rng: np.random.Generator, margin_mm: int = 80
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, affine and CT numbers on a canonical grid with some tissue around the spine."""
-    grid = bounding_grid(affine, labels.shape)
-    whole = resample_labels(labels, affine, grid)
-    box = ndimage.find_objects((whole > 0).astype(np.uint8))[0]
-    start = tuple(s.start - margin_mm for s in box)
-    grid = grid.crop(start, tuple(s.stop - s.start + 2 * margin_mm for s in box))
-    out = np.pad(whole[box], margin_mm)
-    return out, grid.affine, paint_ct(out, grid, rng)
 
 
 def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ import numpy as np
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.simulation.bone import BoneOptions
-from scripts.data.simulation.patient import Ingredients, SimulationOptions
+from scripts.data.simulation.painting import Ingredients
+from scripts.data.simulation.patient import SimulationOptions
 from scripts.data.simulation.spine import SpineOptions
 from scripts.data.simulation.write import simulate_dataset
 from scripts.data.vertebrae import PrepareOptions
