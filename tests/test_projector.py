@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid, apply_affine
-from scripts.geometry.projector import hu_to_attenuation, project_pair, project_volume
+from scripts.geometry.projector import hu_to_attenuation, project_pair, project_views, project_volume
 
 GRID = Grid((40.0, 40.0, 40.0), (80, 80, 80))
 
@@ -135,6 +135,40 @@ def test_fast_path_equals_the_marching_path() -> None:
         assert (marched - image)[1:-1, 1:-1].abs().max() < 2e-3 * image.max()
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("beam", list(Beam))
+def test_views_and_volumes_in_one_call_are_those_of_single_calls(beam: Beam, chunk: int) -> None:
+    """Turned views, views of another size and views along all three axes of an oblique volume, two volumes a time."""
+    affine = oblique_affine((0.9, 1.3, 2.0), (50, 40, 30))
+    volumes = torch.rand(2, 1, 50, 40, 30, dtype=torch.float64)
+    geometry = geometry_of_grid(Grid((14.5, 19.5, 24.5), (50, 40, 30)), beam, (300.0, 300.0), (400.0, 400.0))
+    down = replace(
+        geometry.ap,
+        row_direction=tuple(POSTERIOR),
+        beam_direction=tuple(INFERIOR),
+    )
+    views = [geometry.lat, geometry.ap, down, geometry.ap.turned(4.0, -3.0, 2.0), replace(geometry.lat, shape=(20, 9))]
+    images = project_views(volumes, affine, views, chunk)
+    assert [image.shape for image in images] == [(2, 1, *view.shape) for view in views]
+    for view, image in zip(views, images, strict=True):
+        for one, volume in zip(image, volumes, strict=True):
+            assert torch.allclose(one[0], project_volume(volume[0], affine, view), atol=1e-9)
+
+
+def test_the_plain_sum_takes_volumes_too() -> None:
+    volumes = torch.rand(3, 4, 5, 6)
+    grid = Grid((0.0, 0.0, 0.0), (4, 5, 6), 2.0)
+    ap, lat = project_pair(volumes, grid.affine, geometry_of_grid(grid))
+    assert torch.allclose(ap, volumes.sum(2) * 2) and torch.allclose(lat, volumes.sum(3) * 2)
+
+
+def test_too_wide_a_view_is_refused() -> None:
+    grid = Grid((0.0, 0.0, 0.0), (40, 40, 40))
+    view = replace(geometry_of_grid(grid, Beam.CONE, (20.0, 20.0), (20.0, 20.0)).ap.turned(yaw_deg=30.0))
+    with pytest.raises(ValueError, match="too wide"):
+        project_volume(torch.rand(40, 40, 40), grid.affine, replace(view, pixel_spacing_mm=(3.0, 3.0)))
+
+
 def test_gradient_reaches_the_volume() -> None:
     volume = torch.rand(6, 7, 5, dtype=torch.float64, requires_grad=True)
     grid = Grid((0.0, 0.0, 0.0), (6, 7, 5))
@@ -146,6 +180,8 @@ def test_attenuation_scale() -> None:
     hu = torch.tensor([-2000.0, -1000.0, 0.0, 100.0, 1100.0])
     mu = hu_to_attenuation(hu, bone_gain=1.6)
     assert torch.allclose(mu, 0.0206 * torch.tensor([0.0, 0.0, 1.0, 1.1, 2.7]), atol=1e-6)
+    other = hu_to_attenuation(hu, 2.0, water_per_mm=0.02, bone_from_hu=300.0, hu_range=(-500.0, 800.0))
+    assert torch.allclose(other, 0.02 * torch.tensor([0.5, 0.5, 1.0, 1.1, 2.3]), atol=1e-6)
 
 
 @pytest.mark.parametrize("beam", list(Beam))
