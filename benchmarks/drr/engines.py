@@ -96,7 +96,7 @@ def _diffdrr(renderer: str) -> Callable[[torch.Tensor, Grid, BiplanarGeometry], 
         from diffdrr.renderers import Siddon, Trilinear
 
         engine = Siddon() if renderer == "siddon" else Trilinear()
-        options = {} if renderer == "siddon" else {"n_points": round(1.5 * math.sqrt(sum(n**2 for n in grid.shape)))}
+        options = {} if renderer == "siddon" else {"n_points": round(math.sqrt(sum(n**2 for n in grid.shape)))}
 
         def film(view: View) -> torch.Tensor:
             start, end = (e[None] for e in _ends(view, grid, volume.device))
