@@ -19,6 +19,7 @@ def prepare(
     output: str,
     beam: str = "parallel",
     variants: int = 0,
+    view_angle_error_deg: float = 0.0,
     test: Any = (),
     validation: Any = (),
     training: Any = (),
@@ -35,6 +36,7 @@ def prepare(
         output: folder of the dataset; a stopped build goes on where it was.
         beam: of the simulated radiographs: parallel, slot or cone.
         variants: random deformations to add for each training patient.
+        view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
         test: patients that belong to the test list, comma-separated.
         validation: likewise for validation.
         training: likewise for training.
@@ -45,6 +47,7 @@ def prepare(
         workers: processes.
     """
     from scripts.data.prepare import SplitOptions, prepare_dataset
+    from scripts.data.variants import VariantRange
     from scripts.data.vertebrae import PrepareOptions
     from scripts.geometry.biplanar import Beam
 
@@ -53,7 +56,11 @@ def prepare(
     except ValueError as error:
         raise UserError(f"unknown beam '{beam}'; use {', '.join(b.value for b in Beam)}") from error
     options = PrepareOptions(
-        beam=kind, variants=int(variants), max_border_contact_mm2=float(max_border_contact_mm2), seed=int(seed)
+        beam=kind,
+        variants=int(variants),
+        variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
+        max_border_contact_mm2=float(max_border_contact_mm2),
+        seed=int(seed),
     )
     split = SplitOptions(test_share, validation_share, _words(test), _words(validation), _words(training))
     counts = prepare_dataset(Path(str(source)), Path(str(output)), options, split, int(workers))

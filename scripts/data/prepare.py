@@ -184,7 +184,11 @@ def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
 
 
 def _options_to_json(options: PrepareOptions) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    # Younger than the first datasets, which are what they would be without it.
+    if not values["variant_range"]["view_angle_error_deg"]:
+        del values["variant_range"]["view_angle_error_deg"]
+    return values
 
 
 def _folder_name(case: CaseFiles, variant: int) -> str:
