@@ -91,6 +91,13 @@ def test_collimation(clean: torch.Tensor, bright: bool) -> None:
     assert (veiled[:, 7, 11] > make_film(clean, FilmOptions(**options))[:, 7, 11]).all()
 
 
+def test_everything_is_made_on_the_film_s_device(clean: torch.Tensor) -> None:
+    """The meta device stands for one that is not here: mixing it with the CPU, or asking for a value, fails."""
+    options = FilmOptions(0.1, 1.0, photons=1e4, field=(0.1, 0.1, 0.9, 0.9), window=(0, 1), bone_bright=False)
+    film = make_film(clean.to("meta"), options)
+    assert film.device.type == "meta" and film.shape == clean.shape
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"hardening": -1}, {"photons": 0}, {"readout": 3.0}, {"window": (2, 1)}, {"field": (0.5, 0, 0.4, 1)}],

@@ -146,6 +146,16 @@ def test_the_plain_sum_takes_volumes_too() -> None:
     assert torch.allclose(ap, volumes.sum(2) * 2) and torch.allclose(lat, volumes.sum(3) * 2)
 
 
+@pytest.mark.parametrize("beam", list(Beam))
+def test_everything_is_made_on_the_volume_s_device(beam: Beam) -> None:
+    """The meta device stands for one that is not here: mixing it with the CPU, or asking for a value, fails."""
+    grid = Grid((0.0, 0.0, 0.0), (20, 22, 24))
+    geometry = geometry_of_grid(grid, beam)
+    volumes = torch.empty(2, *grid.shape, device="meta")
+    images = project_views(volumes, grid.affine, [geometry.ap, geometry.lat, geometry.ap.turned(3.0, 2.0)])
+    assert [image.device.type for image in images] == ["meta"] * 3 and images[1].shape == (2, 20, 22)
+
+
 def test_too_wide_a_view_is_refused() -> None:
     grid = Grid((0.0, 0.0, 0.0), (40, 40, 40))
     view = replace(geometry_of_grid(grid, Beam.CONE, (20.0, 20.0), (20.0, 20.0)).ap.turned(yaw_deg=30.0))

@@ -161,9 +161,9 @@ def field_mask(image: torch.Tensor, field: tuple[float, float, float, float]) ->
 
 def shut(film: torch.Tensor, inside: torch.Tensor, bright: bool) -> torch.Tensor:
     """A film with everything outside a field at the highest or the lowest value that it has inside."""
-    values = film[..., inside]
-    beyond = values.amax(-1) if bright else values.amin(-1)
-    return torch.where(inside, film, beyond[..., None, None])
+    hidden = film.masked_fill(~inside, -math.inf if bright else math.inf)
+    beyond = hidden.amax((-2, -1), keepdim=True) if bright else hidden.amin((-2, -1), keepdim=True)
+    return torch.where(inside, film, beyond)
 
 
 def apply_window(film: torch.Tensor, low: float, high: float) -> torch.Tensor:
