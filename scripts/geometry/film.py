@@ -23,7 +23,8 @@ class FilmOptions:
     Args:
         hardening: spread of the beam's spectrum, see `harden`; equal parts of 40 to 80 keV give 0.02 in water and
             0.06 in cortical bone.
-        scatter_ratio: scattered over primary intensity in the open field, see `add_scatter`; 0.2 to 2 behind a grid.
+        scatter_ratio: scattered over primary intensity per unit of line integral, see `add_scatter`; 0.2 behind a trunk
+            of 5 makes as much scattered as primary.
         scatter_mm: standard deviation of the scatter's spread.
         photons: detected per pixel in the open field; infinite for no quantum noise.
         readout: standard deviation of the detector's own noise, in photons.
@@ -108,14 +109,17 @@ def harden(line_integrals: torch.Tensor, spread: float) -> torch.Tensor:
 
 
 def add_scatter(intensity: torch.Tensor, ratio: float, sigma_px: float) -> torch.Tensor:
-    """Primary plus a veil of its low-pass, on a scale where the open field is 1 again.
+    """Primary plus a veil: what the patient scatters, spread out.
+
+    As much is scattered as gets through, times how much there was to scatter at: I p = -I log I. Beside the patient
+    there is nothing to scatter at, and behind thick parts the veil outshines the primary.
 
     Args:
-        intensity: (..., rows, columns) primary.
-        ratio: scattered over primary intensity where the film is uniform.
-        sigma_px: width of the low-pass.
+        intensity: (..., rows, columns) primary I = exp(-p), in [0, 1].
+        ratio: scattered over primary intensity per unit of line integral p, where the film is uniform.
+        sigma_px: standard deviation of the veil's spread.
     """
-    return (intensity + ratio * blur(intensity, sigma_px)) / (1 + ratio) if ratio > 0 else intensity
+    return intensity + ratio * blur(torch.special.entr(intensity), sigma_px) if ratio > 0 else intensity
 
 
 def detect(
