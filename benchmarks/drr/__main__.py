@@ -84,6 +84,7 @@ def measure(engine: Engine, folder: Path, grid: Grid, device: str, repeats: int)
                     torch.cuda.synchronize()
                 seconds.append((_cpu_seconds() - cpu, time.perf_counter() - wall))
             row["cpu_s"], row["wall_s"] = min(seconds)
+            row["compared_s"] = row["wall_s" if device.startswith("cuda") else "cpu_s"]
             row["extra_mb"] = _peak_mb(device) - before + _children_mb()
         else:
             films = project()
@@ -113,17 +114,17 @@ def _children_mb() -> float:
 
 
 def table(rows: list[tuple[Engine, dict[str, Any]]]) -> str:
-    """The rows in Markdown, times relative to our Joseph projector with the same beam where it was measured."""
-    ours = {engine.beam: row["cpu_s"] for engine, row in rows if engine.name == "ours, Joseph" and "cpu_s" in row}
+    """The rows in Markdown; "of ours" compares CPU seconds (on a GPU: wall) with our Joseph of the same beam."""
+    ours = {e.beam: row["compared_s"] for e, row in rows if e.name == "ours, Joseph" and "compared_s" in row}
     lines = list(HEADER)
     for engine, row in rows:
         start = f"| {engine.name} | {engine.beam.value} |"
         if "cpu_s" not in row:
             lines.append(f"{start} {row.get('missing', 'failed')} | | | | | |")
             continue
-        ratio = f"{row['cpu_s'] / ours[engine.beam]:.2g}" if engine.beam in ours else ""
+        ratio = f"{row['compared_s'] / ours[engine.beam]:.2g}" if engine.beam in ours else ""
         errors = " | ".join(" / ".join(f"{e:.3f}" for e in row[name]) for name in ("smooth", "edges"))
-        lines.append(f"{start} {row['cpu_s']:.2f} | {ratio} | {row['wall_s']:.2f} | {row['extra_mb']:.0f} | {errors} |")
+        lines.append(f"{start} {row['cpu_s']:.3g} | {ratio} | {row['wall_s']:.3g} | {row['extra_mb']:.0f} | {errors} |")
     return "\n".join(lines) + "\n"
 
 

@@ -120,7 +120,7 @@ def _plastimatch(algorithm: str) -> Callable[[torch.Tensor, Grid, BiplanarGeomet
         folder = tempfile.TemporaryDirectory()
         path = Path(folder.name) / "ct.mha"
         # LPS: x = Left, y = Posterior, z = Superior; its middle is the origin and the isocentre.
-        array = np.ascontiguousarray(volume.numpy()[::-1])
+        array = np.ascontiguousarray(volume.cpu().numpy()[::-1])
         corner = [-(n - 1) / 2 * grid.spacing_mm for n in array.shape[::-1]]
         with path.open("wb") as stream:
             stream.write(
@@ -159,7 +159,7 @@ def rtk_joseph(volume: torch.Tensor, grid: Grid, geometry: BiplanarGeometry) -> 
     if rtk is None:
         raise ImportError("itk-rtk")
     pixel = itk.Image[itk.F, 3]
-    array = volume.numpy()
+    array = volume.cpu().numpy()
 
     def image(values: np.ndarray, spacing: list[float]) -> object:
         out = itk.image_from_array(np.ascontiguousarray(values))
