@@ -156,6 +156,19 @@ def test_everything_is_made_on_the_volume_s_device(beam: Beam) -> None:
     assert [image.device.type for image in images] == ["meta"] * 3 and images[1].shape == (2, 20, 22)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.uint8, torch.bool])
+def test_small_types_are_projected_in_float32(dtype: torch.dtype) -> None:
+    """Positions in half precision would be off by whole voxels."""
+    grid = Grid((0.0, 0.0, 0.0), (30, 20, 40))
+    volume = (torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)) > 0.5).to(dtype)
+    for beam in (Beam.PARALLEL, Beam.CONE):
+        geometry = geometry_of_grid(grid, beam)
+        for small, full in zip(
+            *(project_pair(v, grid.affine, geometry) for v in (volume, volume.float())), strict=True
+        ):
+            assert small.dtype == torch.float32 and torch.allclose(small, full)
+
+
 def test_too_wide_a_view_is_refused() -> None:
     grid = Grid((0.0, 0.0, 0.0), (40, 40, 40))
     view = replace(geometry_of_grid(grid, Beam.CONE, (20.0, 20.0), (20.0, 20.0)).ap.turned(yaw_deg=30.0))

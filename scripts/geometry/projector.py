@@ -74,14 +74,15 @@ def project_views(
     Views along the same axis of the volume share one march through it, and volumes share the rays.
 
     Args:
-        volume: (..., X, Y, Z) float, attenuation per mm (or masks: then the result is their thickness in mm). Leading
-            axes are volumes on the same grid.
+        volume: (..., X, Y, Z) attenuation per mm (or masks: then the result is their thickness in mm), of any type:
+            it is converted slice by slice. Leading axes are volumes on the same grid.
         affine: 4x4 index -> RAS mm; anisotropic and oblique ones are fine.
         views: geometry and size of each image.
         chunk: slices at a time, which bounds the memory; None takes what suits the device.
 
     Returns:
-        one image (..., rows, columns) of line integrals for each view, of the volume's dtype and on its device.
+        one image (..., rows, columns) of line integrals for each view, on the volume's device and of its dtype, but
+        float32 at least.
 
     Raises:
         ValueError: a view opens so wide that some of its rays run across the axis of the march.
@@ -133,7 +134,9 @@ class _Rays:
             pixels = at_corners @ self.origins[:, axes]
             voxels = tuple(volumes.shape[1 + i] for i in axes)
             if self.shape == voxels and np.abs(pixels - at_corners[:, 1:]).max() < 1e-4:
-                total = volumes.sum(1 + self.axis) * float(np.linalg.norm(self.mm[0]) / np.abs(step[self.axis]))
+                total = volumes.sum(1 + self.axis, dtype=_result_type(volumes)) * float(
+                    np.linalg.norm(self.mm[0]) / np.abs(step[self.axis])
+                )
                 return total.mT if transposed else total
         return None
 
@@ -158,7 +161,8 @@ class _Rays:
         # -1 and 1 are the outer faces of the first and last voxel; grid_sample wants (column, row).
         foot, slope = ((2 * foot + 1) / size - 1).flip(-1), (2 * slope / size).flip(-1)
         mm_per_slice = at_pixels(self.mm).norm(dim=-1) / along[:, 0].abs()
-        return foot.to(volumes.dtype), slope.to(volumes.dtype), mm_per_slice.to(volumes.dtype)
+        dtype = _result_type(volumes)
+        return foot.to(dtype), slope.to(dtype), mm_per_slice.to(dtype)
 
 
 def _joseph(volumes: torch.Tensor, rays: list[_Rays], axis: int, chunk: int | None) -> list[torch.Tensor]:
@@ -166,16 +170,20 @@ def _joseph(volumes: torch.Tensor, rays: list[_Rays], axis: int, chunk: int | No
     foot, slope, mm_per_slice = (torch.cat(parts) for parts in zip(*(r.crossings(volumes) for r in rays), strict=True))
     if chunk is None:
         chunk = 1 if volumes.device.type == "cpu" else max(1, SAMPLES_PER_STEP // (len(foot) * len(volumes)))
-    total = volumes.new_zeros(len(volumes), len(foot))
+    total = foot.new_zeros(len(volumes), len(foot))
     first = 0
     for slices in _slices(volumes, axis, chunk):
         index = torch.arange(first, first + len(slices), dtype=foot.dtype, device=foot.device)
         where = torch.addcmul(foot, index[:, None, None], slope)[:, None]
-        sampled = F.grid_sample(slices, where, align_corners=False, padding_mode="zeros")[:, :, 0]
+        sampled = F.grid_sample(slices.to(where.dtype), where, align_corners=False, padding_mode="zeros")[:, :, 0]
         total += sampled[0] if chunk == 1 else sampled.sum(0)
         first += len(slices)
     parts = (total * mm_per_slice).split([r.shape[0] * r.shape[1] for r in rays], dim=1)
     return [part.reshape(len(volumes), *r.shape) for part, r in zip(parts, rays, strict=True)]
+
+
+def _result_type(volumes: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(volumes.dtype, torch.float32)
 
 
 def _slices(volumes: torch.Tensor, axis: int, chunk: int) -> Iterator[torch.Tensor]:
