@@ -20,6 +20,7 @@ def prepare(
     beam: str = "parallel",
     variants: int = 0,
     view_angle_error_deg: float = 0.0,
+    film: Any = None,
     test: Any = (),
     validation: Any = (),
     training: Any = (),
@@ -37,6 +38,7 @@ def prepare(
         beam: of the simulated radiographs: parallel, slot or cone.
         variants: random deformations to add for each training patient.
         view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
+        film: effects on the stored films, as '{"scatter_ratio": 0.2, "photons": 1e5}'; see docs/drr.md.
         test: patients that belong to the test list, comma-separated.
         validation: likewise for validation.
         training: likewise for training.
@@ -50,7 +52,10 @@ def prepare(
     from scripts.data.variants import VariantRange
     from scripts.data.vertebrae import PrepareOptions
     from scripts.geometry.biplanar import Beam
+    from scripts.geometry.film import FilmOptions
 
+    if film is not None and not isinstance(film, dict):
+        raise UserError(f"--film is a dictionary of effects, not {film!r}")
     try:
         kind = Beam(beam)
     except ValueError as error:
@@ -59,6 +64,7 @@ def prepare(
         beam=kind,
         variants=int(variants),
         variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
+        film=FilmOptions.from_dict(film or {}),
         max_border_contact_mm2=float(max_border_contact_mm2),
         seed=int(seed),
     )

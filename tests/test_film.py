@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import gamma
 
+from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.geometry.film import FilmOptions, add_scatter, blur, detect, harden, invert, make_film
+from scripts.io.nifti import read_film
+from tests.conftest import SimulatedCase
 
 
 @pytest.fixture
@@ -103,8 +108,30 @@ def test_everything_is_made_on_the_film_s_device(clean: torch.Tensor) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hardening": -1}, {"photons": 0}, {"readout": 3.0}, {"window": (2, 1)}, {"field": (0.5, 0, 0.4, 1)}],
+    [
+        {"hardening": -1},
+        {"photons": 0},
+        {"readout": 3.0},
+        {"nonsense": 1},
+        {"window": (2, 1)},
+        {"field": (0.5, 0, 0.4, 1)},
+    ],
 )
 def test_impossible_films_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match="film"):
-        FilmOptions(**wrong)
+        FilmOptions.from_dict(wrong)
+
+
+def test_prepare_stores_such_films(tmp_path: Path, case: SimulatedCase, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scatter only, so that the stored film can be computed from the clean one; and the clean one stays as it was."""
+    common = ["prepare", f"--source={case.ct.parent}", "--test_share=0", "--validation_share=0"]
+    assert main([*common, f"--output={tmp_path / 'clean'}"]) == 0
+    assert main([*common, f"--output={tmp_path / 'film'}", '--film={"scatter_ratio": 0.2, "scatter_mm": 10}']) == 0
+    clean, film = (read_film(next((tmp_path / n).rglob("ap.nii.gz")), frontal=True)[0] for n in ("clean", "film"))
+    intensity = np.exp(-clean)
+    veiled = -np.log(intensity + 0.2 * gaussian_filter(clean * intensity, 10.0, mode="nearest", truncate=3))
+    assert np.abs(film - veiled.clip(min=0)).max() < 1e-3 < np.abs(film - clean).max()
+    options = [json.loads((tmp_path / n / "dataset.json").read_text())["options"] for n in ("clean", "film")]
+    assert "film" not in options[0] and options[1]["film"]["scatter_mm"] == 10
+    assert main([*common, f"--output={tmp_path / 'no'}", '--film={"scater": 1}']) == 1
+    assert "scater" in capsys.readouterr().err and not (tmp_path / "no").exists()

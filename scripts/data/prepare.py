@@ -24,6 +24,7 @@ from tqdm import tqdm
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, VertebraItem, prepare_case
 from scripts.errors import UserError
+from scripts.geometry.film import FilmOptions
 from scripts.io.atomic import atomic_folder, write_text
 from scripts.levels import LEVEL_ORDER, level_number
 
@@ -185,7 +186,9 @@ def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
 
 def _options_to_json(options: PrepareOptions) -> dict[str, Any]:
     values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
-    # Younger than the first datasets, which are what they would be without it.
+    # These are younger than the first datasets, which are what they would be without them.
+    if options.film == FilmOptions():
+        del values["film"]
     if not values["variant_range"]["view_angle_error_deg"]:
         del values["variant_range"]["view_angle_error_deg"]
     return values

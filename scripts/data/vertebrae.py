@@ -16,6 +16,7 @@ from scripts.data.variants import VariantRange, misaligned
 from scripts.data.volumes import read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
+from scripts.geometry.film import FilmOptions, make_film
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
@@ -36,6 +37,7 @@ class PrepareOptions:
         max_clipped_fraction: likewise for the share of a vertebra that its cube leaves out.
         variants: random deformations to add for each training patient.
         variant_range: how far they go.
+        film: effects on the stored films, for training or testing on such; none by default.
         seed: of the split and of the variants.
     """
 
@@ -45,6 +47,7 @@ class PrepareOptions:
     max_clipped_fraction: float = 0.01
     variants: int = 0
     variant_range: VariantRange = field(default_factory=VariantRange)
+    film: FilmOptions = field(default_factory=FilmOptions)
     seed: int = 0
 
 
@@ -106,6 +109,10 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     films = project_pair(patient.attenuation, patient.grid.affine, taken)
     if volumes.painted:
         ap, lat = (torch.from_numpy(paint_background(film.numpy(), rng)) for film in films)
+        films = (ap, lat)
+    if options.film != FilmOptions():
+        noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        ap, lat = (make_film(film, options.film, patient.grid.spacing_mm, noise) for film in films)
         films = (ap, lat)
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")

@@ -8,7 +8,9 @@ they happen; with the default `FilmOptions` it changes nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ class FilmOptions:
         scatter_ratio: scattered over primary intensity per unit of line integral, see `add_scatter`; 0.2 behind a trunk
             of 5 makes as much scattered as primary.
         scatter_mm: standard deviation of the scatter's spread.
-        photons: detected per pixel in the open field; infinite for no quantum noise.
+        photons: detected per pixel in the open field; None for no quantum noise.
         readout: standard deviation of the detector's own noise, in photons.
         field: (top, left, bottom, right) edges of the collimated field as shares of the image; None for all of it.
         shutter_bright: what is shown beyond the field: the film's highest value (unexposed), else its lowest.
@@ -38,7 +40,7 @@ class FilmOptions:
     hardening: float = 0.0
     scatter_ratio: float = 0.0
     scatter_mm: float = 30.0
-    photons: float = math.inf
+    photons: float | None = None
     readout: float = 0.0
     field: tuple[float, float, float, float] | None = None
     shutter_bright: bool = False
@@ -47,9 +49,11 @@ class FilmOptions:
     bone_bright: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.hardening, self.scatter_ratio, self.readout) < 0 or min(self.scatter_mm, self.photons) <= 0:
-            raise UserError("film: hardening, scatter and noise are not negative, their scales positive")
-        if self.readout > 0 and math.isinf(self.photons):
+        if min(self.hardening, self.scatter_ratio, self.readout) < 0 or self.scatter_mm <= 0:
+            raise UserError("film: hardening, scatter_ratio and readout are not negative, scatter_mm is positive")
+        if self.photons is not None and self.photons <= 0:
+            raise UserError(f"film: {self.photons} photons make no film")
+        if self.readout > 0 and self.photons is None:
             raise UserError("film: readout noise is counted in photons, so give their number too")
         if self.window is not None and self.window[0] >= self.window[1]:
             raise UserError(f"film: window {self.window} is not (low, high)")
@@ -57,6 +61,20 @@ class FilmOptions:
             top, left, bottom, right = self.field
             if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
                 raise UserError(f"film: field {self.field} is not (top, left, bottom, right) in shares of the image")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FilmOptions:
+        """Options from plain JSON values.
+
+        Raises:
+            UserError: a name is unknown, or a value is impossible.
+        """
+        try:
+            plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            return cls(**plain)
+        except (TypeError, ValueError) as error:
+            names = ", ".join(f.name for f in fields(cls))
+            raise UserError(f"film: {error}; it has {names}") from error
 
 
 def make_film(
@@ -78,7 +96,7 @@ def make_film(
     """
     film = harden(line_integrals, options.hardening)
     inside = field_mask(film, options.field) if options.field is not None else None
-    needs_intensity = options.scatter_ratio > 0 or math.isfinite(options.photons) or not options.log_display
+    needs_intensity = options.scatter_ratio > 0 or options.photons is not None or not options.log_display
     if needs_intensity:
         intensity = torch.exp(-film)
         if inside is not None:
@@ -123,17 +141,17 @@ def add_scatter(intensity: torch.Tensor, ratio: float, sigma_px: float) -> torch
 
 
 def detect(
-    intensity: torch.Tensor, photons: float, readout: float = 0.0, generator: torch.Generator | None = None
+    intensity: torch.Tensor, photons: float | None, readout: float = 0.0, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """Count photons: Poisson noise, the detector's own Gaussian noise, and at least half a count everywhere.
 
     Args:
         intensity: (..., rows, columns), 1 in the open field.
-        photons: expected per pixel in the open field; infinite for no noise.
+        photons: expected per pixel in the open field; None for no noise.
         readout: standard deviation in photons.
         generator: source of the noise.
     """
-    if math.isinf(photons):
+    if photons is None:
         return intensity
     counts = torch.poisson(intensity * photons, generator=generator)
     if readout > 0:
