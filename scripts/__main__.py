@@ -20,6 +20,8 @@ def prepare(
     subset: str = "full",
     beam: str = "parallel",
     variants: int = 0,
+    view_angle_error_deg: float = 0.0,
+    film: Any = None,
     test: Any = (),
     validation: Any = (),
     training: Any = (),
@@ -41,6 +43,8 @@ def prepare(
         subset: full, or small: the paper's VerSe-small (no cervical vertebra, T13, L6 or metal; three thoracic ones).
         beam: of the simulated radiographs: parallel, slot or cone.
         variants: random deformations to add for each training patient.
+        view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
+        film: effects on the stored films, as '{"scatter_ratio": 0.2, "photons": 1e5}'; see docs/drr.md.
         test: patients that belong to the test list, comma-separated.
         validation: likewise for validation.
         training: likewise for training.
@@ -55,15 +59,24 @@ def prepare(
     """
     from scripts.data.prepare import SplitOptions, prepare_dataset
     from scripts.data.subset import SubsetOptions
+    from scripts.data.variants import VariantRange
     from scripts.data.vertebrae import PrepareOptions
     from scripts.geometry.biplanar import Beam
+    from scripts.geometry.film import FilmOptions
 
+    if film is not None and not isinstance(film, dict):
+        raise UserError(f"--film is a dictionary of effects, not {film!r}")
     try:
         kind = Beam(beam)
     except ValueError as error:
         raise UserError(f"unknown beam '{beam}'; use {', '.join(b.value for b in Beam)}") from error
     options = PrepareOptions(
-        beam=kind, variants=int(variants), max_border_contact_mm2=float(max_border_contact_mm2), seed=int(seed)
+        beam=kind,
+        variants=int(variants),
+        variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
+        film=FilmOptions.from_dict(film or {}),
+        max_border_contact_mm2=float(max_border_contact_mm2),
+        seed=int(seed),
     )
     split = SplitOptions(test_share, validation_share, _words(test), _words(validation), _words(training))
     chosen = SubsetOptions(str(subset), _words(metal), _words(no_metal))

@@ -27,6 +27,7 @@ from scripts.data.jobs import run_jobs
 from scripts.data.subset import SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PreparedCase, PrepareOptions, prepare_case, read_case_file
 from scripts.errors import UserError
+from scripts.geometry.film import FilmOptions
 from scripts.io.atomic import atomic_folder, write_text
 from scripts.levels import LEVEL_ORDER, level_number
 
@@ -214,7 +215,13 @@ def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
 
 
 def _options_to_json(options: PrepareOptions) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    # These are younger than the first datasets, which are what they would be without them.
+    if options.film == FilmOptions():
+        del values["film"]
+    if not values["variant_range"]["view_angle_error_deg"]:
+        del values["variant_range"]["view_angle_error_deg"]
+    return values
 
 
 def _folder_name(case: CaseFiles, variant: int) -> str:

@@ -14,10 +14,11 @@ from scripts.data.items import VertebraItem
 from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
 from scripts.data.subset import SpineRecord
-from scripts.data.variants import VariantRange
+from scripts.data.variants import VariantRange, misaligned
 from scripts.data.volumes import read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
+from scripts.geometry.film import FilmOptions, make_film
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
@@ -38,6 +39,7 @@ class PrepareOptions:
         max_clipped_fraction: likewise for the share of a vertebra that its cube leaves out.
         variants: random deformations to add for each training patient.
         variant_range: how far they go.
+        film: effects on the stored films, for training or testing on such; none by default.
         seed: of the split and of the variants.
     """
 
@@ -47,6 +49,7 @@ class PrepareOptions:
     max_clipped_fraction: float = 0.01
     variants: int = 0
     variant_range: VariantRange = field(default_factory=VariantRange)
+    film: FilmOptions = field(default_factory=FilmOptions)
     seed: int = 0
 
 
@@ -82,7 +85,13 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     volumes = read_case(case, rng)
     patient = canonical_patient(volumes, options.bone_gain, options.variant_range, rng if variant else None)
     geometry = geometry_of_grid(patient.grid, options.beam)
-    films = project_pair(patient.attenuation, patient.grid.affine, geometry)
+    # What took the films; everything but them and their marks is placed by the nominal geometry.
+    taken = misaligned(geometry, options.variant_range, rng) if variant else geometry
+    films = project_pair(patient.attenuation, patient.grid.affine, taken)
+    if options.film != FilmOptions():
+        noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        ap, lat = (make_film(film, options.film, patient.grid.spacing_mm, noise) for film in films)
+        films = (ap, lat)
     spine = SpineRecord(
         case=case.key,
         subject=case.subject,
@@ -96,13 +105,13 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
-    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, geometry))
+    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, taken))
     jitter = options.variant_range.centroid_noise_mm if variant else 0.0
     items = []
     for number in in_order(list(patient.centroids)):
         marked = patient.centroids[number] + rng.normal(0, jitter, 3)
         contact = round(volumes.border_contact_mm2[number], 1)
-        item = _write_vertebra(folder, case, patient, films, geometry, number, marked, contact)
+        item = _write_vertebra(folder, case, patient, films, (geometry, taken), number, marked, contact)
         items.append(replace(item, excluded=_why_excluded(item, options)))
     prepared = PreparedCase(spine, tuple(items))
     (folder / CASE_FILE).write_text(json.dumps(asdict(prepared), indent=1) + "\n")
@@ -142,16 +151,20 @@ def _write_vertebra(
     case: CaseFiles,
     patient: PatientVolume,
     films: tuple[torch.Tensor, torch.Tensor],
-    geometry: BiplanarGeometry,
+    geometries: tuple[BiplanarGeometry, BiplanarGeometry],
     number: int,
     marked_mm: np.ndarray,
     border_contact_mm2: float,
 ) -> VertebraItem:
     name = level_name(number)
+    nominal, taken = geometries
     cube = place_cube(marked_mm, patient.grid)
     mask = patient.labels == number
-    pixels = geometry.project(marked_mm)
-    image = network_input(films, (pixels[0][0], pixels[1][0]), geometry, cube)
+    ap_pixels, lat_pixels = taken.project(marked_mm)
+    # Where reconstruction will believe the vertebra to be; patches are cut there, the label at the vertebra itself.
+    believed_mm = marked_mm if taken is nominal else nominal.back_project(ap_pixels, lat_pixels)[0][0]
+    seen = place_cube(believed_mm, patient.grid)
+    image = network_input(films, (ap_pixels[0], lat_pixels[0]), nominal, seen)
     write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0)[:, :, None].numpy(), cube.grid.affine)
     write_nifti(folder / f"{name}_mask.nii.gz", crop_cube(mask.astype(np.uint8), cube), cube.grid.affine)
     return VertebraItem(
