@@ -1,7 +1,6 @@
-"""How ``posture.json`` and ``shapes/`` were made from public data; not needed to simulate.
+"""How ``posture.json`` was made from public data; not needed to simulate.
 
-python -m scripts.data.simulation.build posture KEYPOINTS.tar.gz
-python -m scripts.data.simulation.build shapes SOURCES.json
+python -m scripts.data.simulation.build_posture KEYPOINTS.tar.gz
 """
 
 from __future__ import annotations
