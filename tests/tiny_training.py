@@ -45,9 +45,8 @@ def make_trainer(
         target[0, 8:16, 6 + offset : 14 + offset, 9 - offset : 18] = 1
         shadow = [target[0].sum(1), target[0].sum(1) > 0, target[0].sum(2), target[0].sum(2) > 0]
         items.append({"image": torch.stack(shadow).float() / 9, "label": target})
-    transform = Compose(
-        [Lambdad("image", lambda x: x), RandGaussianNoised("image", prob=1.0 if noise else 0.0, std=noise)]
-    )
+    noisy = RandGaussianNoised("image", prob=1.0 if noise else 0.0, std=noise)
+    transform = Compose([EnsureTyped(("image", "label")), noisy])
     data = ReproducibleDataset(items, transform, cache_rate=1.0)
     sampler = ReproducibleSampler(data, shuffle=different)
     generator = Generator(CentroidFusion(), ReplicateLift(), ResUNet(channels=(4, 8, 8), strides=(2, 2)))
