@@ -74,7 +74,7 @@ def test_films_are_turned_and_everything_else_is_not(
         difference = (shadows[0] - shadows[1]).numpy()
         fine = film - gaussian_filter(film, 8)
         assert np.corrcoef(fine[difference != 0], difference[difference != 0])[0, 1] > 0.3
-    items = {i["level"]: i for i in json.loads((folder / vertebrae.CASE_FILE).read_text())}
+    items = {i["level"]: i for i in json.loads((folder / vertebrae.CASE_FILE).read_text())["items"]}
     marks = read_annotations(folder / "annotations.json")
     for view, shown, column in ((turned[0].ap, marks.ap, 0), (turned[0].lat, marks.lat, 2)):
         for mark in shown.marks:
