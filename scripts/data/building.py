@@ -41,7 +41,7 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
         raise UserError(f"{output}: not there for this worker; all workers must see the same files")
     case, variant = job
     folder = output / "cases" / folder_name(case, variant)
-    stamp = _stamp(case, options)
+    stamp = stamp_of(case, options)
     try:
         if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
             return read_case_file(folder / CASE_FILE).spine
@@ -58,7 +58,7 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
         return f"unexpected {type(error).__name__}: {error}"
 
 
-def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
+def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
     """What a case's files depend on; names and sizes of the inputs stand for their content."""
     files = [
         f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
