@@ -136,7 +136,7 @@ def test_small_dataset_leaves_out_whole_spines_and_says_why(tmp_path: Path) -> N
     kept = SubsetOptions("small", no_metal=("c",))
     counts = prepare_dataset(tmp_path / "verse19", out, PrepareOptions(), SplitOptions(0.0, 0.0), subset=kept)
     assert counts["training"] == 6
-    with pytest.raises(UserError, match="no usable case 'z'"):
+    with pytest.raises(UserError, match="no case 'z'"):
         prepare_dataset(
             tmp_path / "verse19", out, PrepareOptions(), SplitOptions(), subset=SubsetOptions("small", metal=("z",))
         )

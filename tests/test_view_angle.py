@@ -12,7 +12,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from scripts.data import vertebrae
-from scripts.data.prepare import STAMP_FILE, SplitOptions, prepare_dataset
+from scripts.data.building import STAMP_FILE
+from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.variants import VariantRange, misaligned
 from scripts.data.vertebrae import PrepareOptions
 from scripts.geometry.biplanar import BiplanarGeometry, geometry_of_grid

@@ -77,10 +77,12 @@ def find_cases(source: Path | str) -> list[CaseFiles]:
     """
     paths = [Path(part) for part in str(source).split(",") if part]
     cases = [case for path in paths for case in _cases_of(path)]
-    for key in sorted({case.key for case in cases}):
-        same = [case for case in cases if case.key == key]
-        if len(same) > 1 and not all(case.release for case in same):
-            raise UserError(f"{source}: the same case more than once: {key}")
+    by_key: dict[str, list[CaseFiles]] = {}
+    for case in cases:
+        by_key.setdefault(case.key, []).append(case)
+    twice = [key for key, same in by_key.items() if len(same) > 1 and not all(case.release for case in same)]
+    if twice:
+        raise UserError(f"{source}: the same case more than once: {', '.join(sorted(twice)[:10])}")
     return sorted(cases, key=lambda case: (case.key, case.release))
 
 

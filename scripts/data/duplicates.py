@@ -81,10 +81,12 @@ def merge_releases(cases: list[CaseFiles]) -> tuple[list[CaseFiles], list[Duplic
 
 def _with_own_keys(cases: list[CaseFiles]) -> list[CaseFiles]:
     out: list[CaseFiles] = []
+    taken: set[str] = set()
     for case in sorted(cases, key=lambda c: (c.key, c.release)):
-        if any(case.key == other.key for other in out):
+        if case.key in taken:
             label = f"in-{Path(case.release).name}"
             case = replace(case, series=f"{case.series}_{label}" if case.series else label)
+        taken.add(case.key)
         out.append(case)
     return sorted(out, key=lambda c: c.key)
 

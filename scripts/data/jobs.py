@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +21,8 @@ Result = TypeVar("Result")
 AHEAD = 2
 ATTEMPTS = 2
 CRASHED = "its process died twice, most likely for want of memory"
+# A cluster's workers may take their time to start, but not for ever.
+FIRST_WORKER_S = 60
 
 
 def run_jobs(
@@ -35,7 +40,7 @@ def run_jobs(
         scheduler: address of a Dask scheduler, whose workers then do the jobs; they must see the same files.
 
     Raises:
-        UserError: the scheduler cannot be reached.
+        UserError: the scheduler cannot be reached, has no workers, or these cannot import the function.
     """
     if scheduler:
         yield from _on_dask(function, jobs, scheduler)
@@ -46,6 +51,22 @@ def run_jobs(
         yield from _in_processes(function, jobs, workers)
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+
+
+def _start_worker(parent: int) -> None:
+    """One thread of arithmetic, and an end when the parent ends: a killed parent cannot tell its workers to stop."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _in_processes(
     function: Callable[[Job], Result], jobs: Iterable[Job], workers: int
 ) -> Iterator[tuple[Job, Result | Exception]]:
@@ -54,7 +75,7 @@ def _in_processes(
     finished = False
     while not finished:
         pending: dict[Future[Result], Job] = {}
-        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with _pool(workers) as pool:
             try:
                 _submit(pool, function, islice(source, workers + AHEAD), pending, suspects)
                 while pending:
@@ -71,8 +92,10 @@ def _in_processes(
                         yield job, future.result()
                     else:
                         suspects.append(job)
-    for job in suspects:
-        yield job, _alone(function, job)
+        # Now, and not at the end: a machine short of memory would let this list grow with the data.
+        for job in suspects:
+            yield job, _alone(function, job)
+        suspects.clear()
 
 
 def _submit(
@@ -92,7 +115,7 @@ def _submit(
 
 def _alone(function: Callable[[Job], Result], job: Job) -> Result | Exception:
     for _ in range(ATTEMPTS):
-        with ProcessPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with _pool(1) as pool:
             try:
                 return pool.submit(function, job).result()
             except BrokenProcessPool:
@@ -113,21 +136,38 @@ def _on_dask(
     except (OSError, ValueError) as error:
         raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=FIRST_WORKER_S)
+        except TimeoutError as error:
+            raise UserError(f"--scheduler {scheduler}: no worker has joined it for {FIRST_WORKER_S} s") from error
         source = iter(jobs)
-        threads = max(sum(client.nthreads().values()), 1)
-        # Results are files; a key per call keeps Dask from remembering earlier runs.
-        first = {client.submit(function, job, pure=False): job for job in islice(source, threads * (1 + AHEAD))}
-        running = dict(first)
-        queue = as_completed(list(first))
+        running: dict[Any, Job] = {}
+        queue = as_completed()
+
+        def top_up() -> None:
+            # Asked each time: workers join and leave. Results are files, so a name of its own for each call
+            # (pure=False) keeps Dask from remembering earlier runs.
+            room = (1 + AHEAD) * max(sum(client.nthreads().values()), 1) - len(running)
+            for job in islice(source, max(room, 0)):
+                future = client.submit(_on_one_thread, function, job, pure=False)
+                running[future] = job
+                queue.add(future)
+
+        top_up()
         for future in queue:
             job = running.pop(future)
             failure = future.exception() if future.status == "error" else None
             if isinstance(failure, KilledWorker):
                 yield job, UserError(CRASHED)
+            elif isinstance(failure, ImportError):
+                what = f"its workers cannot load this program ({failure}); start them in its folder"
+                raise UserError(f"--scheduler {scheduler}: {what}") from failure
             else:
                 yield job, future.result()
             future.release()
-            for following in islice(source, 1):
-                submitted = client.submit(function, following, pure=False)
-                running[submitted] = following
-                queue.add(submitted)
+            top_up()
+
+
+def _on_one_thread(function: Callable[[Job], Result], job: Job) -> Result:
+    torch.set_num_threads(1)
+    return function(job)

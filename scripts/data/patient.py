@@ -82,11 +82,20 @@ def canonical_patient(
     box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
     grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
     labels = labels[box]
-    present = [int(number) for number in np.unique(labels) if number]
+    boxes = {number: box for number, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+    present = list(boxes)
     known = {number: volumes.annotated[number] for number in present if number in volumes.annotated}
     if variant is not None and known:
         known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
-    centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
+    # Each in its own box: the whole patient would be searched once a vertebra.
+    centroids = {
+        n: known[n]
+        if n in known
+        else estimate_body_centroid(
+            labels[boxes[n]] == n, grid.crop(tuple(s.start for s in boxes[n]), labels[boxes[n]].shape)
+        )
+        for n in present
+    }
     orientation = check_orientation(labels, grid, centroids, frozenset(known))
     return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known), orientation)
 

@@ -1,8 +1,11 @@
 """What preparing costs, measured: seconds and peak memory a CT and a vertebra, with one worker and with several.
 
-    python -m scripts.data.scaling --source SOURCE [--workers 1,2] [--output FILE.md]
+    python -m scripts.data.scaling --source SOURCE [--workers 1,2] [--copies 1,3] [--output FILE.md]
+    python -m scripts.data.scaling --source SOURCE --bookkeep 100000
 
-Runs ``prepare`` anew for each number of workers and projects to 374 CTs (VerSe) and 100 000 CTs. Linux only.
+The first runs ``prepare`` anew for each number of workers, and of copies of every CT, which shows what grows with the
+data, and projects to 374 CTs (VerSe) and 100 000 CTs. The second measures what the first cannot show: what the one
+process that hands out the cases and writes ``dataset.json`` needs for very many. Linux only.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import fire
 
+from scripts.data.building import STAMP_FILE, stamp_of
+from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 
@@ -32,6 +38,7 @@ class Cost:
 
     Args:
         workers: processes.
+        copies: of each CT.
         cases: CTs that were prepared.
         vertebrae: written.
         wall_s: from start to end.
@@ -41,6 +48,7 @@ class Cost:
     """
 
     workers: int
+    copies: int
     cases: int
     vertebrae: int
     wall_s: float
@@ -49,48 +57,104 @@ class Cost:
     total_mb: float
 
 
-def measure(source: str, workers: int) -> Cost:
+def measure(source: str, workers: int, copies: int = 1) -> Cost:
     """Prepare ``source`` into a temporary folder.
 
     Raises:
         UserError: prepare failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "scripts", "prepare", "--source", source, "--output", f"{folder}/dataset"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [*command, "--workers", str(workers)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        largest, total = 0.0, 0.0
-        while process.poll() is None:
-            sizes = [_memory_mb(pid) for pid in _family(process.pid)]
-            largest = max([largest, *(peak for _, peak in sizes)])
-            total = max(total, sum(now for now, _ in sizes))
-            time.sleep(0.1)
-        wall = time.monotonic() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if process.returncode:
+        manifest = _copied(find_cases(source), copies, Path(folder) / "cases.json")
+        run = _watched(["prepare", "--source", str(manifest), "--output", f"{folder}/dataset"], workers)
+        if run.status:
             raise UserError(f"prepare --source {source} failed; run it to see why")
         document = json.loads(Path(f"{folder}/dataset/dataset.json").read_text())
         items = [item for name in ("training", "validation", "test", "excluded") for item in document[name]]
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Cost(workers, len({item["case"] for item in items}), len(items), wall, cpu, largest, total)
+        prepared = len({item["case"] for item in items})
+        return Cost(workers, copies, prepared, len(items), run.wall_s, run.cpu_s, run.largest_mb, run.total_mb)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a verb: exit status, seconds, and memory of its largest process and of all together at a time."""
+
+    status: int
+    wall_s: float
+    cpu_s: float
+    largest_mb: float
+    total_mb: float
+
+
+def _watched(words: list[str], workers: int) -> Run:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts", *words, "--workers", str(workers)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    largest, total = 0.0, 0.0
+    while process.poll() is None:
+        sizes = [_memory_mb(pid) for pid in _family(process.pid)]
+        largest = max([largest, *(peak for _, peak in sizes)])
+        total = max(total, sum(now for now, _ in sizes))
+        time.sleep(0.1)
+    wall = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(process.returncode, wall, cpu, largest, total)
+
+
+def _copied(cases: list[CaseFiles], copies: int, manifest: Path) -> Path:
+    """A manifest that names each case ``copies`` times, as as many patients."""
+    rows = []
+    for case in cases:
+        row = {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in asdict(case).items() if k != "release"}
+        rows += [{**row, "subject": f"{case.subject}-{number}"} for number in range(copies)]
+    write_text(manifest, json.dumps(rows))
+    return manifest
+
+
+def bookkeeping(source: str, count: int) -> str:
+    """What the parent needs for very many cases: ``prepare`` on a dataset that is there already.
+
+    The dataset is one prepared case of ``source`` under ``count`` names, with nothing in its folders but what a build
+    that goes on reads.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        output, manifest = Path(name) / "dataset", Path(name) / "cases.json"
+        first = find_cases(source)[:1]
+        options = PrepareOptions()
+        with tempfile.TemporaryDirectory() as work:
+            prepared = asdict(prepare_case(first[0], Path(work), options))
+        for case in find_cases(_copied(first, count, manifest)):
+            folder = output / "cases" / case.key
+            folder.mkdir(parents=True)
+            prepared["spine"] |= {"case": case.key, "subject": case.subject}
+            items = [{**item, "subject": case.subject} for item in prepared["items"]]
+            (folder / CASE_FILE).write_text(json.dumps({**prepared, "items": items}, indent=1))
+            (folder / STAMP_FILE).write_text(stamp_of(case, options))
+        run = _watched(["prepare", "--source", str(manifest), "--output", str(output)], workers=2)
+        size = (output / "dataset.json").stat().st_size / 1e6
+    rows = count * len(items)
+    return (
+        "| cases | rows of dataset.json | its MB | s | CPU-s | MB of the largest process |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        f"| {count} | {rows} | {size:.0f} | {run.wall_s:.0f} | {run.cpu_s:.0f} | {run.largest_mb:.0f} |\n"
+    )
 
 
 def report(costs: list[Cost]) -> str:
     """Markdown: what was measured, and what it means for many CTs."""
     lines = [
-        "| workers | CTs | vertebrae | s a CT | s a vertebra | CPU-s a CT | MB a process | MB in all |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| workers | copies | CTs | vertebrae | s a CT | s a vertebra | CPU-s a CT | MB a process | MB in all |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for c in costs:
         per_case, per_vertebra = c.wall_s / c.cases, c.wall_s / c.vertebrae
         lines.append(
-            f"| {c.workers} | {c.cases} | {c.vertebrae} | {per_case:.1f} | {per_vertebra:.2f} | "
+            f"| {c.workers} | {c.copies} | {c.cases} | {c.vertebrae} | {per_case:.1f} | {per_vertebra:.2f} | "
             f"{c.cpu_s / c.cases:.1f} | {c.worker_mb:.0f} | {c.total_mb:.0f} |"
         )
     cpu = costs[0].cpu_s / costs[0].cases
@@ -101,19 +165,28 @@ def report(costs: list[Cost]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scaling(source: str, workers: Any = (1, 2), output: str = "") -> None:
+def scaling(source: str, workers: Any = (1, 2), copies: Any = 1, output: str = "", bookkeep: int = 0) -> None:
     """Measure and print; see the module.
 
     Args:
         source: as of prepare.
         workers: numbers of processes to try, comma-separated.
+        copies: numbers of copies of each CT to try, comma-separated.
         output: Markdown file to write as well.
+        bookkeep: instead, measure the bookkeeping of so many cases.
     """
-    counts = workers if isinstance(workers, (list, tuple)) else [workers]
-    text = report([measure(str(source), int(count)) for count in counts])
+    if bookkeep:
+        text = bookkeeping(str(source), int(bookkeep))
+    else:
+        trials = [(w, c) for c in _numbers(copies) for w in _numbers(workers)]
+        text = report([measure(str(source), *trial) for trial in trials])
     print(text)
     if output:
         write_text(Path(output), text)
+
+
+def _numbers(value: Any) -> list[int]:
+    return [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
 
 
 def _family(parent: int) -> list[int]:

@@ -87,16 +87,15 @@ def has_metal(spine: SpineRecord, options: SubsetOptions) -> bool:
     return spine.case in options.metal or (spine.metal.is_metal and spine.case not in options.no_metal)
 
 
-def check_lists(spines: list[SpineRecord], options: SubsetOptions) -> None:
+def check_lists(cases: set[str], options: SubsetOptions) -> None:
     """Refuse names in the lists that no case has: a typing error would silently change the dataset.
 
     Raises:
         UserError: there are such names.
     """
-    known = {spine.case for spine in spines}
     for option, names in (("--metal", options.metal), ("--no-metal", options.no_metal)):
-        if unknown := [name for name in names if name not in known]:
-            raise UserError(f"{option}: no usable case '{unknown[0]}' in the data")
+        if unknown := [name for name in names if name not in cases]:
+            raise UserError(f"{option}: no case '{unknown[0]}' in the data; subset.csv lists their names")
 
 
 def write_subset(path: Path, spines: list[SpineRecord], options: SubsetOptions) -> None:

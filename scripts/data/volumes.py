@@ -146,11 +146,7 @@ def _hounsfield(stored: np.ndarray, case: CaseFiles) -> np.ndarray:
 def _verse_labels(mask: np.ndarray, case: CaseFiles) -> np.ndarray:
     if case.labels not in LABEL_MAPS:
         raise UserError(f"unknown label numbering '{case.labels}'; use {', '.join(LABEL_MAPS)}")
-    if not np.isfinite(mask).all():
-        raise UserError("the mask has NaN voxels")
-    numbers = np.rint(mask).astype(np.int64)
-    if np.abs(mask - numbers).max() > 0.01 or numbers.min() < 0 or numbers.max() > 255:
-        raise UserError("the mask holds no label numbers (fractions, or beyond 0-255)")
+    numbers = _label_numbers(mask)
     wanted = {level_number(name) for name in case.levels}
     table: np.ndarray = np.zeros(256, np.uint8)
     for stored, verse in LABEL_MAPS[case.labels].items():
@@ -162,16 +158,32 @@ def _verse_labels(mask: np.ndarray, case: CaseFiles) -> np.ndarray:
     return labels
 
 
+def _label_numbers(mask: np.ndarray) -> np.ndarray:
+    """The mask as uint8, whatever the type that it was saved with; what is uint8 already is not copied."""
+    if np.issubdtype(mask.dtype, np.floating):
+        if not np.isfinite(mask).all():
+            raise UserError("the mask has NaN voxels")
+        numbers = np.rint(mask)
+        if np.abs(mask - numbers).max() > 0.01:
+            raise UserError("the mask holds no label numbers (fractions, or beyond 0-255)")
+    else:
+        numbers = mask
+    if numbers.min() < 0 or numbers.max() > 255:
+        raise UserError("the mask holds no label numbers (fractions, or beyond 0-255)")
+    return numbers.astype(np.uint8, copy=False)
+
+
 def _border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
     size = _voxel_size(affine)
-    contact = {int(number): 0.0 for number in np.unique(labels) if number}
+    # Counting is several times faster than sorting, which is what `np.unique` does.
+    contact = {number: 0.0 for number, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
     for axis in range(3):
         face_area = float(np.prod(np.delete(size, axis)))
         for index in (0, -1):
-            numbers, counts = np.unique(np.take(labels, index, axis=axis), return_counts=True)
-            for number, count in zip(numbers, counts, strict=True):
-                if number:
-                    contact[int(number)] += float(count) * face_area
+            face = labels[tuple(index if i == axis else slice(None) for i in range(3))]
+            counts = np.bincount(face.ravel(), minlength=256)
+            for number in contact:
+                contact[number] += float(counts[number]) * face_area
     return contact
 
 
