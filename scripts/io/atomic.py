@@ -46,10 +46,15 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """A UTF-8 text file, replaced in one step; a failed write leaves the old file and nothing else."""
+    replace_file(path, text.encode("utf-8"))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """A file, replaced in one step; a failed write leaves the old file and nothing else."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
