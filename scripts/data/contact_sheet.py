@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from scripts.data.items import VertebraItem
 from scripts.data.patient import PatientVolume
+from scripts.data.silhouettes import outline, silhouettes
 from scripts.drawing import BACKGROUND, FAINT, TEXT, Colour, film_grey, font, name_plate, spread, vivid_colour
-from scripts.geometry.biplanar import Beam, BiplanarGeometry, View
-from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.levels import level_number
 
 FILE_NAME = "contact_sheet.png"
@@ -22,7 +21,7 @@ FILE_NAME = "contact_sheet.png"
 EXCLUDED: Colour = (255, 64, 255)
 
 # Sizes in screen pixels. A name has its place beside the film if the film is too narrow.
-_HEIGHT, _GAP, _GUTTER, _HEADER, _NAME, _LINE, _DASH = 1100, 24, 56, 96, 15, 19, 8
+_HEIGHT, _GAP, _GUTTER, _HEADER, _NAME, _LINE = 1100, 24, 56, 96, 15, 19
 # The table's columns from its left edge: level, centroid, clipped, border, decision; its own width, one character's.
 _COLUMNS, _TABLE, _CHARACTER = (0, 48, 142, 214, 306), 780, 6.6
 _TITLES = ("level", "centroid", "clipped", "at border", "decision")
@@ -36,7 +35,7 @@ def write_contact_sheet(
     items: Sequence[VertebraItem],
     title: str,
 ) -> None:
-    """Write ``contact_sheet.png`` into a case's folder; the same case gives the same bytes. See `draw_contact_sheet`."""
+    """Write `draw_contact_sheet`'s picture into a case's folder; the same case gives the same bytes."""
     sheet = draw_contact_sheet(films, patient, geometry, items, title)
     sheet.save(folder / FILE_NAME, format="PNG", compress_level=4)
 
@@ -105,11 +104,12 @@ def draw_view(
     ends, heights, middles = [], [], []
     for item in items:
         shadow = shadows[level_number(item.level)]
-        first, line = _outline(shadow, scale, dashed=bool(item.excluded) or _touched(item))
+        first, line = outline(shadow, scale, dashed=bool(item.excluded) or _touched(item))
         inside = picture[first[0] : first[0] + line.shape[0], first[1] : first[1] + line.shape[1]]
         inside[line] = _colour(item)
-        filled = np.flatnonzero(shadow.any(0))
         pixel = view.project(patient.centroids[level_number(item.level)])[0]
+        # A cone beam may throw a sliver at the border beside the film.
+        filled = np.flatnonzero(shadow.any(0)) if shadow.any() else np.rint(pixel[1:]).astype(int)
         middles.append(tuple((pixel[::-1] + 0.5) * scale - 0.5))
         ends.append((filled[-1] + 1 if side > 0 else filled[0]) * scale)
         heights.append(float(middles[-1][1]))
@@ -118,7 +118,7 @@ def draw_view(
     panel.paste(Image.fromarray(picture), (offset, 0))
     draw = ImageDraw.Draw(panel)
     names = spread(heights, _LINE, _LINE / 2, rows - _LINE / 2)
-    edge = max(ends) + 10 if side > 0 else min(ends) - 10
+    edge = max(ends, default=0) + 10 if side > 0 else min(ends, default=0) - 10
     column = min(edge, columns) if side > 0 else max(edge, 0) + offset
     for item, end, (x, y), height in zip(items, ends, middles, names, strict=True):
         draw.line([(end + side * 2 + offset, y), (column + side * 4, height)], fill=_colour(item))
@@ -128,46 +128,6 @@ def draw_view(
             draw.line([(x + offset - reach, y), (x + offset + reach, y)], fill=colour, width=thickness)
             draw.line([(x + offset, y - reach), (x + offset, y + reach)], fill=colour, width=thickness)
     return panel
-
-
-def silhouettes(patient: PatientVolume, view: View) -> dict[int, np.ndarray]:
-    """VerSe number -> (rows, columns) bool: the shadow of that vertebra's mask on a film."""
-    shadows = {}
-    for number, box in enumerate(ndimage.find_objects(patient.labels), start=1):
-        if box is not None:
-            first = np.array([s.start for s in box])
-            shadows[number] = _shadow(patient.labels[box] == number, first, patient.grid, view)
-    return shadows
-
-
-def _shadow(mask: np.ndarray, first: np.ndarray, grid: Grid, view: View) -> np.ndarray:
-    """Shadow of a part of the grid that begins at voxel ``first``."""
-    shadow: np.ndarray = np.zeros(view.shape, bool)
-    if view.beam is Beam.PARALLEL:
-        # The pixels lie exactly over the voxels: the AP view sums along axis 1, the LAT view along axis 2.
-        along = int(np.abs(IPL_AXES @ view.beam_direction).argmax())
-        rows, columns = (slice(first[i], first[i] + mask.shape[i]) for i in range(3) if i != along)
-        shadow[rows, columns] = mask.any(along)
-        return shadow
-    surface = np.argwhere(mask & ~ndimage.binary_erosion(mask)) + first
-    pixels = np.rint(view.project(grid.to_world(surface))).astype(int)
-    pixels = pixels[((pixels >= 0) & (pixels < view.shape)).all(1)]
-    shadow[tuple(pixels.T)] = True
-    # Rays that diverge leave pixels between neighbouring voxels without any.
-    return shadow | ndimage.binary_closing(np.pad(shadow, 1), np.ones((3, 3)))[1:-1, 1:-1]
-
-
-def _outline(shadow: np.ndarray, scale: int, dashed: bool) -> tuple[tuple[int, int], np.ndarray]:
-    """Where a shadow's box begins on the screen, and its inner border there; closed where the film cuts it."""
-    box = ndimage.find_objects(shadow.view(np.uint8))
-    if not box:
-        return (0, 0), np.zeros((0, 0), bool)
-    fine = np.pad(shadow[box[0]].repeat(scale, 0).repeat(scale, 1), 1)
-    line = (fine & ~ndimage.binary_erosion(fine, iterations=min(scale, 2)))[1:-1, 1:-1]
-    if dashed:
-        row, column = np.indices(line.shape)
-        line &= (2 * row + column) // _DASH % 2 == 0
-    return (box[0][0].start * scale, box[0][1].start * scale), line
 
 
 def _sides(view: View) -> tuple[str, str, str]:
@@ -190,8 +150,8 @@ def _evidence(patient: PatientVolume, items: Sequence[VertebraItem]) -> str:
     found = patient.orientation
     excluded = sum(bool(item.excluded) for item in items)
     return (
-        f"{len(items)} vertebrae, {excluded} excluded.  Orientation: centre of mass {found.behind_mm:.1f} mm behind the "
-        f"body centroid (median), levels {'' if found.levels_descend else 'do not '}descend "
+        f"{len(items)} vertebrae, {excluded} excluded.  Orientation: centre of mass {found.behind_mm:.1f} mm behind "
+        f"the body centroid (median), levels {'' if found.levels_descend else 'do not '}descend "
         f"({found.compared} of {len(items)} judged)"
     )
 

@@ -16,7 +16,6 @@ from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample,
 from scripts.geometry.projector import hu_to_attenuation
 from scripts.levels import in_order, level_name
 
-
 # A vertebra with less than this share of its neighbours' volume is cut: what is left of it may be a spinous tip alone,
 # which hangs below the body of the next vertebra. Neighbours: up to this many each way.
 WHOLE_SHARE, NEIGHBOURS = 0.3, 3

@@ -161,6 +161,7 @@ def draw_figure6(rows: Iterable[Row], path: Path, title: str) -> None:
     below.set_ylabel(f"{len(names)} spines")
     below.set_xticks(columns, [level_name(number) for number in LEVEL_ORDER], fontsize=8)
     below.set_xlim(-0.5, len(LEVEL_ORDER) - 0.5)
+    figure.align_ylabels()
     picture = io.BytesIO()
     # The default metadata names matplotlib's version, which would change the bytes from one to the next.
     canvas.print_png(picture, metadata={"Software": None})
