@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
 
 from scripts.data.contact_sheet import EXCLUDED, draw_contact_sheet, draw_view, write_contact_sheet
 from scripts.data.items import VertebraItem
@@ -106,6 +107,13 @@ def test_outlines_follow_rays_that_diverge(beam: Beam) -> None:
         places = places[((places >= 0) & (places < view.shape)).all(1)]
         hit[tuple(places.T)] = True
         assert not (hit & ~shadow).any() and shadow.sum() < 1.1 * hit.sum()
+    # A plate in front of the isocentre grows by a fifth; nothing behind it fills the gaps.
+    plate = np.zeros_like(patient.labels)
+    plate[30:70, 30:60, 78] = 20
+    near = replace(patient, labels=plate)
+    close = geometry_of_grid(patient.grid, beam, (200.0, 200.0), (240.0, 240.0)).lat
+    shadow = silhouettes(near, close)[20]
+    assert shadow.sum() > 1200 and (binary_fill_holes(shadow) == shadow).all()
     parallel = silhouettes(patient, geometry_of_grid(patient.grid).lat)
     assert any((shadow != parallel[number]).any() for number, shadow in silhouettes(patient, view).items())
 
