@@ -17,46 +17,71 @@ from scripts.errors import UserError
 def prepare(
     source: str,
     output: str,
+    subset: str = "full",
     beam: str = "parallel",
     variants: int = 0,
+    view_angle_error_deg: float = 0.0,
+    film: Any = None,
     test: Any = (),
     validation: Any = (),
     training: Any = (),
     test_share: float = 0.2,
     validation_share: float = 0.1,
     max_border_contact_mm2: float = 10.0,
+    metal: Any = (),
+    no_metal: Any = (),
     seed: int = 0,
     workers: int = 1,
+    scheduler: str = "",
 ) -> None:
     """Turn CT + mask cases into a prepared dataset.
 
     Args:
-        source: folder (VerSe's release layout, or *_ct.nii.gz files with their labelmaps) or a JSON manifest.
+        source: folder (VerSe's release layout, or *_ct.nii.gz files with their labelmaps) or a JSON manifest, or
+            several with commas between them.
         output: folder of the dataset; a stopped build goes on where it was.
+        subset: full, or small: the paper's VerSe-small (no cervical vertebra, T13, L6 or metal; three thoracic ones).
         beam: of the simulated radiographs: parallel, slot or cone.
         variants: random deformations to add for each training patient.
+        view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
+        film: effects on the stored films, as '{"scatter_ratio": 0.2, "photons": 1e5}'; see docs/drr.md.
         test: patients that belong to the test list, comma-separated.
         validation: likewise for validation.
         training: likewise for training.
         test_share: share of patients drawn for the test list.
         validation_share: share of the rest drawn for validation.
         max_border_contact_mm2: vertebrae cut by the field of view over more than this are kept out of the lists.
+        metal: cases that have metal whatever their CT says, comma-separated; see subset.csv.
+        no_metal: cases that have none whatever their CT says.
         seed: of the split and the variants.
         workers: processes.
+        scheduler: address of a Dask scheduler, e.g. tcp://10.0.0.1:8786, whose workers do the work.
     """
     from scripts.data.prepare import SplitOptions, prepare_dataset
+    from scripts.data.subset import SubsetOptions
+    from scripts.data.variants import VariantRange
     from scripts.data.vertebrae import PrepareOptions
     from scripts.geometry.biplanar import Beam
+    from scripts.geometry.film import FilmOptions
 
+    if film is not None and not isinstance(film, dict):
+        raise UserError(f"--film is a dictionary of effects, not {film!r}")
     try:
         kind = Beam(beam)
     except ValueError as error:
         raise UserError(f"unknown beam '{beam}'; use {', '.join(b.value for b in Beam)}") from error
     options = PrepareOptions(
-        beam=kind, variants=int(variants), max_border_contact_mm2=float(max_border_contact_mm2), seed=int(seed)
+        beam=kind,
+        variants=int(variants),
+        variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
+        film=FilmOptions.from_dict(film or {}),
+        max_border_contact_mm2=float(max_border_contact_mm2),
+        seed=int(seed),
     )
     split = SplitOptions(test_share, validation_share, _words(test), _words(validation), _words(training))
-    counts = prepare_dataset(Path(str(source)), Path(str(output)), options, split, int(workers))
+    chosen = SubsetOptions(str(subset), _words(metal), _words(no_metal))
+    places = ",".join(_words(source))
+    counts = prepare_dataset(places, Path(str(output)), options, split, int(workers), chosen, str(scheduler))
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     if counts["rejected"]:
         print(f"rejected cases and reasons: {Path(str(output)) / 'rejected.csv'}")
@@ -74,6 +99,7 @@ def simulate(
     t13_share: float = 0.03,
     l6_share: float = 0.04,
     without: Any = (),
+    dataset: str = "",
     seed: int = 0,
     workers: int = 1,
 ) -> None:
@@ -91,11 +117,13 @@ def simulate(
         t13_share: of patients with a thirteenth thoracic vertebra.
         l6_share: of patients with a sixth lumbar vertebra.
         without: shape subjects not to use, comma-separated.
+        dataset: folder to prepare the patients into right away; see prepare.
         seed: the same seed gives the same patients.
         workers: processes.
     """
     from scripts.data.simulation.deformation import DeformationOptions
-    from scripts.data.simulation.patient import Ingredients, SimulationOptions
+    from scripts.data.simulation.painting import Ingredients
+    from scripts.data.simulation.patient import SimulationOptions
     from scripts.data.simulation.posture import PostureOptions
     from scripts.data.simulation.spine import SpineOptions
     from scripts.data.simulation.write import simulate_dataset
@@ -116,7 +144,10 @@ def simulate(
     content = simulate_dataset(Path(str(output)), int(count), options, int(workers))
     vertebrae = sum(len(truth["levels"]) for truth in content["patients"].values())
     print(f"{len(content['patients'])} patients, {vertebrae} vertebrae -> {output}")
-    print(f"next: python -m scripts prepare --source {output} --output DATASET")
+    if dataset:
+        prepare(str(output), dataset, seed=seed, workers=workers)
+    else:
+        print(f"next: python -m scripts prepare --source {output} --output DATASET")
 
 
 def reconstruct(

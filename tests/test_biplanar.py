@@ -119,3 +119,19 @@ def test_resampled_labels_keep_volume_and_place() -> None:
     assert found.sum() == pytest.approx(20 * 25 * 8 * 0.8 * 0.8 * 2.5, rel=0.02)
     centre = np.array([29.5, 32.0, 9.5]) @ affine[:3, :3].T
     assert np.abs(grid.to_world(np.argwhere(found).mean(0)) - centre).max() < 0.2
+
+
+@pytest.mark.parametrize("beam", list(Beam))
+def test_turned_view_is_the_view_of_the_patient_turned_back(beam: Beam) -> None:
+    """Turning the source one way shows what turning the patient the other way about the isocentre shows."""
+    view = geometry_of_grid(Grid((30.0, 20.0, 40.0), (60, 50, 70)), beam, (900.0, 900.0), (1200.0, 1200.0)).ap
+    points = np.random.default_rng(0).normal(view.isocentre_mm, 20, (20, 3))
+    for name, axis in (("yaw_deg", view.row_direction), ("pitch_deg", view.column_direction),
+                       ("roll_deg", view.beam_direction)):  # fmt: skip
+        angle, u = np.radians(7.0), np.asarray(axis)
+        v = points - view.isocentre_mm
+        # Rodrigues' formula, by minus the angle.
+        back = v * np.cos(angle) - np.cross(u, v) * np.sin(angle) + np.outer(v @ u, u) * (1 - np.cos(angle))
+        turned = view.turned(**{name: 7.0})
+        assert np.allclose(turned.project(points), view.project(back + view.isocentre_mm), atol=1e-9)
+    assert view.turned() == view

@@ -78,7 +78,8 @@ def test_verse_centroids_lie_in_their_bodies_and_the_estimate_agrees(subject: st
     labels = np.rint(mask).astype(np.uint8)
     grid = bounding_grid(affine, labels.shape)
     canonical = resample_labels(labels, affine, grid)
-    centroids = read_verse_centroids(case.centroids, affine)
+    centroids, convention = read_verse_centroids(case.centroids, labels, affine)
+    assert convention == "voxels"
     errors = {}
     for number, point in centroids.items():
         index = np.rint(grid.to_index(point)).astype(int)
@@ -89,17 +90,52 @@ def test_verse_centroids_lie_in_their_bodies_and_the_estimate_agrees(subject: st
     assert crushed < 6.0
 
 
-def test_centroid_files_of_another_grid_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ctd.json"
-    path.write_text(json.dumps([{"direction": ["L", "A", "S"]}, {"label": 20, "X": 1, "Y": 2, "Z": 3}]))
+def write_points(path: Path, direction: tuple[str, ...] | None, points: dict[int, np.ndarray]) -> Path:
+    rows: list[dict] = [{"direction": list(direction)}] if direction else []
+    rows += [{"label": n, **dict(zip("XYZ", (float(v) for v in p), strict=True))} for n, p in points.items()]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("axcodes", ["PIR", "LAS", "RSA"])
+def test_all_three_conventions_of_centroid_files_are_told_apart(tmp_path: Path, axcodes: str) -> None:
+    """Hand-made: 2 mm voxels, a known corner, the same points written as each release writes them."""
+    case = simulate_case(tmp_path, "patient", axcodes)
+    labels, affine = read_nifti(case.mask)
+    truth = case.centroids_mm
+    corner_low = np.array([-80.0, -75.0, -90.0])  # RAS mm of the extreme voxels' centres, see simulate_case
+    corner_high = corner_low + 2.0 * (np.array([80, 70, 90]) - 1)
+    to_voxel = np.linalg.inv(affine)
+    written = {
+        "voxels": (nib.aff2axcodes(affine), {n: (to_voxel @ [*c, 1])[:3] for n, c in truth.items()}),
+        "1 mm PIR": (("P", "I", "R"), {
+            n: np.array([corner_high[1] - c[1], corner_high[2] - c[2], c[0] - corner_low[0]]) for n, c in truth.items()
+        }),
+        "1 mm IPL": (None, {
+            n: np.array([corner_high[2] - c[2], corner_high[1] - c[1], corner_high[0] - c[0]]) for n, c in truth.items()
+        }),
+    }  # fmt: skip
+    for name, (direction, points) in written.items():
+        path = write_points(tmp_path / "a_ctd.json", direction, points)
+        found, convention = read_verse_centroids(path, labels, affine)
+        assert convention == name
+        for number, centroid in truth.items():
+            assert np.allclose(found[number], centroid, atol=0.01)
+
+
+def test_centroid_files_of_another_image_are_refused(tmp_path: Path) -> None:
+    case = simulate_case(tmp_path, "patient")
+    labels, affine = read_nifti(case.mask)
+    path = write_points(tmp_path / "ctd.json", ("L", "A", "S"), {20: np.array([1.0, 2.0, 3.0])})
     with pytest.raises(UserError, match="axes LAS"):
-        read_verse_centroids(path, np.eye(4))
-    path.write_text(json.dumps([{"label": 20, "X": 1, "Y": 2, "Z": 3}]))
+        read_verse_centroids(path, labels, affine)
+    path.write_text('{"20": [1, 2]}')
     with pytest.raises(UserError, match="not a VerSe centroid file"):
-        read_verse_centroids(path, np.eye(4))
-    path.write_text('[{"direction": ["R", "A", "S"]}, {"label": 20, "X": NaN, "Y": 2, "Z": 3}, '
-                    '{"label": 21, "X": 1, "Y": 2, "Z": 3}]')  # fmt: skip
-    assert list(read_verse_centroids(path, np.eye(4))) == [21]
+        read_verse_centroids(path, labels, affine)
+    index = np.linalg.inv(affine) @ [*case.centroids_mm[21], 1]
+    points = {20: np.array([np.nan, 2, 3]), 21: index[:3], 5: np.array([1.0, 1.0, 1.0])}
+    write_points(path, ("R", "A", "S"), points)
+    assert list(read_verse_centroids(path, labels, affine)[0]) == [21]  # NaN and levels without a mask are left out
 
 
 def test_real_verse_folder(tmp_path: Path) -> None:
@@ -222,23 +258,21 @@ def test_bad_cases_become_rows_and_never_stop_the_rest(tmp_path: Path, how: str)
     assert not (tmp_path / "d" / "cases" / "bad").exists()
 
 
-def test_centroids_of_a_1_mm_file_are_noticed(tmp_path: Path) -> None:
-    """The MICCAI release counts in mm; on a 2 mm scan with the same axes only the places betray it."""
+def test_millimetres_along_the_image_s_own_axes_give_the_same_dataset(tmp_path: Path) -> None:
+    """On a 2 mm scan with the same axes only the places betray that a file counts mm; wrong places are refused."""
     case = simulate_case(tmp_path / "source", "p")
     affine = nib.load(case.ct).affine
-    entries = [{"direction": ["R", "A", "S"]}]
-    for number, point in case.centroids_mm.items():
-        index = apply_affine(np.linalg.inv(affine), point)
-        entries.append({"label": number, **dict(zip("XYZ", index.tolist(), strict=True))})
+    index = {number: apply_affine(np.linalg.inv(affine), point) for number, point in case.centroids_mm.items()}
     path = tmp_path / "source" / "p_ctd.json"
-    path.write_text(json.dumps(entries))
-    document = prepare(tmp_path / "source", tmp_path / "good")
-    assert {item["centroid_source"] for item in document["training"]} == {"annotated"}
-    millimetres = [{k: v * 2 if k in "XYZ" else v for k, v in entry.items()} for entry in entries]
-    path.write_text(json.dumps(millimetres))
+    write_points(path, ("R", "A", "S"), index)
+    voxels = prepare(tmp_path / "source", tmp_path / "voxels")
+    assert {item["centroid_source"] for item in voxels["training"]} == {"annotated"}
+    write_points(path, ("R", "A", "S"), {number: 2 * point for number, point in index.items()})
+    assert prepare(tmp_path / "source", tmp_path / "mm")["training"] == voxels["training"]
+    write_points(path, ("R", "A", "S"), {number: 5 * point for number, point in index.items()})
     with pytest.raises(UserError, match="no case could be used"):
         prepare(tmp_path / "source", tmp_path / "bad")
-    assert "not in its mask" in rejections(tmp_path / "bad")["p"]
+    assert "outside their vertebrae" in rejections(tmp_path / "bad")["p"]
 
 
 def test_manifest_mends_known_header_errors(tmp_path: Path) -> None:

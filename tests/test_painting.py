@@ -1,4 +1,4 @@
-"""Shapes without a CT: surfaces to voxels, and radiographs painted around them."""
+"""Shapes without a CT: surfaces to voxels, and CTs painted around them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 import trimesh
 
 from scripts.data.meshes import labelmap_from_meshes
-from scripts.data.painting import paint_background, paint_ct
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid, apply_affine
+from scripts.geometry.frames import apply_affine
 from scripts.io.nifti import read_nifti
 from tests.conftest import DATA, simulate_case
 
@@ -44,24 +43,6 @@ def test_a_folder_without_levels_is_refused(tmp_path: Path) -> None:
         labelmap_from_meshes(tmp_path)
 
 
-def test_painted_bone_is_denser_outside_and_ribs_are_thoracic() -> None:
-    labels = np.zeros((80, 90, 160), np.uint8)
-    labels[30:50, 20:45, 65:95] = 15
-    hu = paint_ct(labels, Grid((0.0, 0.0, 0.0), labels.shape), np.random.default_rng(0))
-    assert hu[30, 30, 80] > hu[40, 32, 80] + 100 > 100
-    ribs = np.argwhere((hu == 350) & (labels == 0))
-    assert len(ribs) > 1000 and abs(ribs[:, 2].mean() - 79.5) < 3
-    lumbar = np.where(labels > 0, 22, 0).astype(np.uint8)
-    assert not (paint_ct(lumbar, Grid((0.0, 0.0, 0.0), labels.shape), np.random.default_rng(0)) == 350).any()
-
-
-def test_background_adds_shadows_and_stays_positive() -> None:
-    film = np.full((120, 100), 2.0, np.float32)
-    painted = paint_background(film, np.random.default_rng(1))
-    assert painted.min() >= 0 and painted.std() > 0.1
-    assert not np.array_equal(painted, paint_background(film, np.random.default_rng(2)))
-
-
 def test_masks_are_painted_only_when_asked(tmp_path: Path) -> None:
     row = {"subject": "verse010", "ct": None, "mask": str(DATA / MASK), "centroids": str(DATA / CENTROIDS)}
     manifest = tmp_path / "cases.json"
@@ -69,10 +50,12 @@ def test_masks_are_painted_only_when_asked(tmp_path: Path) -> None:
     nobody = SplitOptions(test_share=0, validation_share=0)
     with pytest.raises(UserError, match="no case could be used"):
         prepare_dataset(manifest, tmp_path / "no", PrepareOptions(), nobody)
-    manifest.write_text(json.dumps([{**row, "paint": True, "source": "VerSe19, painted", "variants": 0}]))
+    manifest.write_text(
+        json.dumps([{**row, "paint": True, "levels": ["L2", "L3"], "source": "VerSe19, painted", "variants": 0}])
+    )
     counts = prepare_dataset(manifest, tmp_path / "yes", PrepareOptions(variants=3), nobody)
-    assert counts["training"] == 5 and counts["rejected"] == 0
-    item = json.loads((tmp_path / "yes" / "dataset.json").read_text())["training"][2]
+    assert counts["training"] == 2 and counts["rejected"] == 0
+    item = json.loads((tmp_path / "yes" / "dataset.json").read_text())["training"][1]
     assert item["centroid_source"] == "annotated" and item["source"].endswith("painted")
     image, _ = read_nifti(tmp_path / "yes" / item["image"])
     mask, _ = read_nifti(tmp_path / "yes" / item["label"])

@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid, apply_affine
-from scripts.geometry.projector import hu_to_attenuation, project_pair, project_volume
+from scripts.geometry.projector import hu_to_attenuation, project_pair, project_views, project_volume
 
 GRID = Grid((40.0, 40.0, 40.0), (80, 80, 80))
 
@@ -30,20 +31,6 @@ def oblique_affine(spacing: tuple[float, float, float], shape: tuple[int, int, i
 
 def world_points(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return apply_affine(affine, np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1))
-
-
-def chords_through_ellipsoid(origin: np.ndarray, direction: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    o, d = origin / radii, direction / radii
-    a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1
-    return 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
-
-
-def chords_through_box(origin: np.ndarray, direction: np.ndarray, half: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t0, t1 = (-half - origin) / direction, (half - origin) / direction
-    near, far = np.nanmax(np.minimum(t0, t1), -1), np.nanmin(np.maximum(t0, t1), -1)
-    parallel_outside = ((np.abs(direction) < 1e-12) & (np.abs(origin) > half)).any(-1)
-    return np.where(parallel_outside, 0, np.maximum(far - near, 0))
 
 
 def pixels_of(shape: tuple[int, int]) -> np.ndarray:
@@ -76,10 +63,7 @@ def test_gaussian_blob_is_exact(name: str, beam: Beam) -> None:
     geometry = geometry_of_grid(view_grid, beam, (700.0, 700.0), (900.0, 900.0))
     for view in (geometry.ap, geometry.lat):
         origin, direction = view.rays(pixels_of(view.shape))
-        offset = origin - centre
-        along = (offset * direction).sum(-1, keepdims=True)
-        miss = ((offset - along * direction) ** 2).sum(-1)
-        expected = sigma * np.sqrt(2 * np.pi) * np.exp(-miss / (2 * sigma**2))
+        expected = gaussian_integral(origin - centre, direction, sigma)
         image = project_volume(volume, affine, view).numpy()
         # Linear interpolation between 2.5 mm slices of a Gaussian this narrow costs about half a per cent.
         assert np.abs(image - expected).max() < 0.02 * expected.max()
@@ -108,7 +92,7 @@ def solid(name: str, body: str) -> torch.Tensor:
 @pytest.mark.parametrize("body", ["ellipsoid", "box"])
 def test_solids_agree_with_their_chords(name: str, beam: Beam, body: str) -> None:
     affine, shape = VOLUMES[name]
-    chords = chords_through_ellipsoid if body == "ellipsoid" else chords_through_box
+    chords = ellipsoid_chord if body == "ellipsoid" else box_chord
     image_grid = Grid((39.5, 39.5, 39.5), (80, 80, 80))
     geometry = geometry_of_grid(image_grid, beam, (700.0, 700.0), (900.0, 900.0))
     for view in (geometry.ap, geometry.lat):
@@ -135,6 +119,63 @@ def test_fast_path_equals_the_marching_path() -> None:
         assert (marched - image)[1:-1, 1:-1].abs().max() < 2e-3 * image.max()
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("beam", list(Beam))
+def test_views_and_volumes_in_one_call_are_those_of_single_calls(beam: Beam, chunk: int) -> None:
+    """Turned views, views of another size and views along all three axes of an oblique volume, two volumes a time."""
+    affine = oblique_affine((0.9, 1.3, 2.0), (50, 40, 30))
+    volumes = torch.rand(2, 1, 50, 40, 30, dtype=torch.float64)
+    geometry = geometry_of_grid(Grid((14.5, 19.5, 24.5), (50, 40, 30)), beam, (300.0, 300.0), (400.0, 400.0))
+    down = replace(
+        geometry.ap,
+        row_direction=tuple(POSTERIOR),
+        beam_direction=tuple(INFERIOR),
+    )
+    views = [geometry.lat, geometry.ap, down, geometry.ap.turned(4.0, -3.0, 2.0), replace(geometry.lat, shape=(20, 9))]
+    images = project_views(volumes, affine, views, chunk)
+    assert [image.shape for image in images] == [(2, 1, *view.shape) for view in views]
+    for view, image in zip(views, images, strict=True):
+        for one, volume in zip(image, volumes, strict=True):
+            assert torch.allclose(one[0], project_volume(volume[0], affine, view), atol=1e-9)
+
+
+def test_the_plain_sum_takes_volumes_too() -> None:
+    volumes = torch.rand(3, 4, 5, 6)
+    grid = Grid((0.0, 0.0, 0.0), (4, 5, 6), 2.0)
+    ap, lat = project_pair(volumes, grid.affine, geometry_of_grid(grid))
+    assert torch.allclose(ap, volumes.sum(2) * 2) and torch.allclose(lat, volumes.sum(3) * 2)
+
+
+@pytest.mark.parametrize("beam", list(Beam))
+def test_everything_is_made_on_the_volume_s_device(beam: Beam) -> None:
+    """The meta device stands for one that is not here: mixing it with the CPU, or asking for a value, fails."""
+    grid = Grid((0.0, 0.0, 0.0), (20, 22, 24))
+    geometry = geometry_of_grid(grid, beam)
+    volumes = torch.empty(2, *grid.shape, device="meta")
+    images = project_views(volumes, grid.affine, [geometry.ap, geometry.lat, geometry.ap.turned(3.0, 2.0)])
+    assert [image.device.type for image in images] == ["meta"] * 3 and images[1].shape == (2, 20, 22)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.uint8, torch.bool])
+def test_small_types_are_projected_in_float32(dtype: torch.dtype) -> None:
+    """Positions in half precision would be off by whole voxels."""
+    grid = Grid((0.0, 0.0, 0.0), (30, 20, 40))
+    volume = (torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)) > 0.5).to(dtype)
+    for beam in (Beam.PARALLEL, Beam.CONE):
+        geometry = geometry_of_grid(grid, beam)
+        for small, full in zip(
+            *(project_pair(v, grid.affine, geometry) for v in (volume, volume.float())), strict=True
+        ):
+            assert small.dtype == torch.float32 and torch.allclose(small, full)
+
+
+def test_too_wide_a_view_is_refused() -> None:
+    grid = Grid((0.0, 0.0, 0.0), (40, 40, 40))
+    view = replace(geometry_of_grid(grid, Beam.CONE, (20.0, 20.0), (20.0, 20.0)).ap.turned(yaw_deg=30.0))
+    with pytest.raises(ValueError, match="too wide"):
+        project_volume(torch.rand(40, 40, 40), grid.affine, replace(view, pixel_spacing_mm=(3.0, 3.0)))
+
+
 def test_gradient_reaches_the_volume() -> None:
     volume = torch.rand(6, 7, 5, dtype=torch.float64, requires_grad=True)
     grid = Grid((0.0, 0.0, 0.0), (6, 7, 5))
@@ -146,6 +187,8 @@ def test_attenuation_scale() -> None:
     hu = torch.tensor([-2000.0, -1000.0, 0.0, 100.0, 1100.0])
     mu = hu_to_attenuation(hu, bone_gain=1.6)
     assert torch.allclose(mu, 0.0206 * torch.tensor([0.0, 0.0, 1.0, 1.1, 2.7]), atol=1e-6)
+    other = hu_to_attenuation(hu, 2.0, water_per_mm=0.02, bone_from_hu=300.0, hu_range=(-500.0, 800.0))
+    assert torch.allclose(other, 0.02 * torch.tensor([0.5, 0.5, 1.0, 1.1, 2.3]), atol=1e-6)
 
 
 @pytest.mark.parametrize("beam", list(Beam))

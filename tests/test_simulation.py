@@ -295,7 +295,8 @@ def test_written_as_verse_writes(simulated: Path) -> None:
     for case in cases:
         assert case.ct is not None and case.mask is not None and case.centroids is not None
         labels, affine = read_nifti(case.mask)
-        centroids = read_verse_centroids(case.centroids, affine)
+        centroids, convention = read_verse_centroids(case.centroids, labels, affine)
+        assert convention == "voxels"
         grid = Grid(tuple(affine[:3, 3]), labels.shape, 3.0)
         for number, centroid in centroids.items():
             i, p, left = np.rint(grid.to_index(centroid)).astype(int)
@@ -326,7 +327,7 @@ def test_screws_are_metal_and_inside_bone() -> None:
         (0, {}, "at least one"),
         (1, {"spacing_mm": 9.0}, "spacing"),
         (1, {"spine": SpineOptions(without=("artisynth",))}, "no shape of C"),
-        (1, {"donors": ("nobody",), "ingredients": replace(SMALL.ingredients, donor_share=1.0)}, "no donor"),
+        (1, {"ingredients": replace(SMALL.ingredients, donors=("nobody",), donor_share=1.0)}, "no donor"),
     ],
 )
 def test_impossible_wishes_get_one_line(tmp_path: Path, count: int, change: dict, words: str) -> None:

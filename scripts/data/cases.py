@@ -35,6 +35,7 @@ class CaseFiles:
         outside_value: stored value that marks voxels outside the scanned field, counted as air.
         source: where the data come from.
         licence: under which licence.
+        release: folder of the release that the case is from, where several may hold the same scan.
     """
 
     subject: str
@@ -53,6 +54,7 @@ class CaseFiles:
     outside_value: float | None = None
     source: str = ""
     licence: str = ""
+    release: str = ""
 
     @property
     def key(self) -> str:
@@ -60,54 +62,71 @@ class CaseFiles:
         return f"{self.subject}_{self.series}" if self.series else self.subject
 
 
-def find_cases(source: Path) -> list[CaseFiles]:
+def find_cases(source: Path | str) -> list[CaseFiles]:
     """All cases of a source, in the order of their keys; files are matched by name, never by position in a list.
 
     Args:
         source: a manifest (``.json``: a list of objects with the fields of `CaseFiles`, paths relative to it), or a
-            folder that holds VerSe's ``rawdata``/``derivatives`` trees or ``<stem>_ct.nii.gz`` files, each with one
-            labelmap whose name begins with ``<stem>_``.
+            folder that holds VerSe's ``rawdata``/``derivatives`` trees (one release or several) or
+            ``<stem>_ct.nii.gz`` files, each with one labelmap whose name begins with ``<stem>_``; or several of these
+            with commas between them.
 
     Raises:
-        UserError: the source is missing, holds no case, or holds one key twice.
+        UserError: a source is missing, holds no case, or one key stands for two cases. Scans of one name in two
+            releases are no such error: see `scripts.data.duplicates`.
     """
+    paths = [Path(part) for part in str(source).split(",") if part]
+    cases = [case for path in paths for case in _cases_of(path)]
+    by_key: dict[str, list[CaseFiles]] = {}
+    for case in cases:
+        by_key.setdefault(case.key, []).append(case)
+    twice = [key for key, same in by_key.items() if len(same) > 1 and not all(case.release for case in same)]
+    if twice:
+        raise UserError(f"{source}: the same case more than once: {', '.join(sorted(twice)[:10])}")
+    return sorted(cases, key=lambda case: (case.key, case.release))
+
+
+def _cases_of(source: Path) -> list[CaseFiles]:
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    if source.is_file():
-        cases = _read_manifest(source)
-    else:
-        verse = _verse_cases(source)
-        cases = verse or _plain_cases(source)
+    cases = _read_manifest(source) if source.is_file() else _verse_cases(source) or _plain_cases(source)
     if not cases:
         raise UserError(f"{source}: no case found; expected VerSe's rawdata/ and derivatives/, or *_ct.nii.gz files")
-    keys = [case.key for case in cases]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise UserError(f"{source}: the same case more than once: {', '.join(twice)}")
-    return sorted(cases, key=lambda case: case.key)
+    return cases
 
 
 def _verse_cases(source: Path) -> list[CaseFiles]:
-    masks = {_stem(path, MASK_SUFFIX): path for path in sorted(source.rglob(f"*{MASK_SUFFIX}"))}
-    scans = {_stem(path, CT_SUFFIX): path for path in sorted(source.rglob(f"*{CT_SUFFIX}")) if "rawdata" in path.parts}
+    """Scans and masks are matched within their release, the folder that holds ``rawdata`` and ``derivatives``."""
+    masks = {(_release(path), _stem(path, MASK_SUFFIX)): path for path in sorted(source.rglob(f"*{MASK_SUFFIX}"))}
+    scans = {(_release(path), _stem(path, CT_SUFFIX)): path for path in sorted(source.rglob(f"*{CT_SUFFIX}"))}
+    scans = {key: path for key, path in scans.items() if "rawdata" in path.parts}
     if not any("derivatives" in path.parts for path in masks.values()) and not scans:
         return []
     cases = []
-    for stem in sorted(masks.keys() | scans.keys()):
-        mask = masks.get(stem)
+    for release, stem in sorted(masks.keys() | scans.keys()):
+        mask = masks.get((release, stem))
         subject, series = _entities(stem)
         cases.append(
             CaseFiles(
                 subject=subject,
                 series=series,
-                ct=scans.get(stem),
+                ct=scans.get((release, stem)),
                 mask=mask,
                 centroids=next(iter(sorted(mask.parent.glob(f"{stem}_seg-*_ctd.json"))), None) if mask else None,
                 source="VerSe",
                 licence="CC BY-SA 4.0",
+                release=release,
             )
         )
     return cases
+
+
+def _release(path: Path) -> str:
+    """The folder above ``rawdata`` or ``derivatives``."""
+    for above in path.parents:
+        if above.name in ("rawdata", "derivatives"):
+            return str(above.parent)
+    return str(path.parent)
 
 
 def _plain_cases(source: Path) -> list[CaseFiles]:

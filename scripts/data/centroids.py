@@ -14,38 +14,103 @@ from scripts.errors import UserError
 from scripts.geometry.frames import Grid, apply_affine
 from scripts.levels import LEVEL_NAMES
 
+# What the points of a centroid file count, and from where. Array axes are those nearest to the named directions.
+#   voxels   VerSe's subject-based release: indices of the image itself
+#   1 mm PIR MICCAI 2020 (``*_iso-ctd.json``): millimetres from the anterior, superior, left corner
+#   1 mm IPL MICCAI 2019: millimetres from the superior, anterior, right corner
+# A file that names other axes may also count millimetres along those.
+MILLIMETRE_CONVENTIONS: dict[str, tuple[str, ...]] = {"1 mm PIR": ("P", "I", "R"), "1 mm IPL": ("I", "P", "L")}
 
-def read_verse_centroids(path: Path, affine: np.ndarray) -> dict[int, np.ndarray]:
-    """Body centroids of a VerSe ``*_ctd.json`` of the subject-based release.
 
-    Its points are voxel indices of the image's own grid; the first entry names the image's axis codes. Points with
-    NaN are left out.
+def read_verse_centroids(
+    path: Path, labels: np.ndarray, affine: np.ndarray, margin_mm: float = 10.0
+) -> tuple[dict[int, np.ndarray], str]:
+    """Body centroids of a VerSe ``*_ctd.json``, whichever of VerSe's conventions it follows.
+
+    The convention is the one under which all points lie in (or within a margin of the box of) their own vertebrae, and
+    of several the one under which they lie nearest to the middle. Points with NaN, and those of vertebrae without a
+    mask, are left out.
 
     Args:
         path: the JSON file.
-        affine: 4x4 index -> RAS mm of the image it belongs to.
+        labels: (X, Y, Z) VerSe numbers of the image it belongs to.
+        affine: 4x4 index -> RAS mm of that image.
+        margin_mm: see above.
 
     Returns:
-        VerSe number -> world mm (3,).
+        VerSe number -> world mm (3,), and the convention's name.
 
     Raises:
-        UserError: unreadable, or its axis codes are not the image's (then its points are not in this grid, as in the
-            1 mm files of the MICCAI release).
+        UserError: unreadable, or its points lie in their vertebrae under no convention, or under two that differ.
     """
+    direction, points = _read_points(path)
+    boxes = ndimage.find_objects(labels)
+    points = {n: p for n, p in points.items() if n <= len(boxes) and boxes[n - 1] is not None}
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for name, to_index in _conventions(direction, labels.shape, affine).items():
+        index = {n: to_index[:3, :3] @ p + to_index[:3, 3] for n, p in points.items()}
+        if all(_in_box(index[n], boxes[n - 1], margin_mm / size) for n in points):
+            found[name] = {n: apply_affine(affine, i) for n, i in index.items()}
+    if not found:
+        raise UserError(
+            f"{path.name}: its points lie outside their vertebrae, as voxels of the image (axes {''.join(direction)}) "
+            "and as 1 mm coordinates of the MICCAI releases: made for another image?"
+        )
+    centres = {n: apply_affine(affine, ndimage.center_of_mass(labels == n)) for n in points}
+    off = {
+        name: float(np.mean([np.linalg.norm(world[n] - centres[n]) for n in points])) if points else 0.0
+        for name, world in found.items()
+    }
+    name = min(found, key=lambda n: off[n])
+    for other, world in found.items():
+        apart = max((float(np.linalg.norm(found[name][n] - world[n])) for n in points), default=0.0)
+        if apart > 1.0 and off[other] < off[name] + 4.0:
+            raise UserError(f"{path.name}: its points could be {name} or {other}; keep one kind of release in a folder")
+    return found[name], name
+
+
+def _read_points(path: Path) -> tuple[tuple[str, ...], dict[int, np.ndarray]]:
     try:
         entries = json.loads(path.read_text())
-        direction = next(entry["direction"] for entry in entries if "direction" in entry)
-        points = [entry for entry in entries if "label" in entry]
-        centroids = {}
-        for point in points:
-            index = np.array([float(point[axis]) for axis in "XYZ"])
-            if np.isfinite(index).all() and int(point["label"]) in LEVEL_NAMES:
-                centroids[int(point["label"])] = apply_affine(affine, index)
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise TypeError("no list of points")
+        direction = next((tuple(entry["direction"]) for entry in entries if "direction" in entry), ())
+        points = {}
+        for entry in entries:
+            if "label" in entry:
+                point = np.array([float(entry[axis]) for axis in "XYZ"])
+                if np.isfinite(point).all() and int(entry["label"]) in LEVEL_NAMES:
+                    points[int(entry["label"])] = point
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.name}: not a VerSe centroid file ({type(error).__name__}: {error})") from error
-    if tuple(direction) != nib.aff2axcodes(affine):
-        raise UserError(f"{path.name}: its axes {''.join(direction)} are not the image's; not its voxel coordinates")
-    return centroids
+    return direction, points
+
+
+def _conventions(direction: tuple[str, ...], shape: tuple[int, ...], affine: np.ndarray) -> dict[str, np.ndarray]:
+    """Name -> 4x4 matrix from a file's numbers to indices of the image."""
+    axes = nib.aff2axcodes(affine)
+    matrices = {"voxels": np.eye(4)} if direction == axes else {}
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
+    conventions = dict(MILLIMETRE_CONVENTIONS)
+    if len(direction) == 3 and direction not in conventions.values():
+        conventions[f"1 mm {''.join(direction)}"] = direction
+    for name, towards in conventions.items():
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for number, code in enumerate(towards):
+            flipped = code not in axes
+            axis = axes.index(opposite[code] if flipped else code)
+            matrix[axis, number] = (-1 if flipped else 1) / size[axis]
+            matrix[axis, 3] = shape[axis] - 1 if flipped else 0
+        matrices[name] = matrix
+    return matrices
+
+
+def _in_box(index: np.ndarray, box: tuple[slice, ...], margin: np.ndarray) -> bool:
+    low, high = np.array([s.start for s in box]), np.array([s.stop - 1 for s in box])
+    return bool(np.all(index >= low - margin) and np.all(index <= high + margin))
 
 
 def estimate_body_centroid(mask: np.ndarray, grid: Grid) -> np.ndarray:

@@ -23,6 +23,7 @@ class VertebraItem:
         source: where the case comes from.
         licence: of the case.
         excluded: why it is in no list; empty if it is.
+        case: key of the case that it is from, variants included.
     """
 
     image: str
@@ -37,3 +38,4 @@ class VertebraItem:
     source: str
     licence: str
     excluded: str = ""
+    case: str = ""

@@ -14,7 +14,7 @@ from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample, resample_labels
 from scripts.geometry.projector import hu_to_attenuation
-from scripts.levels import in_order, level_name
+from scripts.levels import in_order
 
 # A vertebra with less than this share of its neighbours' volume is cut: what is left of it may be a spinous tip alone,
 # which hangs below the body of the next vertebra. Neighbours: up to this many each way.
@@ -79,19 +79,23 @@ def canonical_patient(
         grid = grid.crop(tuple(-room), tuple(np.array(grid.shape) + 2 * room))
     body = resample(attenuation, volumes.affine, grid, warp=variant)
     labels = resample_labels(volumes.labels, volumes.affine, grid, variant)
-    # A painted block of tissue has no skin: show no more of it than surrounds the spine.
-    shown = (labels > 0) if volumes.painted else (body > 0.002).numpy()
-    margin = 40 if volumes.painted else 0
-    box = ndimage.find_objects(shown.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, grid.shape, strict=True))
+    box = ndimage.find_objects((body > 0.002).numpy().astype(np.uint8))[0]
     grid = grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
     labels = labels[box]
-    present = [int(number) for number in np.unique(labels) if number]
+    boxes = {number: box for number, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+    present = list(boxes)
     known = {number: volumes.annotated[number] for number in present if number in volumes.annotated}
     if variant is not None and known:
         known = dict(zip(known, variant.find(np.stack(list(known.values()))), strict=True))
-    centroids = {n: known[n] if n in known else estimate_body_centroid(labels == n, grid) for n in present}
-    check_centroids(labels, grid, known)
+    # Each in its own box: the whole patient would be searched once a vertebra.
+    centroids = {
+        n: known[n]
+        if n in known
+        else estimate_body_centroid(
+            labels[boxes[n]] == n, grid.crop(tuple(s.start for s in boxes[n]), labels[boxes[n]].shape)
+        )
+        for n in present
+    }
     orientation = check_orientation(labels, grid, centroids, frozenset(known))
     return PatientVolume(body[box].contiguous(), labels, grid, centroids, frozenset(known), orientation)
 
@@ -108,27 +112,6 @@ def _crop_to_body(volumes: CaseVolumes) -> CaseVolumes:
         labels=np.ascontiguousarray(volumes.labels[box]),
         affine=affine,
     )
-
-
-def check_centroids(labels: np.ndarray, grid: Grid, annotated: dict[int, np.ndarray], margin_mm: float = 10.0) -> None:
-    """Refuse annotated centroids that are not in their vertebrae, as those of a file made for another grid.
-
-    Args:
-        labels: (I, P, L) on ``grid``.
-        grid: canonical.
-        annotated: VerSe number -> world mm.
-        margin_mm: how far outside a vertebra's box its centroid may lie.
-
-    Raises:
-        UserError: one lies elsewhere.
-    """
-    boxes = ndimage.find_objects(labels)
-    for number, centroid in annotated.items():
-        index = grid.to_index(centroid)
-        low = np.array([s.start for s in boxes[number - 1]]) - margin_mm / grid.spacing_mm
-        high = np.array([s.stop for s in boxes[number - 1]]) + margin_mm / grid.spacing_mm
-        if np.any(index < low) or np.any(index > high):
-            raise UserError(f"the centroid of {level_name(number)} is not in its mask: made for another grid?")
 
 
 def check_orientation(

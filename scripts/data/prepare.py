@@ -8,192 +8,170 @@ The same input gives the same bytes, and a stopped build goes on where it was.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
-from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
+from scripts.data.building import BuildJob, build_case, folder_name, options_to_json
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.vertebrae import CASE_FILE, PrepareOptions, VertebraItem, prepare_case
+from scripts.data.datalist import write_datalist
+from scripts.data.duplicates import merge_releases
+from scripts.data.items import VertebraItem
+from scripts.data.jobs import run_jobs
+from scripts.data.split import SplitOptions, split_patients
+from scripts.data.statistics import write_statistics
+from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
+from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
 from scripts.errors import UserError
-from scripts.io.atomic import atomic_folder, write_text
-from scripts.levels import LEVEL_ORDER, level_number
+from scripts.io.atomic import only_writer, write_text
 
 SPLITS = ("training", "validation", "test")
-STAMP_FILE = "built_from.txt"
+# Jobs in, each with its result out, in any order.
+Runner = Callable[[Iterable[BuildJob]], Iterator[tuple[BuildJob, SpineRecord | str | Exception]]]
 
 
 @dataclass(frozen=True)
-class SplitOptions:
-    """Who goes where; whole patients always.
+class Built:
+    """What lies on the disk once all cases are done; the vertebrae themselves stay there, they may be millions.
 
     Args:
-        test_share: of all patients (the paper's 4:1).
-        validation_share: of the remaining ones.
-        test: patients that are in the test list whatever the draw.
-        validation: likewise.
-        training: likewise.
+        spines: that could be used, in the order of their keys.
+        dropped: case -> why it is not in the subset; empty if it is.
+        membership: patient -> list.
+        folders: under ``cases/``, in the order of patients, series, variants.
+        rejected: folder and reason of the others.
     """
 
-    test_share: float = 0.2
-    validation_share: float = 0.1
-    test: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    training: tuple[str, ...] = ()
+    spines: list[SpineRecord]
+    dropped: dict[str, str]
+    membership: dict[str, str]
+    folders: list[str]
+    rejected: list[tuple[str, str]]
 
 
 def prepare_dataset(
-    source: Path, output: Path, options: PrepareOptions, split: SplitOptions, workers: int = 1
+    source: Path | str,
+    output: Path,
+    options: PrepareOptions,
+    split: SplitOptions,
+    workers: int = 1,
+    subset: SubsetOptions | None = None,
+    scheduler: str = "",
 ) -> dict[str, int]:
     """Build a dataset; see the module's docstring.
 
     Args:
-        source: folder or manifest; see `scripts.data.cases.find_cases`.
+        source: folder, manifest, or several with commas between them; see `scripts.data.cases.find_cases`.
         output: the dataset's folder.
         options: what shapes the files.
         split: who goes where.
         workers: processes; each holds one case.
+        subset: which spines to take, all if None.
+        scheduler: address of a Dask scheduler whose workers do the work instead.
 
     Returns:
         number of vertebrae per list, and of rejected cases under ``rejected``.
 
     Raises:
-        UserError: the source holds no case, or none that can be used.
+        UserError: the source holds no case, or none that can be used; the output cannot be written.
     """
-    cases = find_cases(source)
+    cases, duplicates = merge_releases(find_cases(source))
     if output.exists() and any(output.iterdir()) and not (output / "cases").is_dir():
         raise UserError(f"{output}: holds something that is no dataset; choose another --output")
+    output = output.absolute()
     (output / "cases").mkdir(parents=True, exist_ok=True)
-    membership = split_patients([case.subject for case in cases], split, options.seed)
-    jobs = [
-        (case, variant)
-        for case in cases
-        for variant in range(1 + _variants(case, options, membership[case.subject] == "training"))
-    ]
-    items: list[VertebraItem] = []
-    rejected: list[tuple[str, str]] = []
-    for case, variant, result in tqdm(_run(jobs, output, options, workers), total=len(jobs), desc="cases", unit="case"):
-        if isinstance(result, str):
-            rejected.append((_folder_name(case, variant), result))
-        else:
-            items += result
-    items.sort(key=lambda i: (i.subject, i.series, LEVEL_ORDER.index(level_number(i.level))))
-    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, "excluded")}
-    for item in items:
-        lists["excluded" if item.excluded else membership[item.subject]].append(asdict(item))
-    _write_rejected(output / "rejected.csv", sorted(rejected))
-    if not items:
-        raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
-    header = {
-        "name": "vertebrae from biplanar radiographs",
-        "tensorImageSize": "2D",
-        "labels": {"0": "background", "1": "vertebra"},
-        "options": _options_to_json(options),
-    }
-    write_text(output / "dataset.json", json.dumps({**header, **lists}, indent=1) + "\n")
-    return {**{name: len(rows) for name, rows in lists.items()}, "rejected": len(rejected)}
-
-
-def _variants(case: CaseFiles, options: PrepareOptions, trains: bool) -> int:
-    wanted = options.variants if case.variants is None else case.variants
-    return wanted if trains else 0
-
-
-def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> dict[str, str]:
-    """Which list each patient belongs to.
-
-    The draw ranks patients by a hash of seed and name, so that it does not depend on the order of the input and a
-    patient who joins later leaves most others where they were.
-
-    Raises:
-        UserError: a patient is asked for in two lists, or a named one is not in the data.
-    """
-    unique = sorted(set(subjects))
-    fixed = {"test": split.test, "validation": split.validation, "training": split.training}
-    membership: dict[str, str] = {}
-    for name, patients in fixed.items():
-        for patient in patients:
-            if patient not in unique:
-                raise UserError(f"patient '{patient}' named for {name} is not in the data ({', '.join(unique[:10])})")
-            if membership.setdefault(patient, name) != name:
-                raise UserError(f"patient '{patient}' is named for two lists")
-    free = sorted(
-        (s for s in unique if s not in membership), key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).hexdigest()
-    )
-    wanted_test = max(round(len(unique) * split.test_share) - len(split.test), 0)
-    wanted_validation = round((len(unique) - wanted_test - len(split.test)) * split.validation_share)
-    wanted_validation = max(wanted_validation - len(split.validation), 0)
-    for rank, subject in enumerate(free):
-        test = rank < wanted_test
-        validation = rank < wanted_test + wanted_validation
-        membership[subject] = "test" if test else "validation" if validation else "training"
-    return membership
-
-
-def _run(
-    jobs: list[tuple[CaseFiles, int]], output: Path, options: PrepareOptions, workers: int
-) -> Iterable[tuple[CaseFiles, int, list[VertebraItem] | str]]:
-    if workers <= 1:
-        for case, variant in jobs:
-            yield case, variant, _build(case, variant, output, options)
-        return
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending: dict[Future[list[VertebraItem] | str], tuple[CaseFiles, int]] = {
-            pool.submit(_build, case, variant, output, options): (case, variant) for case, variant in jobs
-        }
-        for future in as_completed(pending):
-            yield *pending[future], future.result()
-
-
-def _build(case: CaseFiles, variant: int, output: Path, options: PrepareOptions) -> list[VertebraItem] | str:
-    """The items of one case, from disk if they are there already; the reason if it is rejected."""
-    folder = output / "cases" / _folder_name(case, variant)
-    stamp = _stamp(case, options)
-    if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
-        rows = json.loads((folder / CASE_FILE).read_text())
-        items = [VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in rows]
-    else:
+    subset = subset or SubsetOptions()
+    function = partial(build_case, output=output, options=options)
+    with only_writer(output / "cases"):
+        _remove_unfinished(output)
         try:
-            with atomic_folder(folder, marker=STAMP_FILE) as work:
-                items = prepare_case(case, work, options, variant)
-                (work / STAMP_FILE).write_text(stamp)
-        except UserError as error:
-            return str(error)
-    place = folder.relative_to(output).as_posix()
-    return [replace(item, image=f"{place}/{item.image}", label=f"{place}/{item.label}") for item in items]
+            run = partial(run_jobs, function, workers=workers, scheduler=scheduler)
+            built = _build(cases, options, split, subset, run)
+        finally:
+            _remove_unfinished(output)
+        _write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
+        if not built.spines:
+            raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
+        _write_csv(output / "duplicates.csv", ["dropped", "kept", "subject"], map(astuple, duplicates))
+        write_subset(output / "subset.csv", built.spines, subset)
+        write_statistics(output, built.spines, subset)
+        if all(built.dropped.values()):
+            reasons = output / "subset.csv"
+            raise UserError(f"{source}: no spine is left in --subset {subset.subset}; {reasons} has the reasons")
+        header = {
+            "name": "vertebrae from biplanar radiographs",
+            "tensorImageSize": "2D",
+            "labels": {"0": "background", "1": "vertebra"},
+            "subset": subset.subset,
+            "options": options_to_json(options),
+        }
+        rows = _rows(output, built, subset)
+        counts = write_datalist(output / "dataset.json", header, (*SPLITS, "excluded"), rows)
+    return {**counts, "rejected": len(built.rejected)}
 
 
-def _stamp(case: CaseFiles, options: PrepareOptions) -> str:
-    """What a case's files depend on; names and sizes of the inputs stand for their content."""
-    files = [
-        f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
-    ]
-    about = {
-        key: str(value) for key, value in asdict(case).items() if key not in ("ct", "mask", "centroids", "variants")
-    }
-    # How many variants there are does not change any of them.
-    return json.dumps([files, about, _options_to_json(replace(options, variants=0))], indent=1)
+def _build(
+    cases: list[CaseFiles], options: PrepareOptions, split: SplitOptions, subset: SubsetOptions, run: Runner
+) -> Built:
+    # Before any work: names that nobody has.
+    check_lists({case.key for case in cases}, subset)
+    split_patients([case.subject for case in cases], split, options.seed)
+    rejected: list[tuple[str, str]] = []
+
+    def build(jobs: Iterable[BuildJob], total: int, name: str) -> Iterator[tuple[str, SpineRecord]]:
+        for (case, variant), result in tqdm(run(jobs), total=total, desc=name, unit="case"):
+            folder = folder_name(case, variant)
+            if isinstance(result, SpineRecord):
+                yield folder, result
+            else:
+                rejected.append((folder, str(result)))
+
+    spines = sorted((s for _, s in build(((c, 0) for c in cases), len(cases), "cases")), key=lambda s: s.case)
+    dropped = {spine.case: "; ".join(why_dropped(spine, subset)) for spine in spines}
+    kept = {spine.subject for spine in spines if not dropped[spine.case]}
+    membership = split_patients(kept, split.among(kept), options.seed)
+    train = {s.case for s in spines if not dropped[s.case] and membership[s.subject] == "training"}
+    wanted = [(c, options.variants if c.variants is None else c.variants) for c in cases if c.key in train]
+    total = sum(count for _, count in wanted)
+    # Variants come after the series that they are of.
+    order = [(s.subject, s.series, s.case) for s in spines]
+    if total:
+        variants = ((case, variant) for case, count in wanted for variant in range(1, 1 + count))
+        made = build(variants, total, "variants")
+        order += [(s.subject, s.series + folder.removeprefix(s.case), folder) for folder, s in made]
+    return Built(spines, dropped, membership, [folder for _, _, folder in sorted(order)], sorted(rejected))
 
 
-def _options_to_json(options: PrepareOptions) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+def _rows(output: Path, built: Built, subset: SubsetOptions) -> Iterator[tuple[str, VertebraItem]]:
+    """Every vertebra, its paths relative to the dataset, with the list that it belongs to."""
+    for folder in built.folders:
+        prepared = read_case_file(output / "cases" / folder / CASE_FILE)
+        why_not = built.dropped[prepared.spine.case]
+        for item in prepared.items:
+            placed = replace(
+                item,
+                case=prepared.spine.case,
+                image=f"cases/{folder}/{item.image}",
+                label=f"cases/{folder}/{item.label}",
+                excluded=f"not in VerSe-{subset.subset}: {why_not}" if why_not else item.excluded,
+            )
+            yield "excluded" if placed.excluded else built.membership[item.subject], placed
 
 
-def _folder_name(case: CaseFiles, variant: int) -> str:
-    return f"{case.key}~v{variant:02d}" if variant else case.key
+def _remove_unfinished(output: Path) -> None:
+    """What a killed build, or a killed worker, has left half-written."""
+    for folder in (output / "cases").glob(".*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_rejected(path: Path, rows: list[tuple[str, str]]) -> None:
+def _write_csv(path: Path, header: list[str], rows: Iterable[tuple[object, ...]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "reason"])
+    writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
+from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.frames import Grid
 
 
@@ -27,6 +28,8 @@ class VariantRange:
         bend_mm: standard deviation of the smooth displacement at its control points.
         bend_spacing_mm: distance of the control points.
         centroid_noise_mm: standard deviation, along each axis, of the annotated centroid about the true one.
+        view_angle_error_deg: largest turn of each view by itself about the patient's long axis and up or down, which
+            nobody knows of: marks are where the films show them, and all else is placed as if the views were true.
     """
 
     rotation_deg: float = 10.0
@@ -35,6 +38,15 @@ class VariantRange:
     bend_mm: float = 3.0
     bend_spacing_mm: float = 60.0
     centroid_noise_mm: float = 1.5
+    view_angle_error_deg: float = 0.0
+
+
+def misaligned(geometry: BiplanarGeometry, limits: VariantRange, rng: np.random.Generator) -> BiplanarGeometry:
+    """The views as they really were taken, each turned at random; the same object if there is no error to draw."""
+    if limits.view_angle_error_deg == 0:
+        return geometry
+    (ap_yaw, ap_pitch), (lat_yaw, lat_pitch) = rng.uniform(-1, 1, (2, 2)) * limits.view_angle_error_deg
+    return BiplanarGeometry(geometry.ap.turned(ap_yaw, ap_pitch), geometry.lat.turned(lat_yaw, lat_pitch))
 
 
 class Variant:

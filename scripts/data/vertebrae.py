@@ -12,12 +12,14 @@ import torch
 from scripts.data.cases import CaseFiles
 from scripts.data.contact_sheet import write_contact_sheet
 from scripts.data.items import VertebraItem
-from scripts.data.painting import paint_background
+from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
-from scripts.data.variants import VariantRange
+from scripts.data.subset import SpineRecord
+from scripts.data.variants import VariantRange, misaligned
 from scripts.data.volumes import read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
+from scripts.geometry.film import FilmOptions, make_film
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
@@ -38,6 +40,7 @@ class PrepareOptions:
         max_clipped_fraction: likewise for the share of a vertebra that its cube leaves out.
         variants: random deformations to add for each training patient.
         variant_range: how far they go.
+        film: effects on the stored films, for training or testing on such; none by default.
         seed: of the split and of the variants.
     """
 
@@ -47,10 +50,24 @@ class PrepareOptions:
     max_clipped_fraction: float = 0.01
     variants: int = 0
     variant_range: VariantRange = field(default_factory=VariantRange)
+    film: FilmOptions = field(default_factory=FilmOptions)
     seed: int = 0
 
 
-def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> list[VertebraItem]:
+@dataclass(frozen=True)
+class PreparedCase:
+    """What a case gave.
+
+    Args:
+        spine: about the whole of it.
+        items: one a vertebra, head to foot.
+    """
+
+    spine: SpineRecord
+    items: tuple[VertebraItem, ...]
+
+
+def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> PreparedCase:
     """Write a case's films, labelmap, annotations, vertebrae and contact sheet into an empty folder.
 
     Args:
@@ -60,7 +77,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         variant: 0 for the patient as scanned, else the number of the random deformation.
 
     Returns:
-        one item a vertebra, paths relative to ``folder``.
+        its items, paths relative to ``folder``, and the spine's record.
 
     Raises:
         UserError: the case cannot be used; see `scripts.data.volumes.read_case`.
@@ -69,26 +86,48 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     volumes = read_case(case, rng)
     patient = canonical_patient(volumes, options.bone_gain, options.variant_range, rng if variant else None)
     geometry = geometry_of_grid(patient.grid, options.beam)
-    films = project_pair(patient.attenuation, patient.grid.affine, geometry)
-    if volumes.painted:
-        ap, lat = (torch.from_numpy(paint_background(film.numpy(), rng)) for film in films)
+    # What took the films; everything but them and their marks is placed by the nominal geometry.
+    taken = misaligned(geometry, options.variant_range, rng) if variant else geometry
+    films = project_pair(patient.attenuation, patient.grid.affine, taken)
+    if options.film != FilmOptions():
+        noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        ap, lat = (make_film(film, options.film, patient.grid.spacing_mm, noise) for film in films)
         films = (ap, lat)
+    spine = SpineRecord(
+        case=case.key,
+        subject=case.subject,
+        series=case.series,
+        levels=tuple(in_order(list(volumes.border_contact_mm2))),
+        metal=volumes.metal,
+        centroid_convention=volumes.centroid_convention,
+        behind_mm=round(patient.orientation.behind_mm, 1),
+    )
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
-    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, geometry))
+    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, taken))
     jitter = options.variant_range.centroid_noise_mm if variant else 0.0
     items = []
     for number in in_order(list(patient.centroids)):
         marked = patient.centroids[number] + rng.normal(0, jitter, 3)
         contact = round(volumes.border_contact_mm2[number], 1)
-        item = _write_vertebra(folder, case, patient, films, geometry, number, marked, contact)
+        item = _write_vertebra(folder, case, patient, films, (geometry, taken), number, marked, contact)
         items.append(replace(item, excluded=_why_excluded(item, options)))
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
-    (folder / CASE_FILE).write_text(json.dumps([asdict(item) for item in items], indent=1) + "\n")
-    return items
+    prepared = PreparedCase(spine, tuple(items))
+    (folder / CASE_FILE).write_text(json.dumps(asdict(prepared), indent=1) + "\n")
+    return prepared
+
+
+def read_case_file(path: Path) -> PreparedCase:
+    """What `prepare_case` wrote into ``case.json``."""
+    stored = json.loads(path.read_text())
+    spine = stored["spine"]
+    record = SpineRecord(**{**spine, "levels": tuple(spine["levels"]), "metal": MetalEvidence(**spine["metal"])})
+    items = (VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in stored["items"])
+    return PreparedCase(record, tuple(items))
 
 
 def reference_annotations(name: str, centroids: dict[int, np.ndarray], geometry: BiplanarGeometry) -> Annotations:
@@ -115,16 +154,20 @@ def _write_vertebra(
     case: CaseFiles,
     patient: PatientVolume,
     films: tuple[torch.Tensor, torch.Tensor],
-    geometry: BiplanarGeometry,
+    geometries: tuple[BiplanarGeometry, BiplanarGeometry],
     number: int,
     marked_mm: np.ndarray,
     border_contact_mm2: float,
 ) -> VertebraItem:
     name = level_name(number)
+    nominal, taken = geometries
     cube = place_cube(marked_mm, patient.grid)
     mask = patient.labels == number
-    pixels = geometry.project(marked_mm)
-    image = network_input(films, (pixels[0][0], pixels[1][0]), geometry, cube)
+    ap_pixels, lat_pixels = taken.project(marked_mm)
+    # Where reconstruction will believe the vertebra to be; patches are cut there, the label at the vertebra itself.
+    believed_mm = marked_mm if taken is nominal else nominal.back_project(ap_pixels, lat_pixels)[0][0]
+    seen = place_cube(believed_mm, patient.grid)
+    image = network_input(films, (ap_pixels[0], lat_pixels[0]), nominal, seen)
     write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0)[:, :, None].numpy(), cube.grid.affine)
     write_nifti(folder / f"{name}_mask.nii.gz", crop_cube(mask.astype(np.uint8), cube), cube.grid.affine)
     return VertebraItem(

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from scripts.errors import UserError
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
@@ -107,23 +108,53 @@ class View:
         """What one pixel measures in the patient at the depth of points (N, 3), along (rows, columns): (N, 2)."""
         return np.asarray(self.pixel_spacing_mm) / self.magnification(points_mm)
 
+    def ray_basis(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rays as linear functions of the pixel, which is all that an engine needs to make them on its device.
+
+        Returns:
+            origins and directions, both (3, 3) in world mm, rows: constant, per pixel row, per pixel column. The ray of
+            pixel (r, c) starts at ``[1, r, c] @ origins`` and runs along ``[1, r, c] @ directions``, which points away
+            from the source and is not of unit length.
+        """
+        divergent = DIVERGENCE[self.beam]
+        fan = bool(divergent.any())
+        beam = np.asarray(self.beam_direction, float)
+        origins, directions = np.zeros((2, 3, 3))
+        origins[0] = self.isocentre_mm
+        directions[0] = beam
+        if fan:
+            origins[0] -= self.source_to_isocentre_mm * beam
+            directions[0] *= self.source_to_detector_mm
+        for axis in range(2):
+            per_pixel = self.axes[axis] * self.pixel_spacing_mm[axis]
+            basis = directions if divergent[axis] else origins
+            basis[1 + axis] = per_pixel
+            basis[0] -= self.principal_point[axis] * per_pixel
+        return origins, directions
+
     def rays(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The lines that pixels (..., 2) see.
 
         Returns:
             a point on each line and its unit direction away from the source, both (..., 3) in world mm.
         """
-        on_detector = (np.asarray(pixels, float) - self.principal_point) * self.pixel_spacing_mm
-        divergent = DIVERGENCE[self.beam]
-        straight = np.where(divergent, 0.0, on_detector)
-        row, column, beam = self.axes
-        origin = np.asarray(self.isocentre_mm) + straight[..., :1] * row + straight[..., 1:] * column
-        if not divergent.any():
-            return origin, np.broadcast_to(beam, origin.shape)
-        fan = np.where(divergent, on_detector, 0.0)
-        direction = fan[..., :1] * row + fan[..., 1:] * column + self.source_to_detector_mm * beam
-        source = origin - self.source_to_isocentre_mm * beam
-        return source, direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+        origins, directions = self.ray_basis()
+        pixels = np.asarray(pixels, float)
+        origin = origins[0] + pixels @ origins[1:]
+        direction = directions[0] + pixels @ directions[1:]
+        return origin, direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+
+    def turned(self, yaw_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> View:
+        """The view from a source that stands elsewhere: the whole view turned about its isocentre.
+
+        Args:
+            yaw_deg: about the row direction (the patient's long axis), so that the source moves sideways.
+            pitch_deg: about the column direction, so that the source moves up or down.
+            roll_deg: about the beam, so that the picture turns in its plane.
+        """
+        turns = np.radians([[yaw_deg], [pitch_deg], [roll_deg]]) * self.axes
+        row, column, beam = self.axes @ Rotation.from_rotvec(turns.sum(0)).as_matrix().T
+        return replace(self, row_direction=_vector(row), column_direction=_vector(column), beam_direction=_vector(beam))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; infinite distances become ``None``."""

@@ -157,10 +157,15 @@ def centroid_mask(
     # Patch -> film is affine to within the tilt of the view: invert it from the patch's corners.
     origin = pixels[0, 0]
     jacobian = np.stack([(pixels[-1, 0] - origin), (pixels[0, -1] - origin)], axis=1) / (CUBE_SIZE - 1)
-    row, column = np.linalg.solve(jacobian, np.asarray(centroid_pixel, float) - origin)
+    mark = np.linalg.solve(jacobian, np.asarray(centroid_pixel, float) - origin)
+    return gaussian_mark(mark, sigma_mm / cube.grid.spacing_mm)
+
+
+def gaussian_mark(position: np.ndarray, sigma_px: float = CENTROID_SIGMA_MM) -> np.ndarray:
+    """The (120, 120) float32 mask of a mark: a Gaussian of height 1 at a sub-pixel (row, column) of the patch."""
     index = np.arange(CUBE_SIZE)
-    squared = (index[:, None] - row) ** 2 + (index[None, :] - column) ** 2
-    return np.exp(-squared / (2 * (sigma_mm / cube.grid.spacing_mm) ** 2)).astype(np.float32)
+    squared = (index[:, None] - position[0]) ** 2 + (index[None, :] - position[1]) ** 2
+    return np.exp(-squared / (2 * sigma_px**2)).astype(np.float32)
 
 
 def network_input(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from scripts.errors import UserError
 
@@ -44,19 +47,53 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """A UTF-8 text file, replaced in one step; a failed write leaves the old file and nothing else."""
-    replace_file(path, text.encode("utf-8"))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """A file, replaced in one step; a failed write leaves the old file and nothing else."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file to write, replaced in one step; a failed write leaves the old file and nothing else."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole text at once; see `atomic_file`."""
+    with atomic_file(path) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def only_writer(folder: Path, patience_s: float = 10.0) -> Iterator[None]:
+    """Keep a second process from writing into the same folder; no file is left behind.
+
+    Forked workers share the hold, so that it ends with the last of them and not with a killed parent. A file system
+    without locks is trusted.
+
+    Args:
+        folder: an existing one.
+        patience_s: how long to wait for another process to end.
+
+    Raises:
+        UserError: another process still writes there.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(max(round(patience_s / 0.2), 1)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.2)
+            except OSError:
+                break
+            else:
+                break
+        else:
+            raise UserError(f"{folder}: another process is writing there; wait for it or choose another --output")
+        yield
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -26,7 +27,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise UserError(f"{path}: not a readable NIfTI file, truncated or damaged ({type(error).__name__})") from error
 
 

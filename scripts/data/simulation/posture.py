@@ -1,9 +1,9 @@
 """How spines stand: chains of body centroids drawn from measured statistics.
 
-The statistics (``posture.json``) were taken from the body key points of 2116 CT scans (VID, Bürgin 2023,
-doi 10.1007/978-3-031-43996-4_46, CC BY-SA 4.0) by ``python -m scripts.data.simulation.build posture``: per pair of
-neighbours the distance of the two body centroids and the direction from the upper to the lower one, in the sagittal
-and in the frontal plane, with their correlations along the spine. Those patients lay; standing adds lordosis.
+The statistics (``posture.json``) were taken from the body key points of 2116 CT scans (VID; Bürgin, Prevost and
+Stollenga, MICCAI 2023, CC BY-SA 4.0) by ``python -m scripts.data.simulation.build_posture``: per pair of neighbours
+the distance of the two body centroids and the direction from the upper to the lower one, in the sagittal and in the
+frontal plane, with their correlations along the spine. Those patients lay; standing adds lordosis.
 """
 
 from __future__ import annotations

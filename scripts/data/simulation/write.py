@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
 from tqdm import tqdm
 
+from scripts.data.jobs import run_jobs
 from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder, write_text
@@ -45,12 +44,11 @@ def simulate_dataset(output: Path, count: int, options: SimulationOptions, worke
     (output / "patients").mkdir(parents=True, exist_ok=True)
     job = partial(_simulate, output=output, options=options)
     patients: dict[str, Any] = {}
-    if workers <= 1:
-        rows = map(job, range(count))
-        patients.update(tqdm(rows, total=count, desc="patients", unit="patient"))
-    else:
-        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            patients.update(tqdm(pool.map(job, range(count)), total=count, desc="patients", unit="patient"))
+    for _, result in tqdm(run_jobs(job, range(count), workers), total=count, desc="patients", unit="patient"):
+        if isinstance(result, Exception):
+            raise result
+        patients[result[0]] = result[1]
+    patients = dict(sorted(patients.items()))
     content = {"options": _plain(options), "patients": patients}
     write_text(output / "simulation.json", json.dumps(content, indent=1) + "\n")
     return content

@@ -1,7 +1,6 @@
-"""How ``posture.json`` and ``shapes/`` were made from public data; not needed to simulate.
+"""How ``posture.json`` was made from public data; not needed to simulate.
 
-python -m scripts.data.simulation.build posture KEYPOINTS.tar.gz
-python -m scripts.data.simulation.build shapes SOURCES.json
+python -m scripts.data.simulation.build_posture KEYPOINTS.tar.gz
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def build_posture(keypoints: Path) -> None:
         }
     signals = {"distance": after_scale, "sagittal": table[..., 1], "frontal": table[..., 2]}
     stored = {
-        "source": "derived from the VID key points (Bürgin 2023, doi 10.1007/978-3-031-43996-4_46), CC BY-SA 4.0",
+        "source": "derived from the VID key points (Bürgin, Prevost and Stollenga, MICCAI 2023), CC BY-SA 4.0",
         "pairs": pairs,
         "correlations": {name: np.round(_correlation(values), 3).tolist() for name, values in signals.items()},
     }
@@ -109,4 +108,4 @@ def _correlation(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    {"posture": build_posture}[sys.argv[1]](Path(sys.argv[2]))
+    build_posture(Path(sys.argv[1]))

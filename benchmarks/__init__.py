@@ -1,0 +1,1 @@
+"""Measurements that need other people's software; no part of the product."""

@@ -1,0 +1,85 @@
+"""One case built into its folder, or found there: the step that is repeated, resumed and spread over machines."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.data.cases import CaseFiles
+from scripts.data.subset import SpineRecord
+from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
+from scripts.errors import UserError
+from scripts.geometry.film import FilmOptions
+from scripts.io.atomic import atomic_folder
+
+# A case and the number of its variant; 0 for the patient as scanned.
+BuildJob = tuple[CaseFiles, int]
+STAMP_FILE = "built_from.txt"
+# Of the files of a case; a change rebuilds them.
+FORMAT = 2
+# Errors of the place that is written to: every other case would have them too.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRecord | str:
+    """The spine of one case, from disk if it is there already; the reason if it is rejected.
+
+    Args:
+        job: what to build.
+        output: the dataset's folder; its ``cases/`` exists.
+        options: what shapes the files.
+
+    Raises:
+        UserError: the output cannot be written, so that there is no use in going on.
+    """
+    if not (output / "cases").is_dir():
+        raise UserError(f"{output}: not there for this worker; all workers must see the same files")
+    case, variant = job
+    folder = output / "cases" / folder_name(case, variant)
+    stamp = stamp_of(case, options)
+    try:
+        if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
+            return read_case_file(folder / CASE_FILE).spine
+        with atomic_folder(folder, marker=STAMP_FILE) as work:
+            prepared = prepare_case(case, work, options, variant)
+            (work / STAMP_FILE).write_text(stamp)
+        return prepared.spine
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise UserError(f"{output}: {error.strerror}; make room and start again, what is done stays") from error
+        # Whatever a strange file brings about, it costs that case and not the others.
+        return f"unexpected {type(error).__name__}: {error}"
+
+
+def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
+    """What a case's files depend on; names and sizes of the inputs stand for their content."""
+    files = [
+        f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
+    ]
+    # Where the files lie does not change what is made of them, nor how many variants there are any of these.
+    elsewhere = ("ct", "mask", "centroids", "release", "variants")
+    about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}
+    return json.dumps([FORMAT, files, about, options_to_json(replace(options, variants=0))], indent=1)
+
+
+def options_to_json(options: PrepareOptions) -> dict[str, Any]:
+    """As ``dataset.json`` and the stamps show them."""
+    values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    # These are younger than the first datasets, which are what they would be without them.
+    if options.film == FilmOptions():
+        del values["film"]
+    if not values["variant_range"]["view_angle_error_deg"]:
+        del values["variant_range"]["view_angle_error_deg"]
+    return values
+
+
+def folder_name(case: CaseFiles, variant: int) -> str:
+    """Of a case or a variant of it, under ``cases/``."""
+    return f"{case.key}~v{variant:02d}" if variant else case.key

@@ -1,0 +1,142 @@
+"""A CT around a spine of which only the shape is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from scripts.data.centroids import estimate_body_centroid
+from scripts.data.simulation.bone import BoneOptions, paint_bone, smooth_noise
+from scripts.data.simulation.donor import Donor, add_donor, donor_names, load_donor
+from scripts.data.simulation.hardware import paint_screws
+from scripts.data.simulation.posture import Posture
+from scripts.data.simulation.shapes import signed_distance
+from scripts.data.simulation.skeleton import overlying_bones
+from scripts.data.simulation.torso import AIR_HU, MUSCLE_HU, build_body, paint_torso
+from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample_labels
+from scripts.levels import in_order
+
+# What a painted CT shows around a given labelmap: above, in front and to the right; below, behind and to the left.
+ROOM_MM = np.array([[40, 185, 190], [60, 95, 190]])
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What is painted around and into the bones; each can be left out to measure what it brings.
+
+    Args:
+        body: outline, fat and muscle; else bones stand in a block of water.
+        organs: lungs, heart, airway and bowel gas.
+        skeleton: ribs, sternum, shoulders, pelvis, skull and the sacrum.
+        donor_share: of patients whose body is a real CT's where that has it.
+        hardware_share: of patients with pedicle screws and rods.
+        noise_hu: standard deviation of the scanner's noise, smallest and largest.
+        donors: real bodies to use, all that come with the program if empty.
+        bone: how bone is painted.
+    """
+
+    body: bool = True
+    organs: bool = True
+    skeleton: bool = True
+    donor_share: float = 0.5
+    hardware_share: float = 0.05
+    noise_hu: tuple[float, float] = (10.0, 40.0)
+    donors: tuple[str, ...] = ()
+    bone: BoneOptions = field(default_factory=BoneOptions)
+
+
+@dataclass(frozen=True)
+class PaintedCT:
+    """CT numbers and what was drawn.
+
+    Args:
+        hu: (I, P, L) int16.
+        donor: the real body in it, if any.
+        screws: VerSe numbers of the levels with screws.
+    """
+
+    hu: np.ndarray
+    donor: Donor | None
+    screws: tuple[int, ...]
+
+
+def paint_ct(
+    posture: Posture,
+    distance: np.ndarray,
+    sacrum_distance: np.ndarray | None,
+    grid: Grid,
+    use: Ingredients,
+    rng: np.random.Generator,
+) -> PaintedCT:
+    """A CT of a spine.
+
+    Args:
+        posture: where its vertebrae are.
+        distance: (I, P, L) mm to the vertebrae's surfaces, negative inside.
+        sacrum_distance: likewise to the sacrum's; None without one.
+        grid: canonical, of both.
+        use: what is painted.
+        rng: source of everything random.
+    """
+    body = build_body(posture, grid, rng)
+    names = list(use.donors) or donor_names()
+    donor = None
+    if use.body and names and rng.random() < use.donor_share:
+        donor = load_donor(names[rng.integers(len(names))])
+    hu = paint_torso(body, grid, rng, use.organs) if use.body else _block_of_water(grid)
+    if use.skeleton:
+        paint_bone(hu, overlying_bones(posture, body, grid, rng), grid.spacing_mm, use.bone, rng)
+    if donor is not None:
+        add_donor(hu, donor, posture, body, grid, rng)
+    if use.skeleton and sacrum_distance is not None:
+        paint_bone(hu, sacrum_distance, grid.spacing_mm, use.bone, rng)
+    if use.body:
+        # Discs, ligaments and muscles lie against the vertebrae, whatever was drawn there before.
+        close = (distance < 3.0) & (hu > -300)
+        hu[close] = np.maximum(hu[close], 20.0)
+    paint_bone(hu, distance, grid.spacing_mm, use.bone, rng)
+    screws = paint_screws(hu, posture, grid, rng) if rng.random() < use.hardware_share else ()
+    noise = rng.uniform(*use.noise_hu)
+    if noise > 0:
+        hu += noise * smooth_noise(hu.shape, 0.6 / grid.spacing_mm, rng)
+    # Steps of 4 HU are far below the noise and halve the file.
+    stored = (4 * np.rint(np.clip(hu, -1024, 3071) / 4)).astype(np.int16)
+    stored[hu < AIR_HU + 40] = AIR_HU
+    return PaintedCT(stored, donor, screws)
+
+
+def paint_around_labels(
+    labels: np.ndarray, affine: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A CT for a labelmap that has none.
+
+    Args:
+        labels: (X, Y, Z) VerSe numbers.
+        affine: 4x4 index -> RAS mm.
+        rng: source of the body around it.
+
+    Returns:
+        labels and CT numbers on a canonical grid of 1 mm with room for a body, and its affine.
+    """
+    grid = bounding_grid(affine, labels.shape)
+    whole = resample_labels(labels, affine, grid)
+    box = ndimage.find_objects((whole > 0).astype(np.uint8))[0]
+    before, after = ROOM_MM
+    start = tuple(int(s.start - room) for s, room in zip(box, before, strict=True))
+    size = tuple(int(s.stop - s.start + a + b) for s, a, b in zip(box, before, after, strict=True))
+    grid = grid.crop((start[0], start[1], start[2]), (size[0], size[1], size[2]))
+    out = np.pad(whole[box], ROOM_MM.T)
+    numbers = in_order([int(n) for n in np.unique(out) if n])
+    centroids = np.array([estimate_body_centroid(out == n, grid) for n in numbers]) @ IPL_AXES.T
+    posture = Posture(tuple(numbers), centroids, np.zeros(len(numbers)), 0.0)
+    distance = signed_distance(out > 0, grid.spacing_mm)
+    return out, grid.affine, paint_ct(posture, distance, None, grid, Ingredients(hardware_share=0.0), rng).hu
+
+
+def _block_of_water(grid: Grid) -> np.ndarray:
+    """With air around it, as every CT has."""
+    hu: np.ndarray = np.full(grid.shape, AIR_HU, np.float32)
+    hu[2:-2, 4:-4, 4:-4] = MUSCLE_HU
+    return hu

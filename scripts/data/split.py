@@ -1,0 +1,69 @@
+"""Which patients train, validate and test: whole patients always, by a seeded draw that names can overrule."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scripts.errors import UserError
+
+# Lists that patients can be named for, the first to be filled first.
+NAMED = ("test", "validation", "training")
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Who goes where; whole patients always.
+
+    Args:
+        test_share: of all patients (the paper's 4:1).
+        validation_share: of the remaining ones.
+        test: patients that are in the test list whatever the draw.
+        validation: likewise.
+        training: likewise.
+    """
+
+    test_share: float = 0.2
+    validation_share: float = 0.1
+    test: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+
+    def among(self, patients: set[str]) -> SplitOptions:
+        """The same without the names of those who are not there, as whose only scan could not be used."""
+        named: dict[str, Any] = {name: tuple(p for p in getattr(self, name) if p in patients) for name in NAMED}
+        return replace(self, **named)
+
+
+def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> dict[str, str]:
+    """Which list each patient belongs to.
+
+    The draw ranks patients by a hash of seed and name, so that it does not depend on the order of the input and a
+    patient who joins later leaves most others where they were.
+
+    Raises:
+        UserError: a patient is asked for in two lists, or a named one is not in the data.
+    """
+    known = set(subjects)
+    unique = sorted(known)
+    fixed: dict[str, tuple[str, ...]] = {name: getattr(split, name) for name in NAMED}
+    membership: dict[str, str] = {}
+    for name, patients in fixed.items():
+        for patient in patients:
+            if patient not in known:
+                raise UserError(f"patient '{patient}' named for {name} is not in the data ({', '.join(unique[:10])})")
+            if membership.setdefault(patient, name) != name:
+                raise UserError(f"patient '{patient}' is named for two lists")
+    free = sorted(
+        (s for s in unique if s not in membership), key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).hexdigest()
+    )
+    wanted_test = max(round(len(unique) * split.test_share) - len(split.test), 0)
+    wanted_validation = round((len(unique) - wanted_test - len(split.test)) * split.validation_share)
+    wanted_validation = max(wanted_validation - len(split.validation), 0)
+    for rank, subject in enumerate(free):
+        test = rank < wanted_test
+        validation = rank < wanted_test + wanted_validation
+        membership[subject] = "test" if test else "validation" if validation else "training"
+    return membership

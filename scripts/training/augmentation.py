@@ -1,0 +1,247 @@
+"""Random transforms that MONAI lacks: wrong marks, the physics of films, and things burnt into them.
+
+They work on a vertebra as ``configs/train.json`` loads it: patches of line integrals ``image_ap`` and ``image_lat``,
+their centroid masks ``image_ap_mask`` and ``image_lat_mask``, each (1, 120, 120), and the ``label`` (1, 120, 120, 120).
+``configs/augment_films.json`` combines them with MONAI's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from PIL import Image, ImageDraw, ImageFont
+
+from scripts.geometry.cropping import CENTROID_SIGMA_MM, CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE, gaussian_mark
+from scripts.geometry.film import FilmOptions, make_film
+
+Range = Sequence[float]
+MIDDLE = (CUBE_SIZE - 1) / 2
+
+
+class RandCentroidErrord(RandomizableTransform, MapTransform):
+    """What the network gets when the detector puts a vertebra's mark beside its centroid.
+
+    The detector errs in each view by itself. The vertebra's place in space is the two marks' back-projection (parallel
+    beams: the column of each view, the mean of their rows), and cube and patches are cut about that. So patches and
+    label move by the error in space, to whole voxels, and each mask keeps what is left of its own view's error; the
+    result is the new crop itself, but for what the patches did not hold: there they are mirrored at their edge.
+
+    Args:
+        keys: AP patch, AP mask, LAT patch, LAT mask, label, in this order.
+        prob: of any error at all.
+        sigma_mm: range from which an error's standard deviation is drawn, along each axis of each view.
+        outlier_prob: share of errors that are large.
+        outlier_mm: standard deviation of those.
+        limit_mm: no error is larger, along any axis.
+        mark_sigma_mm: width of the marks.
+        posterior_offset_mm: how far behind the centroid the cube's centre lies.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask", "label"),
+        prob: float = 1.0,
+        sigma_mm: Range = (2.0, 5.0),
+        outlier_prob: float = 0.02,
+        outlier_mm: float = 12.0,
+        limit_mm: float = 30.0,
+        mark_sigma_mm: float = CENTROID_SIGMA_MM,
+        posterior_offset_mm: float = CUBE_POSTERIOR_OFFSET_MM,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        if len(self.keys) != 5:
+            raise ValueError("keys are those of AP patch, AP mask, LAT patch, LAT mask and label")
+        self.sigma_mm, self.outlier_prob, self.outlier_mm = sigma_mm, outlier_prob, outlier_mm
+        self.limit_mm, self.mark_sigma_mm = limit_mm, mark_sigma_mm
+        # Where the mark lies in the patches, (row, column) of AP and LAT, when nothing was rounded.
+        self.expected = np.array([[MIDDLE, MIDDLE], [MIDDLE, MIDDLE - posterior_offset_mm]])
+        self.errors_mm = np.zeros((2, 2))
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the errors (view, axis)."""
+        super().randomize(None)
+        sigma = self.R.uniform(*self.sigma_mm)
+        if self.R.rand() < self.outlier_prob:
+            sigma = self.outlier_mm
+        errors = self.R.normal(0, sigma, (2, 2))
+        self.errors_mm = np.clip(errors, -self.limit_mm, self.limit_mm)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Move patches, marks and label."""
+        moved = dict(data)
+        self.randomize()
+        if not self._do_transform:
+            return moved
+        ap, ap_mask, lat, lat_mask, label = self.keys
+        marks = np.stack([_mark_position(data[ap_mask]), _mark_position(data[lat_mask])]) + self.errors_mm
+        offset = marks - self.expected
+        rows, lefts, posteriors = np.rint([offset[:, 0].mean(), offset[0, 1], offset[1, 1]]).astype(int)
+        moved[ap] = _shifted(data[ap], (rows, lefts))
+        moved[lat] = _shifted(data[lat], (rows, posteriors))
+        moved[label] = _shifted(data[label], (rows, posteriors, lefts), fill=0.0)
+        for key, mark, column in ((ap_mask, marks[0], lefts), (lat_mask, marks[1], posteriors)):
+            mask = gaussian_mark(mark - (rows, column), self.mark_sigma_mm)
+            moved[key] = torch.zeros_like(data[key]) + torch.from_numpy(mask).to(data[key].device)
+        return moved
+
+
+class RandFilmd(RandomizableTransform, MapTransform):
+    """Films as different machines make them: `scripts.geometry.film` with random options.
+
+    The options are drawn once, as one machine makes both films; noise and collimation are each film's own. What leaves
+    is no line integral any more, so that only relative intensities mean anything.
+
+    Args:
+        keys: patches of line integrals.
+        prob: of any effect at all.
+        hardening: range; see `FilmOptions` for this and the next three.
+        scatter_ratio: range.
+        scatter_mm: range.
+        photons: range, drawn on a logarithmic scale.
+        linear_prob: of a film whose intensities were never turned into line integrals.
+        inverted_prob: of MONOCHROME1 taken for MONOCHROME2.
+        field_prob: of collimation, each film.
+        field_margin: largest share of the patch that each edge of the field cuts off.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image_ap", "image_lat"),
+        prob: float = 0.8,
+        hardening: Range = (0.0, 0.06),
+        scatter_ratio: Range = (0.0, 0.4),
+        scatter_mm: Range = (15.0, 45.0),
+        photons: Range = (2e5, 1e7),
+        linear_prob: float = 0.03,
+        inverted_prob: float = 0.1,
+        field_prob: float = 0.2,
+        field_margin: float = 0.25,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.hardening, self.photons = hardening, photons
+        self.scatter_ratio, self.scatter_mm = scatter_ratio, scatter_mm
+        self.linear_prob, self.inverted_prob = linear_prob, inverted_prob
+        self.field_prob, self.field_margin = field_prob, field_margin
+        self.films: list[tuple[FilmOptions, int]] = []
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw each film's options and the seed of its noise."""
+        super().randomize(None)
+        machine: dict[str, Any] = {
+            "hardening": self.R.uniform(*self.hardening),
+            "scatter_ratio": self.R.uniform(*self.scatter_ratio),
+            "scatter_mm": self.R.uniform(*self.scatter_mm),
+            "photons": float(np.exp(self.R.uniform(*np.log(self.photons)))),
+            "log_display": self.R.rand() >= self.linear_prob,
+            "bone_bright": self.R.rand() >= self.inverted_prob,
+        }
+        self.films = []
+        for _ in self.keys:
+            cut = self.R.uniform(0, self.field_margin, 4)
+            field = (cut[0], cut[1], 1 - cut[2], 1 - cut[3]) if self.R.rand() < self.field_prob else None
+            options = FilmOptions(**machine, field=field, shutter_bright=bool(self.R.rand() < 0.5))
+            self.films.append((options, int(self.R.randint(2**31 - 1))))
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Make the films."""
+        made = dict(data)
+        self.randomize()
+        if not self._do_transform:
+            return made
+        for key, (options, seed) in zip(self.keys, self.films, strict=True):
+            generator = torch.Generator(data[key].device).manual_seed(seed)
+            made[key] = make_film(data[key], options, generator=generator)
+        return made
+
+
+class RandMarkersd(RandomizableTransform, MapTransform):
+    """Letters and ball markers, burnt into each patch by itself, as bright or as dark as it gets.
+
+    Args:
+        keys: patches.
+        prob: of each patch to get any.
+        max_markers: most of them in a patch.
+        texts: letters to choose from; an empty one is a ball.
+        size_px: range of their height.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image_ap", "image_lat"),
+        prob: float = 0.2,
+        max_markers: int = 2,
+        texts: Sequence[str] = ("L", "R", "AP", "LAT", "12:07", ""),
+        size_px: Range = (8, 24),
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.max_markers, self.texts, self.size_px = max_markers, tuple(texts), size_px
+        self.markers: list[tuple[str, int, float, float, bool]] = []
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw one patch's markers: text, size, row and column as shares of the patch, bright or dark."""
+        super().randomize(None)
+        self.markers = [
+            (
+                self.texts[self.R.randint(len(self.texts))],
+                int(self.R.uniform(*self.size_px)),
+                self.R.rand(),
+                self.R.rand(),
+                bool(self.R.rand() < 0.7),
+            )
+            for _ in range(self.R.randint(1, self.max_markers + 1))
+        ]
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Burn them in."""
+        marked = dict(data)
+        for key in self.keys:
+            self.randomize()
+            if self._do_transform:
+                patch = data[key]
+                for text, size, row, column, bright in self.markers:
+                    ink = torch.from_numpy(_ink(text, size, row, column, tuple(patch.shape[-2:]))).to(patch.device)
+                    value = patch.amax() if bright else patch.amin()
+                    patch = patch + ink * (value - patch)
+                marked[key] = patch
+        return marked
+
+
+def _mark_position(mask: torch.Tensor) -> np.ndarray:
+    """(row, column) of a mark: the mask's centre of mass."""
+    values = np.asarray(mask.detach().cpu(), float)[0]
+    rows, columns = values.sum(1), values.sum(0)
+    index = [np.arange(len(rows)), np.arange(len(columns))]
+    return np.array([rows @ index[0], columns @ index[1]]) / max(values.sum(), 1e-9)
+
+
+def _shifted(image: torch.Tensor, start: Sequence[int], fill: float | None = None) -> torch.Tensor:
+    """The image (1, ...) cut anew from index ``start``; beyond its edge ``fill``, or its mirror image if None."""
+    for axis, first in enumerate(start, start=1):
+        size = image.shape[axis]
+        index = torch.arange(size, device=image.device) + int(first)
+        mirrored = index.remainder(2 * size)
+        image = image.index_select(axis, torch.where(mirrored < size, mirrored, 2 * size - 1 - mirrored))
+        if fill is not None:
+            outside = ((index < 0) | (index >= size)).reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+            image = image.masked_fill(outside, fill)
+    return image
+
+
+def _ink(text: str, size: int, row: float, column: float, shape: tuple[int, int]) -> np.ndarray:
+    """How much of a marker covers each pixel (rows, columns), 0 to 1; its middle lies at (row, column), in shares."""
+    canvas = Image.new("L", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(canvas)
+    x, y = column * shape[1], row * shape[0]
+    if text:
+        draw.text((x, y), text, fill=255, anchor="mm", font=ImageFont.load_default(size))
+    else:
+        draw.ellipse((x - size / 3, y - size / 3, x + size / 3, y + size / 3), fill=255)
+    return np.asarray(canvas, np.float32) / 255

@@ -1,0 +1,182 @@
+"""Random transforms for real films: against real crops, and as the training configuration runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.utils import set_determinism
+
+from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.vertebrae import PrepareOptions
+from scripts.geometry.biplanar import geometry_of_grid
+from scripts.geometry.cropping import CUBE_SIZE, crop_cube, gaussian_mark, network_input, place_cube
+from scripts.geometry.frames import Grid
+from scripts.geometry.projector import project_pair
+from scripts.training.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd
+from tests.conftest import ROOT, simulate_case
+from tests.test_bundle import TINY, bundle
+
+KEYS = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask")
+CONFIGS = [str(ROOT / "configs" / name) for name in ("train.json", "augment_films.json")]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("p1", "p2"):
+        simulate_case(folder / "source", name, levels=(20, 21))
+    split = SplitOptions(training=("p1",), validation=("p2",), test_share=0.0)
+    prepare_dataset(folder / "source", folder / "dataset", PrepareOptions(), split)
+    return folder / "dataset"
+
+
+def cut(centroid_pixels: tuple[np.ndarray, np.ndarray], scene: tuple) -> dict[str, torch.Tensor]:
+    """A vertebra as it is cut at marks in the two films: what reconstruction does."""
+    grid, volume, geometry, films = scene
+    point = geometry.back_project(*(p[None] for p in centroid_pixels))[0][0]
+    cube = place_cube(point, grid)
+    image = network_input(films, centroid_pixels, geometry, cube)
+    item = {key: image[i : i + 1] for i, key in enumerate(KEYS)}
+    return {**item, "label": torch.from_numpy(crop_cube(volume, cube))[None]}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wrong_mark_gives_the_crop_that_a_wrong_mark_gives(seed: int) -> None:
+    """Against cutting a patient anew at the wrong marks, with every rounding."""
+    rng = np.random.default_rng(seed)
+    grid = Grid((100.0, 100.0, 100.0), (190, 200, 180))
+    volume = rng.random(grid.shape, dtype=np.float32)
+    geometry = geometry_of_grid(grid)
+    scene = (grid, volume, geometry, project_pair(torch.from_numpy(volume), grid.affine, geometry))
+    true = tuple(p[0] for p in geometry.project(grid.to_world(np.array([95, 80, 90]) + rng.uniform(-0.5, 0.5, 3))))
+    transform = RandCentroidErrord(sigma_mm=(2.0, 6.0)).set_random_state(seed)
+    moved = transform(cut(true, scene))
+    errors = transform.errors_mm
+    expected = cut((true[0] + errors[0], true[1] + errors[1]), scene)
+    step = np.ceil(np.abs(errors).max()).astype(int) + 1
+    inner = slice(step, CUBE_SIZE - step)
+    for key in ("image_ap", "image_lat"):
+        assert torch.allclose(moved[key][0, inner, inner], expected[key][0, inner, inner], atol=2e-3)
+    assert torch.equal(moved["label"][0, inner, inner, inner], expected["label"][0, inner, inner, inner])
+    for key in ("image_ap_mask", "image_lat_mask"):
+        assert (moved[key] - expected[key]).abs().max() < 1e-3
+    assert np.abs(errors).max() > 1  # it did move something
+
+
+def test_each_view_keeps_its_own_error() -> None:
+    """Marks 6 mm too low in AP and right in LAT: anatomy 3 mm up in both patches, masks 3 mm off each way."""
+    bead = torch.zeros(1, CUBE_SIZE, CUBE_SIZE)
+    bead[0, 60, 60] = 1
+    masks = [torch.from_numpy(gaussian_mark(np.array(p)))[None] for p in ((59.5, 59.5), (59.5, 39.5))]
+    label = torch.zeros(1, CUBE_SIZE, CUBE_SIZE, CUBE_SIZE)
+    label[0, 60, 40, 60] = 1
+    item = dict(zip((*KEYS, "label"), (bead, masks[0], bead, masks[1], label), strict=True))
+    transform = RandCentroidErrord()
+    transform.randomize()
+    transform.errors_mm = np.array([[6.0, 0.0], [0.0, 0.0]])
+    transform.randomize = lambda data=None: None
+    moved = transform(item)
+    assert moved["label"].nonzero().tolist() == [[0, 57, 40, 60]]
+    assert moved["image_ap"].nonzero().tolist() == moved["image_lat"].nonzero().tolist() == [[0, 57, 60]]
+    rows = [moved[key][0].sum(1).argmax().item() for key in ("image_ap_mask", "image_lat_mask")]
+    assert rows[0] - 59.5 == pytest.approx(3, abs=0.5) and rows[1] - 59.5 == pytest.approx(-3, abs=0.5)
+
+
+def test_errors_have_the_size_that_was_asked_for() -> None:
+    transform = RandCentroidErrord(sigma_mm=(3.0, 3.0), outlier_prob=0.1, outlier_mm=12.0).set_random_state(0)
+    drawn = []
+    for _ in range(3000):
+        transform.randomize()
+        drawn.append(transform.errors_mm)
+    expected = np.sqrt(0.9 * 3.0**2 + 0.1 * 12.0**2)
+    assert np.std(drawn) == pytest.approx(expected, rel=0.05)
+    assert np.abs(drawn).max() <= 30 and np.abs(np.mean(drawn)) < 0.2
+
+
+def test_marker_and_film_touch_what_they_should(sample: dict) -> None:
+    marked = RandMarkersd(prob=1.0, texts=("L",), size_px=(20, 20)).set_random_state(1)(sample)
+    for key in ("image_ap", "image_lat"):
+        changed = (marked[key] != sample[key]).float().mean().item()
+        assert 0.002 < changed < 0.15
+        assert marked[key].min() >= sample[key].min() and marked[key].max() <= sample[key].max()
+    inverted = RandFilmd(prob=1.0, inverted_prob=1.0, linear_prob=0.0, field_prob=0.0).set_random_state(1)(sample)
+    plain = RandFilmd(prob=1.0, inverted_prob=0.0, linear_prob=0.0, field_prob=0.0).set_random_state(1)(sample)
+    for key in ("image_ap", "image_lat"):
+        pair = torch.stack([inverted[key].flatten(), plain[key].flatten()])
+        assert torch.corrcoef(pair)[0, 1] < -0.99
+        assert torch.corrcoef(torch.stack([sample[key].flatten(), plain[key].flatten()]))[0, 1] > 0.9
+    assert torch.equal(marked["label"], sample["label"]) and torch.equal(inverted["label"], sample["label"])
+
+
+@pytest.fixture
+def sample() -> dict[str, torch.Tensor]:
+    row = torch.linspace(1, 4, CUBE_SIZE)[None, :, None]
+    patch = row + torch.sin(torch.arange(CUBE_SIZE) / 9)[None, None]
+    mask = torch.rand(1, CUBE_SIZE, CUBE_SIZE)
+    label = torch.rand(1, 8, 8, 8)
+    return {
+        "image_ap": patch,
+        "image_ap_mask": mask,
+        "image_lat": patch.flip(1),
+        "image_lat_mask": mask,
+        "label": label,
+    }
+
+
+def pipeline(dataset: Path, prob: float | None = None) -> Dataset:
+    """The training set of the overlay; with ``prob`` every random transform at that probability."""
+    parser = ConfigParser()
+    parser.read_config(CONFIGS)
+    parser["bundle_root"], parser["dataset_dir"] = str(ROOT), str(dataset)
+    if prob is not None:
+        for number, transform in enumerate(parser.config[["train", "random_transforms"][0]]["random_transforms"]):
+            if "prob" in transform:
+                parser[f"train#random_transforms#{number}#prob"] = prob
+    return parser.get_parsed_content("train#dataset")
+
+
+def test_every_transform_at_once_keeps_shapes_types_and_a_binary_label(dataset: Path) -> None:
+    data = pipeline(dataset, prob=1.0)
+    set_determinism(seed=0)
+    for _ in range(4):
+        for item in data:
+            assert item["image"].shape == (4, 120, 120) and item["label"].shape == (1, 120, 120, 120)
+            assert item["image"].dtype == item["label"].dtype == torch.float32
+            assert torch.isfinite(item["image"]).all()
+            assert item["image"].min() >= -0.5 and item["image"].max() <= 1.5
+            assert set(np.unique(item["label"])) == {0.0, 1.0}
+            assert item["image"][[1, 3]].amax((1, 2)).min() > 0.9  # masks stay masks
+            assert item["image"][[0, 2]].std((1, 2)).min() > 0.05  # something is left to see
+    set_determinism(None)
+
+
+def test_same_seed_same_items(dataset: Path) -> None:
+    batches = []
+    for seed in (3, 3, 4):
+        set_determinism(seed=seed)
+        loader = DataLoader(pipeline(dataset), batch_size=2, num_workers=0)
+        batches.append([batch["image"].as_tensor() for _ in range(3) for batch in loader])
+    set_determinism(None)
+    assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True))
+    assert not torch.equal(batches[0][0], batches[2][0])
+    assert not torch.equal(batches[0][0], batches[0][1])
+
+
+def test_overlay_changes_training_only() -> None:
+    overlay = json.loads((ROOT / "configs" / "augment_films.json").read_text())
+    assert set(overlay) == {"patches", "train#random_transforms"}
+
+
+def test_training_with_the_overlay(dataset: Path, tmp_path: Path) -> None:
+    bundle(
+        "run", "training", "--config_file", str(CONFIGS), *TINY, "--dataset_dir", str(dataset),
+        "--output_dir", str(tmp_path / "out"), "--max_epochs", "1", "--loss_weights#adversarial", "0",
+    )  # fmt: skip
+    assert (tmp_path / "out" / "model_final.pt").is_file()
+    assert len((tmp_path / "out" / "training.csv").read_text().splitlines()) == 2
