@@ -97,7 +97,8 @@ def smooth_noise(shape: tuple[int, ...], sigma_voxels: float, rng: np.random.Gen
         rng: source.
     """
     step = max(int(sigma_voxels / 1.5), 1)
-    coarse = tuple(-(-n // step) + 3 for n in shape)
+    # Drawn over several lengths even where less is asked for: else its mean would not be its expectation.
+    coarse = tuple(max(-(-n // step) + 3, int(10 * sigma_voxels / step)) for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma_voxels / step, mode="wrap")
     noise /= max(float(noise.std()), 1e-6)
     if step > 1:
