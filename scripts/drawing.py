@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from functools import cache
 
 import numpy as np
@@ -53,11 +54,13 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def spread(heights: list[float], line: float, high: float = float("inf")) -> list[float]:
-    """Heights of names from top to bottom, moved down where two would touch and up where they would pass ``high``."""
+def spread(heights: list[float], line: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """Heights of names from top to bottom, moved apart where two would touch and kept between ``low`` and ``high``."""
     placed: list[float] = []
     for height in heights:
-        placed.append(max(height, placed[-1] + line) if placed else height)
+        low = max(height, low)
+        placed.append(low)
+        low += line
     for i in range(len(placed) - 1, -1, -1):
         placed[i] = min(placed[i], high)
         high = placed[i] - line

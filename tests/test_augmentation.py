@@ -179,4 +179,4 @@ def test_training_with_the_overlay(dataset: Path, tmp_path: Path) -> None:
         "--output_dir", str(tmp_path / "out"), "--max_epochs", "1", "--loss_weights#adversarial", "0",
     )  # fmt: skip
     assert (tmp_path / "out" / "model_final.pt").is_file()
-    assert len((tmp_path / "out" / "losses.csv").read_text().splitlines()) == 2
+    assert len((tmp_path / "out" / "training.csv").read_text().splitlines()) == 2

@@ -105,8 +105,8 @@ def test_train_then_evaluate_then_infer(dataset: Path, tmp_path: Path, elsewhere
         "--max_epochs", "2", "--learning_rate", "0.01", "--loss_weights#adversarial", "0" if elsewhere else "0.1",
         cwd=cwd,
     )  # fmt: skip
-    assert {"model.pt", "model_final.pt", "losses.csv"} <= {p.name for p in trained.iterdir()}
-    header, *rows = (trained / "losses.csv").read_text().splitlines()
+    assert {"model.pt", "model_final.pt", "training.csv"} <= {p.name for p in trained.iterdir()}
+    header, *rows = (trained / "training.csv").read_text().splitlines()
     assert ("loss_adversarial" in header) is not elsewhere and len(rows) == 2
     weights = str(trained / "model_final.pt")
     evaluated = tmp_path / "evaluated"

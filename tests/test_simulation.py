@@ -209,6 +209,13 @@ def test_bone_profile_is_the_measured_one() -> None:
     assert 60 < np.mean(inner) < 260
 
 
+def test_a_single_layer_of_bone_can_be_painted() -> None:
+    hu, distance = np.zeros((9, 9, 9), np.float32), np.full((9, 9, 9), 12.0, np.float32)
+    distance[8, 2:6, 2:6] = -1.0  # what the border of the field of view leaves of a bone
+    paint_bone(hu, distance, 1.0, BoneOptions(), np.random.default_rng(0))
+    assert (hu[8, 2:6, 2:6] > 100).all() and not hu[:8].any()
+
+
 def test_smooth_noise_has_its_variance_and_length() -> None:
     for sigma in (1.0, 6.0):
         noise = smooth_noise((64, 64, 64), sigma, np.random.default_rng(0))

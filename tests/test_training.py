@@ -7,38 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.data import DataLoader
 
-from scripts.losses.integrated import DiscriminatorLoss, IntegratedLoss
-from scripts.networks.discriminator import VertebraDiscriminator
-from scripts.networks.fusion import CentroidFusion
-from scripts.networks.generator import Generator
-from scripts.networks.lifting import ReplicateLift
-from scripts.networks.resunet import ResUNet
-from scripts.training.handlers import LossLogger
-from scripts.training.trainer import VertebraGanTrainer
-
-
-def make_trainer(adversarial: float = 0.1, epochs: int = 1, handlers: list | None = None) -> VertebraGanTrainer:
-    torch.manual_seed(0)
-    target = torch.zeros(1, 24, 24, 24)
-    target[0, 8:16, 6:14, 9:18] = 1
-    image = torch.stack([target[0].sum(1), target[0].sum(1) > 0, target[0].sum(2), target[0].sum(2) > 0]).float()
-    items = [{"image": image / 9, "label": target}] * 4
-    generator = Generator(CentroidFusion(), ReplicateLift(), ResUNet(channels=(4, 8, 8), strides=(2, 2)))
-    discriminator = VertebraDiscriminator(spatial_dims=3, channels=4, in_channels=1, num_layers_d=2, norm="INSTANCE")
-    return VertebraGanTrainer(
-        device="cpu",
-        max_epochs=epochs,
-        train_data_loader=DataLoader(items, batch_size=2),
-        g_network=generator,
-        g_optimizer=torch.optim.Adam(generator.parameters(), 1e-2),
-        loss_function=IntegratedLoss(adversarial_weight=adversarial),
-        d_network=discriminator,
-        d_optimizer=torch.optim.Adam(discriminator.parameters(), 1e-3),
-        d_loss_function=DiscriminatorLoss(),
-        train_handlers=handlers,
-    )
+from scripts.training.handlers import TrainingLog
+from tests.tiny_training import make_trainer
 
 
 def changed(before: dict[str, torch.Tensor], network: torch.nn.Module) -> bool:
@@ -75,13 +46,43 @@ def test_generator_s_step_leaves_no_gradient_in_the_discriminator() -> None:
 
 
 def test_loss_falls_and_every_term_is_logged(tmp_path: Path) -> None:
-    trainer = make_trainer(epochs=25, handlers=[LossLogger(str(tmp_path / "losses.csv"))])
+    trainer = make_trainer(epochs=25)
+    optimizers = {"generator": trainer.state.g_optimizer, "discriminator": trainer.state.d_optimizer}
+    TrainingLog(str(tmp_path), optimizers).attach(trainer)
     trainer.run()
-    lines = (tmp_path / "losses.csv").read_text().splitlines()
-    header = lines[0].split(",")
-    assert header[:2] == ["epoch", "iteration"] and "loss_hausdorff" in header and len(lines) == 51
-    dice = [float(line.split(",")[header.index("loss_dice")]) for line in lines[1:]]
+    header, *rows = (line.split(",") for line in (tmp_path / "training.csv").read_text().splitlines())
+    assert header[:2] == ["epoch", "iteration"] and len(rows) == 50
+    expected = ["loss", "loss_dice", "loss_hausdorff", "loss_focal", "loss_adversarial", "loss_discriminator"]
+    expected += ["grad_norm_generator", "grad_norm_discriminator", "lr_generator", "lr_discriminator"]
+    assert set(expected) <= set(header)
+    dice = [float(row[header.index("loss_dice")]) for row in rows]
     assert dice[-1] < 0.3 < dice[0]
+    assert all(float(row[header.index("grad_norm_generator")]) > 0 for row in rows)
+    assert {row[header.index("lr_generator")] for row in rows} == {"0.01"}
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
+    """Two batches of two make the step of one batch of four; the terms are means over samples."""
+    weights = []
+    for batch_size, accumulate in ((4, 1), (2, 2)):
+        trainer = make_trainer(adversarial=0.0, batch_size=batch_size, accumulate=accumulate, different=True)
+        trainer.run()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.state.g_network.parameters()]))
+    start = torch.cat([p.detach().flatten() for p in make_trainer(adversarial=0.0).state.g_network.parameters()])
+    # Adam turns tiny differences of tiny gradients into whole steps of 0.01 for a few parameters.
+    moved = (weights[0] - start).abs() > 1e-4
+    assert moved.float().mean() > 0.5
+    assert (weights[0] - weights[1]).abs()[moved].median() < 1e-5
+
+
+def test_what_is_left_of_an_epoch_makes_a_step_of_its_own() -> None:
+    trainer = make_trainer(adversarial=0.0, batch_size=1, accumulate=3)  # four batches: three, then one
+    steps = []
+    step = trainer.state.g_optimizer.step
+    trainer.state.g_optimizer.step = lambda *a, **k: steps.append(trainer.state.iteration) or step(*a, **k)
+    trainer.run()
+    assert steps == [3, 4]
 
 
 def test_bfloat16_keeps_losses_in_float() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from scripts.data.cases import CaseFiles
+from scripts.data.contact_sheet import write_contact_sheet
 from scripts.data.items import VertebraItem
 from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
@@ -67,7 +68,7 @@ class PreparedCase:
 
 
 def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant: int = 0) -> PreparedCase:
-    """Write a case's films, labelmap, annotations and vertebrae into an empty folder.
+    """Write a case's films, labelmap, annotations, vertebrae and contact sheet into an empty folder.
 
     Args:
         case: its files.
@@ -113,6 +114,8 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         contact = round(volumes.border_contact_mm2[number], 1)
         item = _write_vertebra(folder, case, patient, films, (geometry, taken), number, marked, contact)
         items.append(replace(item, excluded=_why_excluded(item, options)))
+    if not variant:
+        write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
     prepared = PreparedCase(spine, tuple(items))
     (folder / CASE_FILE).write_text(json.dumps(asdict(prepared), indent=1) + "\n")
     return prepared

@@ -22,12 +22,22 @@ class VertebraGanTrainer(AdversarialTrainer):
 
     Args:
         loss_function: of the generator.
+        accumulate: batches whose gradients are added up before a step, so that a small card reaches a large batch.
+            What is left over at the end of an epoch makes a step of its own.
         **kwargs: of the parent. ``amp`` works on CPU too (``amp_kwargs={"dtype": torch.bfloat16}``); losses are always
             computed in float32.
     """
 
-    def __init__(self, *, loss_function: Any, **kwargs: Any) -> None:
+    def __init__(self, *, loss_function: Any, accumulate: int = 1, **kwargs: Any) -> None:
+        if accumulate < 1:
+            raise ValueError(f"accumulate is a number of batches, not {accumulate}")
+        self.accumulate = accumulate
         super().__init__(g_loss_function=loss_function, recon_loss_function=loss_function, **kwargs)
+
+    def run(self) -> None:
+        """Train; a training that was resumed at its end is left as it is."""
+        if self.state.epoch < self.state.max_epochs:
+            super().run()
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         if batchdata is None:
@@ -36,33 +46,40 @@ class VertebraGanTrainer(AdversarialTrainer):
         image, label = batch[0], batch[1]
         output: dict[str, Any] = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
         engine.state.output = output
-        loss_function = engine.state.recon_loss_function
-        generator, discriminator = engine.state.g_network, engine.state.d_network
+        state, loss_function = engine.state, engine.state.recon_loss_function
+        place = (state.iteration - 1) % state.epoch_length
+        first_of_step = place - place % self.accumulate
+        batches = min(self.accumulate, state.epoch_length - first_of_step)
+        starts, ends = place == first_of_step, place == first_of_step + batches - 1
 
-        generator.train()
-        discriminator.train()
+        state.g_network.train()
+        state.d_network.train()
         # The generator's step needs gradients through the discriminator, not in it.
-        discriminator.requires_grad_(False)
-        engine.state.g_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+        state.d_network.requires_grad_(False)
+        if starts:
+            state.g_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+            state.d_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
         with self._autocast():
-            logits = engine.g_inferer(image, generator)
+            logits = engine.g_inferer(image, state.g_network)
             fake = torch.sigmoid(logits.float())
-            fake_scores = engine.d_inferer(fake, discriminator) if loss_function.is_adversarial else None
+            fake_scores = engine.d_inferer(fake, state.d_network) if loss_function.is_adversarial else None
         terms = loss_function(logits, label, fake_scores)
-        self._step(terms["total"], engine.state.g_optimizer, engine.state.g_scaler)
+        norm = self._step(terms["total"] / batches, state.g_network, state.g_optimizer, state.g_scaler, ends)
         output[CommonKeys.PRED] = logits.detach()
-        output.update({f"loss_{name}": float(value.detach()) for name, value in terms.items()})
+        # Tensors: asking for their values here would make the device wait.
+        output.update({f"loss_{name}": value.detach() for name, value in terms.items()})
         output[CommonKeys.LOSS] = output.pop("loss_total")
+        output["grad_norm_generator"] = norm
 
         if loss_function.is_adversarial:
-            discriminator.requires_grad_(True)
-            engine.state.d_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+            state.d_network.requires_grad_(True)
             with self._autocast():
-                real_scores = engine.d_inferer(label.to(fake.dtype), discriminator)
-                fake_scores = engine.d_inferer(fake.detach(), discriminator)
-            d_loss = engine.state.d_loss_function(real_scores, fake_scores)
-            self._step(d_loss, engine.state.d_optimizer, engine.state.d_scaler)
-            output["loss_discriminator"] = float(d_loss.detach())
+                real_scores = engine.d_inferer(label.to(fake.dtype), state.d_network)
+                fake_scores = engine.d_inferer(fake.detach(), state.d_network)
+            d_loss = state.d_loss_function(real_scores, fake_scores)
+            norm = self._step(d_loss / batches, state.d_network, state.d_optimizer, state.d_scaler, ends)
+            output["loss_discriminator"] = d_loss.detach()
+            output["grad_norm_discriminator"] = norm
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         # Handlers of MODEL_COMPLETED replace the output by the decollated, postprocessed one.
         return engine.state.output
@@ -70,11 +87,18 @@ class VertebraGanTrainer(AdversarialTrainer):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(torch.device(self.state.device).type, enabled=self.amp, **self.amp_kwargs)
 
-    def _step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, scaler: Any) -> None:
-        if scaler is None:
-            loss.backward()
+    def _step(
+        self, loss: torch.Tensor, network: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, ends: bool
+    ) -> torch.Tensor:
+        """Add up gradients and, at the end of the accumulation, use them; returns their norm so far."""
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if ends and scaler is not None:
+            scaler.unscale_(optimizer)
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else loss.new_zeros(())
+        if ends and scaler is None:
             optimizer.step()
-        else:
-            scaler.scale(loss).backward()
+        elif ends:
             scaler.step(optimizer)
             scaler.update()
+        return norm.detach()

@@ -66,7 +66,7 @@ def paint_bone(
         core = float(np.clip(rng.normal(*options.core_hu), 30, 300))
         shell = rng.uniform(*options.shell_hu)
         along = smooth_noise(near.shape, 4.0 / spacing_mm, rng)[near]
-        upright = np.abs(np.gradient(distance[box[0]], spacing_mm, axis=0))[near].clip(0, 1)
+        upright = np.abs(_slope(distance[box[0]], spacing_mm))[near].clip(0, 1)
         gain = 1 + (rng.uniform(*options.endplate_gain) - 1) * upright**2
         height = shell * gain * np.exp(options.shell_spread * along - options.shell_spread**2 / 2)
         from_peak = (depth - rng.uniform(*options.shell_mm)) / rng.uniform(*options.fall_mm)
@@ -77,6 +77,13 @@ def paint_bone(
         bone = np.full(depth.shape, options.even_hu, np.float32)
     share = np.clip((depth + options.blur_mm) / (2 * options.blur_mm), 0, 1)
     part[near] = part[near] * (1 - share) + bone * share
+
+
+def _slope(distance: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Change of the distance along the first axis; none in a single layer."""
+    if len(distance) < 2:
+        return np.zeros_like(distance)
+    return np.gradient(distance, spacing_mm, axis=0)
 
 
 def smooth_noise(shape: tuple[int, ...], sigma_voxels: float, rng: np.random.Generator) -> np.ndarray:
@@ -90,7 +97,8 @@ def smooth_noise(shape: tuple[int, ...], sigma_voxels: float, rng: np.random.Gen
         rng: source.
     """
     step = max(int(sigma_voxels / 1.5), 1)
-    coarse = tuple(-(-n // step) + 3 for n in shape)
+    # Drawn over several lengths even where less is asked for: else its mean would not be its expectation.
+    coarse = tuple(max(-(-n // step) + 3, int(10 * sigma_voxels / step)) for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma_voxels / step, mode="wrap")
     noise /= max(float(noise.std()), 1e-6)
     if step > 1:

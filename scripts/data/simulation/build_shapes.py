@@ -2,9 +2,9 @@
 
     python -m scripts.data.simulation.build_shapes SOURCES.json
 
-``SOURCES.json``, such as ``docs/training/shape_sources.json``, is a list of subjects: ``subject``, ``path`` (a labelmap,
-a folder of one mask a level, a folder of surfaces, or a folder with Clouthier's tables), ``axcodes`` of surfaces,
-``unit_mm`` of their numbers, ``levels`` to take, ``licence`` and ``source``; its paths are relative to it.
+``SOURCES.json``, such as ``docs/training/shape_sources.json``, is a list of subjects: ``subject``, ``path`` (a
+labelmap, a folder of one mask a level, a folder of surfaces, or a folder with Clouthier's tables), ``axcodes`` of
+surfaces, ``unit_mm`` of their numbers, ``levels`` to take, ``licence`` and ``source``; its paths are relative to it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,122 @@
+"""A training that is killed and resumed ends with the very weights of one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.training import checkpoint
+from scripts.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from tests.conftest import ROOT
+from tests.tiny_training import make_trainer, train
+
+EPOCHS = 5
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    return train(tmp_path_factory.mktemp("whole"), EPOCHS, resume=False)
+
+
+def rows(folder: Path) -> list[str]:
+    return [",".join(line.split(",")[:4]) for line in (folder / "training.csv").read_text().splitlines()]
+
+
+def test_stopped_after_any_epoch_and_resumed(uninterrupted: torch.Tensor, tmp_path: Path) -> None:
+    train(tmp_path, EPOCHS, resume=False)
+    whole = rows(tmp_path)
+    for epoch in (1, 3):
+        folder = tmp_path / str(epoch)
+        train(folder, epoch, resume=False)
+        assert torch.equal(train(folder, EPOCHS, resume=True), uninterrupted)
+        assert rows(folder) == whole
+    assert torch.equal(train(tmp_path / "3", EPOCHS, resume=True), uninterrupted)  # complete already
+
+
+def test_killed_at_any_moment(uninterrupted: torch.Tensor, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.tiny_training", str(tmp_path), str(EPOCHS)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen([*command], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "checkpoint_2.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "final.pt").exists()
+    subprocess.run([*command, "resume"], cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert torch.equal(torch.load(tmp_path / "final.pt"), uninterrupted)
+
+
+@pytest.mark.parametrize("moment", ["digest", "replace"])
+def test_killed_while_the_checkpoint_is_written(
+    uninterrupted: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    train(tmp_path, 2, resume=False)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "digest":
+            patch.setattr(checkpoint, "_digest", die)
+        else:
+            patch.setattr(checkpoint.os, "replace", die)
+        with pytest.raises(Killed):
+            save_checkpoint(tmp_path / "checkpoint_3.pt", {"epoch": 3})
+    assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "no digest"])
+def test_damaged_checkpoints_are_named_and_skipped(
+    uninterrupted: torch.Tensor, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    train(tmp_path, 3, resume=False)
+    newest = checkpoints(tmp_path)[0]
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    elif damage == "one bit":
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    elif damage == "empty":
+        newest.write_bytes(b"")
+    else:
+        checkpoint.digest_path(newest).unlink()
+    with pytest.raises(ValueError, match="checkpoint_3"):
+        load_checkpoint(newest)
+    assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
+    assert "checkpoint_3.pt" in caplog.text
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return os.system, ("touch " + str(tmp_path / "executed"),)
+
+    save_checkpoint(tmp_path / "checkpoint_1.pt", {"epoch": Evil()})
+    with pytest.raises(Exception, match=r"(?i)weights"):
+        load_checkpoint(tmp_path / "checkpoint_1.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_number_of_workers_changes_nothing(uninterrupted: torch.Tensor, tmp_path: Path) -> None:
+    assert torch.equal(train(tmp_path, EPOCHS, resume=False, num_workers=2), uninterrupted)
+
+
+def test_each_epoch_draws_anew() -> None:
+    loader = make_trainer(different=True, noise=0.1).data_loader
+    seen = []
+    for epoch in (1, 2, 1):
+        loader.sampler.set_epoch(epoch)
+        seen.append(torch.cat([batch["image"].flatten() for batch in loader]))
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
