@@ -138,6 +138,24 @@ def test_centroid_files_of_another_image_are_refused(tmp_path: Path) -> None:
     assert list(read_verse_centroids(path, labels, affine)[0]) == [21]  # NaN and levels without a mask are left out
 
 
+def test_a_vertebra_cut_by_padding_is_cut(tmp_path: Path) -> None:
+    """A scan that was padded to a larger array: the body's left half lies outside the scanned field."""
+    case = simulate_case(tmp_path, "p", levels=(20,))
+    image = nib.load(case.ct)
+    hu = np.asanyarray(image.dataobj).copy()
+    hu[:40] = 7  # x < 0 of 80 columns of 2 mm
+    nib.save(nib.Nifti1Image(hu, image.affine), case.ct)
+    labels = np.asanyarray(nib.load(case.mask).dataobj).copy()
+    labels[:40] = 0
+    nib.save(nib.Nifti1Image(labels, image.affine), case.mask)
+    cut = float((labels[40] == 20).sum() * 4)
+    row = {"subject": "p", "ct": case.ct.name, "mask": case.mask.name, "outside_value": 7}
+    for rows, area in (([row], cut), ([{**row, "outside_value": None}], 0.0)):
+        (tmp_path / "cases.json").write_text(json.dumps(rows))
+        found = read_case(find_cases(tmp_path / "cases.json")[0], np.random.default_rng(0))
+        assert found.border_contact_mm2[20] == pytest.approx(area)
+
+
 def test_real_verse_folder(tmp_path: Path) -> None:
     """Cases without a CT are rejected with that reason; a cut vertebra is recorded and in no list."""
     document = prepare(DATA / "verse", tmp_path)

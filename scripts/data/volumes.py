@@ -69,6 +69,7 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         raise UserError(f"{case.mask.name}: a labelmap is 3D, this has shape {mask.shape}")
     labels = _verse_labels(mask, case)
     contact = _border_contact(labels, affine)
+    outside = None
     annotated: dict[int, np.ndarray] = {}
     convention = ""
     if case.centroids:
@@ -76,12 +77,18 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     if case.ct is None:
         labels, affine, hu = paint_around_labels(labels, affine, rng)
     else:
-        hu = _read_ct(case, case.ct, mask.shape, affine)
+        hu, outside = _read_ct(case, case.ct, mask.shape, affine)
+    if outside is not None:
+        for number, area in _contact_with(outside, labels, affine).items():
+            contact[number] += area
     metal = find_metal(hu, labels, _voxel_size(affine))
     return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention)
 
 
-def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+def _read_ct(
+    case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """CT numbers, and where the case says what marks them, the voxels outside the scanned field."""
     stored, ct_affine = read_nifti(path)
     if stored.ndim != 3:
         raise UserError(f"{path.name}: a CT is 3D, this has shape {stored.shape}")
@@ -89,7 +96,14 @@ def _read_ct(case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.nda
     off = np.abs((_corrected_affine(ct_affine, case) - affine) @ np.array([*stored.shape, 1.0])).max()
     if stored.shape != shape or off > 0.1 * _voxel_size(affine).min():
         raise UserError(f"CT {stored.shape} and mask {shape} are not on the same grid")
-    return remove_table(_hounsfield(stored, case), affine)
+    outside = None
+    if case.outside_value is not None:
+        # The value may occur in the patient too; what is outside hangs together with the border of the array.
+        regions, _ = ndimage.label(stored == case.outside_value)
+        faces = [np.take(regions, index, axis) for axis in range(3) for index in (0, -1)]
+        at_border = np.unique(np.concatenate([face.ravel() for face in faces]))
+        outside = np.isin(regions, at_border[at_border > 0])
+    return remove_table(_hounsfield(stored, case), affine), outside
 
 
 def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -182,6 +196,22 @@ def _border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
         for index in (0, -1):
             face = labels[tuple(index if i == axis else slice(None) for i in range(3))]
             counts = np.bincount(face.ravel(), minlength=256)
+            for number in contact:
+                contact[number] += float(counts[number]) * face_area
+    return contact
+
+
+def _contact_with(outside: np.ndarray, labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
+    """Area per VerSe number, in mm2, over which its mask touches the voxels outside the scanned field."""
+    size = _voxel_size(affine)
+    contact = {number: 0.0 for number, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+    for axis in range(3):
+        face_area = float(np.prod(np.delete(size, axis)))
+        below, above = (
+            tuple(part if i == axis else slice(None) for i in range(3)) for part in (slice(None, -1), slice(1, None))
+        )
+        for inner, outer in ((below, above), (above, below)):
+            counts = np.bincount(labels[inner][outside[outer] & ~outside[inner]], minlength=256)
             for number in contact:
                 contact[number] += float(counts[number]) * face_area
     return contact
