@@ -82,9 +82,12 @@ def prepare(
     chosen = SubsetOptions(str(subset), _words(metal), _words(no_metal))
     places = ",".join(_words(source))
     counts = prepare_dataset(places, Path(str(output)), options, split, int(workers), chosen, str(scheduler))
+    folder = Path(str(output))
+    print((folder / "table1.md").read_text())
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    if counts["rejected"]:
-        print(f"rejected cases and reasons: {Path(str(output)) / 'rejected.csv'}")
+    for count, file in ((counts["rejected"], "rejected.csv"), (counts["released twice"], "duplicates.csv")):
+        if count:
+            print(f"which and why: {folder / file}")
 
 
 def simulate(

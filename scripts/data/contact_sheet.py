@@ -65,11 +65,13 @@ def draw_contact_sheet(
         for film, view, side in ((films[0], geometry.ap, 1), (films[1], geometry.lat, -1))
     ]
     table = _table(items, max(sum(p.width for p in panels) + _GAP, _TABLE))
-    width, height = table.width + 2 * _GAP, max(panel.height for panel in panels)
+    evidence = _evidence(patient, items)
+    width = max(table.width, round(font(_NAME).getlength(evidence))) + 2 * _GAP
+    height = max(panel.height for panel in panels)
     sheet = Image.new("RGB", (width, _HEADER + height + table.height + 2 * _GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 14), title, fill=TEXT, font=font(24))
-    draw.text((_GAP, 46), _evidence(patient, items), fill=FAINT, font=font(_NAME))
+    draw.text((_GAP, 46), evidence, fill=FAINT, font=font(_NAME))
     x = _GAP
     for panel, view, name in zip(panels, (geometry.ap, geometry.lat), ("AP", "LAT"), strict=True):
         sheet.paste(panel, (x, _HEADER))

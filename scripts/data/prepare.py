@@ -75,7 +75,7 @@ def prepare_dataset(
         scheduler: address of a Dask scheduler whose workers do the work instead.
 
     Returns:
-        number of vertebrae per list, and of rejected cases under ``rejected``.
+        number of vertebrae per list, of cases under ``rejected``, and of scans left out under ``released twice``.
 
     Raises:
         UserError: the source holds no case, or none that can be used; the output cannot be written.
@@ -112,7 +112,7 @@ def prepare_dataset(
         }
         rows = _rows(output, built, subset)
         counts = write_datalist(output / "dataset.json", header, (*SPLITS, "excluded"), rows)
-    return {**counts, "rejected": len(built.rejected)}
+    return {**counts, "rejected": len(built.rejected), "released twice": len(duplicates)}
 
 
 def _build(

@@ -87,6 +87,7 @@ def draw_levels(path: Path, chosen: dict[str, list[SpineRecord]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = [level_name(number) for number in LEVEL_ORDER]
     regions = [region(number) for number in LEVEL_ORDER]
@@ -99,15 +100,20 @@ def draw_levels(path: Path, chosen: dict[str, list[SpineRecord]]) -> None:
         numbers = matrix.sum(0)
         bars = above.bar(range(len(names)), numbers, color=colours)
         above.bar_label(bars, labels=[str(n) if n else "" for n in numbers], fontsize=7)
-        above.set_title(f"VerSe-{name}: {len(spines)} spines, {int(numbers.sum())} vertebrae")
+        above.set_title(f"{name}: {len(spines)} spines, {int(numbers.sum())} vertebrae")
         above.set_ylabel("vertebrae")
         # One colour a region, 0 for levels that a spine does not show.
         code = np.array([1 + list(_COLOURS).index(name) for name in regions])
         if len(matrix):
             shades = ListedColormap(["#f2f2f2", *_COLOURS.values()])
-            below.imshow(matrix * code, cmap=shades, vmin=0, vmax=3, aspect="auto", interpolation="nearest")
+            place = (-0.5, len(names) - 0.5, len(matrix), 0)
+            below.imshow(
+                matrix * code, cmap=shades, vmin=0, vmax=3, aspect="auto", interpolation="nearest", extent=place
+            )
         below.set_ylabel("spines")
-        below.yaxis.get_major_locator().set_params(integer=True)
+        for axis in (above, below):
+            axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        below.set_xlim(-0.6, len(names) - 0.4)
         below.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     # Without the program's version in it, the same dataset gives the same file for longer.
     figure.savefig(path, dpi=90, metadata={"Software": None})
