@@ -3,9 +3,10 @@
 Conventions where the paper or MONAI leave room:
 
 * Dice (5): one value a sample over its single foreground channel, smoothed by 1e-5.
-* Hausdorff (6): MONAI's `HausdorffDTLoss` with distances to the power 2 (Karimi 2019, doi 10.1109/TMI.2019.2930068; the
-  paper does not say). ``include_background=True`` because there is one channel only, and it is the foreground. At the
-  printed weight of 1e-4 the term is a thousandth of the others; it is kept as printed.
+* Hausdorff (6): MONAI's `HausdorffDTLoss`, its distances computed by `scripts.losses.distance`, to the power 2 (Karimi
+  2019, doi 10.1109/TMI.2019.2930068; the paper does not say). ``include_background=True`` because there is one channel
+  only, and it is the foreground. At the printed weight of 1e-4 the term is a thousandth of the others; it is kept as
+  printed.
 * Focal (7): the paper's alpha_t = 0.2 is one factor for every voxel. MONAI's ``FocalLoss(alpha=0.2)`` would mean
   something else: 0.2 on the vertebra and 0.8 on the background, against the purpose the paper gives. So MONAI's loss
   runs without alpha and is multiplied by 0.2; ``focal_class_weight`` turns the other reading on.
@@ -16,8 +17,10 @@ Conventions where the paper or MONAI leave room:
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss, FocalLoss, HausdorffDTLoss, PatchAdversarialLoss
+from monai.losses import DiceLoss, FocalLoss, PatchAdversarialLoss
 from torch import nn
+
+from scripts.losses.distance import HausdorffLoss
 
 
 class IntegratedLoss(nn.Module):
@@ -54,7 +57,7 @@ class IntegratedLoss(nn.Module):
         }
         self.focal_alpha = focal_alpha
         self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)
-        self.hausdorff = HausdorffDTLoss(alpha=hausdorff_power, sigmoid=True, include_background=True)
+        self.hausdorff = HausdorffLoss(alpha=hausdorff_power, sigmoid=True, include_background=True)
         self.focal = FocalLoss(gamma=focal_gamma, alpha=focal_class_weight)
         self.least_squares = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
 

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 import torch
 from ignite.engine import Engine, Events
+from torch import nn
+
+from scripts.training.distributed import unwrapped
 
 logger = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint_(\d+)\.pt")
@@ -91,7 +94,11 @@ class CheckpointKeeper:
         self, folder: str, state: dict[str, Stateful | None], interval: int = 1, keep: int = 2, is_writer: bool = True
     ) -> None:
         self.folder = Path(folder)
-        self.state = {name: part for name, part in state.items() if part is not None}
+        self.state = {
+            name: unwrapped(part) if isinstance(part, nn.Module) else part
+            for name, part in state.items()
+            if part is not None
+        }
         self.interval, self.keep, self.is_writer = interval, keep, is_writer
 
     def attach(self, engine: Engine) -> None:

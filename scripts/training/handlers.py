@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.io.atomic import write_text
+from scripts.training.distributed import unwrapped
 
 
 class TrainingLog:
@@ -149,6 +150,5 @@ def save_network(network: torch.nn.Module, path: Path) -> None:
     """``{"model": state dict}`` in one step, as MONAI's `CheckpointLoader` reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}")
-    inner = network.module if hasattr(network, "module") else network
-    torch.save({"model": inner.state_dict()}, work)
+    torch.save({"model": unwrapped(network).state_dict()}, work)
     work.replace(path)

@@ -9,6 +9,8 @@ from monai.engines import AdversarialTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
+from scripts.training.distributed import unwrapped
+
 
 class VertebraGanTrainer(AdversarialTrainer):
     """MONAI's `AdversarialTrainer` for a conditional, supervised GAN.
@@ -62,7 +64,9 @@ class VertebraGanTrainer(AdversarialTrainer):
         with self._autocast():
             logits = engine.g_inferer(image, state.g_network)
             fake = torch.sigmoid(logits.float())
-            fake_scores = engine.d_inferer(fake, state.d_network) if loss_function.is_adversarial else None
+            # Past its wrapper, which would wait for gradients that this step does not give.
+            judge = unwrapped(state.d_network)
+            fake_scores = engine.d_inferer(fake, judge) if loss_function.is_adversarial else None
         terms = loss_function(logits, label, fake_scores)
         norm = self._step(terms["total"] / batches, state.g_network, state.g_optimizer, state.g_scaler, ends)
         output[CommonKeys.PRED] = logits.detach()

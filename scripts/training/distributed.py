@@ -1,0 +1,64 @@
+"""Several processes that train one network."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def local_device() -> torch.device:
+    """This process's GPU under ``torchrun``; the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def start() -> None:
+    """Join the other processes of ``torchrun``: over NCCL on GPUs, over gloo on CPUs."""
+    device = local_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    """Leave them."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """A network whose gradients are averaged over all processes.
+
+    Batch statistics are those of all processes together on GPUs; PyTorch has no such layer for CPUs, where each
+    process keeps to its own batch.
+
+    Args:
+        network: the same in every process.
+        device: of this process.
+    """
+    network = network.to(device)
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    # Two passes of the discriminator precede one backward pass: buffers must not be sent round in between.
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, whose weights one process can read too."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
