@@ -19,6 +19,7 @@ from scripts.geometry.cropping import CUBE_SIZE, crop_cube, gaussian_mark, netwo
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
 from scripts.training.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd
+from scripts.training.sampling import ReproducibleSampler
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY, bundle
 
@@ -129,11 +130,11 @@ def sample() -> dict[str, torch.Tensor]:
     }
 
 
-def pipeline(dataset: Path, prob: float | None = None) -> Dataset:
+def pipeline(dataset: Path, prob: float | None = None, seed: int = 0) -> Dataset:
     """The training set of the overlay; with ``prob`` every random transform at that probability."""
     parser = ConfigParser()
     parser.read_config(CONFIGS)
-    parser["bundle_root"], parser["dataset_dir"] = str(ROOT), str(dataset)
+    parser["bundle_root"], parser["dataset_dir"], parser["seed"] = str(ROOT), str(dataset), seed
     if prob is not None:
         for number, transform in enumerate(parser.config[["train", "random_transforms"][0]]["random_transforms"]):
             if "prob" in transform:
@@ -159,10 +160,13 @@ def test_every_transform_at_once_keeps_shapes_types_and_a_binary_label(dataset: 
 def test_same_seed_same_items(dataset: Path) -> None:
     batches = []
     for seed in (3, 3, 4):
-        set_determinism(seed=seed)
-        loader = DataLoader(pipeline(dataset), batch_size=2, num_workers=0)
-        batches.append([batch["image"].as_tensor() for _ in range(3) for batch in loader])
-    set_determinism(None)
+        data = pipeline(dataset, seed=seed)
+        sampler = ReproducibleSampler(data, seed=seed)
+        loader = DataLoader(data, batch_size=2, sampler=sampler, num_workers=0)
+        batches.append([])
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            batches[-1] += [batch["image"].as_tensor() for batch in loader]
     assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True))
     assert not torch.equal(batches[0][0], batches[2][0])
     assert not torch.equal(batches[0][0], batches[0][1])

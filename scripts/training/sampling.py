@@ -65,6 +65,10 @@ class ReproducibleDataset(CacheDataset):
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=False)
         self.seed = seed
 
+    def __iter__(self) -> Iterator[Any]:
+        """The items of the first epoch; Python's own loop over indices would go on through all epochs for ever."""
+        return (self[index] for index in range(len(self)))
+
     def _transform(self, index: int) -> Any:
         epoch, place = divmod(index, len(self))
         state = np.random.SeedSequence([self.seed, epoch, place]).generate_state(1)[0]
