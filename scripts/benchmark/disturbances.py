@@ -1,0 +1,137 @@
+"""What goes wrong at the clinic, on purpose and in known amounts: marks, film noise, the angle between the views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripts.data.cases import find_cases
+from scripts.data.patient import canonical_patient
+from scripts.data.variants import VariantRange
+from scripts.data.volumes import read_case
+from scripts.errors import UserError
+from scripts.geometry.biplanar import BiplanarGeometry, geometry_of_grid
+from scripts.geometry.cropping import network_input, place_cube
+from scripts.geometry.projector import BONE_GAIN, project_pair
+from scripts.io.atomic import atomic_folder
+from scripts.io.nifti import write_quantised
+from scripts.levels import level_number
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One point of a curve.
+
+    Args:
+        kind: ``centroid`` (mm), ``noise`` (share of the patch's range) or ``angle`` (degrees).
+        amount: of it.
+    """
+
+    kind: str
+    amount: float
+
+    @property
+    def name(self) -> str:
+        """Of its results' folder."""
+        return f"{self.kind}_{self.amount:g}"
+
+
+AXES = {
+    "angle": "error of the angle between the views (degrees)",
+    "centroid": "error of the marked centroid (mm)",
+    "noise": "noise (standard deviation, share of the patch's range)",
+}
+CURVES = [
+    *(Disturbance("angle", a) for a in (2.0, 5.0, 10.0)),
+    *(Disturbance("centroid", a) for a in (2.0, 5.0, 10.0)),
+    *(Disturbance("noise", a) for a in (0.05, 0.1, 0.2)),
+]
+
+
+def disturb(
+    image: torch.Tensor, truth: np.ndarray, kind: Disturbance, seed: Sequence[int]
+) -> tuple[torch.Tensor, np.ndarray]:
+    """A vertebra as it would be seen.
+
+    A wrong centroid moves patches and cube with it: here the patches and the truth move the other way under marks that
+    stay, by whole voxels in a random direction; a strip at the border repeats the patch's edge, and what leaves the
+    cube is not asked for.
+
+    Args:
+        image: (4, N, N) before normalisation.
+        truth: (N, N, N) bool.
+        kind: ``centroid`` or ``noise``; an angle is not made here, see `tilted_images`.
+        seed: of the direction or the noise.
+    """
+    rng = np.random.default_rng(seed)
+    image = image.clone()
+    if kind.kind == "centroid":
+        direction = rng.normal(size=3)
+        step = np.rint(kind.amount * direction / np.linalg.norm(direction)).astype(int)
+        rows, behind, left = (np.clip(np.arange(len(truth)) + s, 0, len(truth) - 1) for s in step)
+        image[0] = image[0][rows][:, left]
+        image[2] = image[2][rows][:, behind]
+        return image, _shifted(truth, step)
+    if kind.kind == "noise":
+        for channel in (0, 2):
+            low, high = np.percentile(image[channel], [0.5, 99.5])
+            noise = rng.normal(0, kind.amount * (high - low), image[channel].shape)
+            image[channel] += torch.from_numpy(noise.astype(np.float32))
+    return image, truth
+
+
+def _shifted(mask: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """``out[i] = mask[i + step]``, empty where that lies outside."""
+    out = np.zeros_like(mask)
+    size = len(mask)
+    target = tuple(slice(max(-s, 0), size - max(s, 0)) for s in step)
+    source = tuple(slice(max(s, 0), size - max(-s, 0)) for s in step)
+    out[target] = mask[source]
+    return out
+
+
+def tilted_images(source: str, items: Sequence[dict[str, object]], angle_deg: float, folder: Path) -> None:
+    """Radiographs of a data list's vertebrae whose lateral view was taken at a wrong angle, which nobody knows of.
+
+    The lateral view is turned about the patient's long axis. Marks are where the films show the centroid; all else
+    believes the views to be orthogonal, as for `scripts.data.vertebrae.prepare_case`. Written once; beams are parallel.
+
+    Args:
+        source: what the dataset was prepared from.
+        items: of the data list.
+        angle_deg: of the turn.
+        folder: gets ``<case>/<level>_xray.nii.gz``.
+
+    Raises:
+        UserError: a case of the list is not in the source.
+    """
+    if (folder / "done").is_file():
+        return
+    cases = {case.key: case for case in find_cases(source)}
+    wanted = sorted({str(item["case"]) for item in items})
+    missing = [key for key in wanted if key not in cases]
+    if missing:
+        raise UserError(f"{source}: has no case {', '.join(missing)} that the test list holds")
+    with atomic_folder(folder, "done") as work:
+        for key in wanted:
+            rng = np.random.default_rng([0, 0, *key.encode()])
+            patient = canonical_patient(read_case(cases[key], rng), BONE_GAIN, VariantRange(), None)
+            nominal = geometry_of_grid(patient.grid)
+            taken = BiplanarGeometry(nominal.ap, nominal.lat.turned(angle_deg, 0.0))
+            films = project_pair(patient.attenuation, patient.grid.affine, taken)
+            (work / key).mkdir()
+            for item in items:
+                if item["case"] != key:
+                    continue
+                marked = patient.centroids[level_number(str(item["level"]))]
+                pixels = taken.project(marked)
+                believed = nominal.back_project(*pixels)[0][0]
+                seen = place_cube(believed, patient.grid)
+                image = network_input(films, (pixels[0][0], pixels[1][0]), nominal, seen)
+                path = work / key / f"{item['level']}_xray.nii.gz"
+                write_quantised(path, image.permute(1, 2, 0)[:, :, None].numpy(), seen.grid.affine)
+        (work / "done").touch()
