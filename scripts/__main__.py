@@ -239,6 +239,54 @@ def evaluate(
     print(f"  {Path(str(output)) / 'metrics.csv'}\n  {Path(str(output)) / 'summary.json'}")
 
 
+def benchmark(
+    output: str,
+    dataset: str = "",
+    models: Any = "all",
+    seeds: Any = 0,
+    steps: Any = "matrix,report",
+    overlays: Any = (),
+    overrides: Any = None,
+    source: str = "",
+    gpus: Any = None,
+) -> None:
+    """Train, score and compare ReVerteR, its ablations and its rivals; the same command again goes on where it was.
+
+    Args:
+        output: folder for runs/ and report/.
+        dataset: folder made by prepare; trained on its training list, scored on its test list.
+        models: names, or all, baselines, ablations; comma-separated.
+        seeds: one training each, comma-separated.
+        steps: of matrix, report and speed, comma-separated.
+        overlays: config files between train.json and each model's own, comma-separated.
+        overrides: config values for all models, as '{"max_epochs": 20}'.
+        source: what the dataset was prepared from, for the curve over view angles.
+        gpus: ids, comma-separated; all that there are if left out, '' for the CPU.
+    """
+    from scripts.benchmark.models import chosen
+    from scripts.benchmark.run import run_benchmark
+
+    if overrides is not None and not isinstance(overrides, dict):
+        raise UserError(f"--overrides is a dictionary of config values, not {overrides!r}")
+    report, failed = run_benchmark(
+        Path(str(output)),
+        dataset=str(dataset),
+        models=chosen(_words(models)),
+        seeds=_words(seeds),
+        steps=_words(steps),
+        overlays=_words(overlays),
+        overrides=overrides or {},
+        source=str(source),
+        gpus=None if gpus is None else _words(gpus),
+    )
+    if report:
+        print(report)
+    for name, reason in failed.items():
+        print(f"warning: {name} failed: {reason}")
+    if failed:
+        raise UserError(f"{len(failed)} of the trainings failed; the same command tries them again")
+
+
 def _words(value: Any) -> tuple[str, ...]:
     """What fire makes of ``a,b``: a tuple, a string or a number."""
     if isinstance(value, (list, tuple)):
@@ -266,6 +314,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "simulate": simulate,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
+    "benchmark": benchmark,
 }
 
 
