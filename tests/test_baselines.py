@@ -1,4 +1,4 @@
-"""Every baseline: our interface at both resolutions' shapes, its original inputs, a training step, one vertebra by heart."""
+"""Every baseline: our interface at both resolutions, its original inputs, a training step, one vertebra by heart."""
 
 from __future__ import annotations
 

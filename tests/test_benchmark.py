@@ -166,7 +166,9 @@ def test_half_resolution_sees_what_its_training_sees(dataset: tuple[Path, Simula
 
     folder, _ = dataset
     item = read_datalist(folder / "dataset", "test")[0]
-    patches = torch.from_numpy(np.ascontiguousarray(read_nifti(folder / "dataset" / item["image"])[0][:, :, 0].transpose(2, 0, 1)))
+    patches = torch.from_numpy(
+        np.ascontiguousarray(read_nifti(folder / "dataset" / item["image"])[0][:, :, 0].transpose(2, 0, 1))
+    )
     for overlays in ((), ("configs/transfer.json",)):
         parser = Plan(str(folder / "dataset"), overlays).parser(MODELS[REFERENCE])
         transforms = parser.get_parsed_content("load_transforms") + parser.get_parsed_content("normalise_transforms")

@@ -47,7 +47,9 @@ def read_scores(folders: dict[int, Path]) -> Scores:
     Raises:
         UserError: the seeds were not scored on the same vertebrae.
     """
-    tables = {seed: {_key(row): row for row in read_metrics_csv(path / "metrics.csv")} for seed, path in folders.items()}
+    tables = {
+        seed: {_key(row): row for row in read_metrics_csv(path / "metrics.csv")} for seed, path in folders.items()
+    }
     first = next(iter(tables.values()))
     if any(table.keys() != first.keys() for table in tables.values()):
         raise UserError(f"{next(iter(folders.values()))}: its seeds were scored on different vertebrae")
@@ -77,7 +79,7 @@ def paired_p(scores: Scores, reference: Scores, metric: str) -> tuple[float | No
     for key in a:
         differences[key[0]].append(getattr(a[key], metric) - getattr(b[key], metric))
     unit = "patients" if len(differences) >= FEWEST_PAIRS else "vertebrae"
-    pairs = [np.mean(v) for v in differences.values()] if unit == "patients" else sum(differences.values(), [])
+    pairs = [v for values in differences.values() for v in ([np.mean(values)] if unit == "patients" else values)]
     if len(pairs) < FEWEST_PAIRS or not np.any(pairs):
         return None, unit
     return float(wilcoxon(pairs).pvalue), unit
@@ -106,5 +108,7 @@ def _key(row: MetricsRow) -> Key:
 
 def _mean_row(rows: Sequence[MetricsRow]) -> MetricsRow:
     bad = [row.status for row in rows if row.status != "ok"]
-    values = {name: float(np.mean([getattr(row, name) for row in rows])) for name in (*METRICS, "seconds")}
+    values: dict[str, Any] = {
+        name: float(np.mean([getattr(row, name) for row in rows])) for name in (*METRICS, "seconds")
+    }
     return replace(rows[0], **values, status=bad[0] if bad else "ok")

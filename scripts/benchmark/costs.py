@@ -1,6 +1,6 @@
 """What a network costs, whatever it was trained on: parameters, FLOPs, memory.
 
-    python -m scripts.benchmark.costs --output BENCHMARK --model NAME
+python -m scripts.benchmark.costs --output BENCHMARK --model NAME
 """
 
 from __future__ import annotations

@@ -78,9 +78,9 @@ def disturb(
         return image, _shifted(truth, step)
     if kind.kind == "noise":
         for channel in (0, 2):
-            low, high = np.percentile(image[channel], [0.5, 99.5])
-            noise = rng.normal(0, kind.amount * (high - low), image[channel].shape)
-            image[channel] += torch.from_numpy(noise.astype(np.float32))
+            span = float(np.ptp(np.percentile(image[channel].numpy(), [0.5, 99.5])))
+            noise = rng.standard_normal(image[channel].shape, np.float32)
+            image[channel] += kind.amount * span * torch.from_numpy(noise)
     return image, truth
 
 

@@ -22,7 +22,13 @@ def draw_boxes(path: Path, title: str, scores: Scores) -> None:
     axes = figure.subplots()
     by_level = {n: [r.dice for r in scores.rows if level_number(r.level) == n] for n in LEVEL_ORDER}
     by_level = {n: values for n, values in by_level.items() if values}
-    boxes = axes.boxplot(list(by_level.values()), patch_artist=True, widths=0.6, medianprops={"color": "black"})
+    boxes = axes.boxplot(
+        list(by_level.values()),
+        patch_artist=True,
+        widths=0.6,
+        medianprops={"color": "black"},
+        flierprops={"marker": "."},
+    )
     for place, (box, (number, values)) in enumerate(zip(boxes["boxes"], by_level.items(), strict=True), start=1):
         box.set_facecolor(COLOURS[region(number)])
         if len(values) < 10:
@@ -51,7 +57,9 @@ def draw_curves(path: Path, curves: Curves, plain: dict[str, float]) -> None:
     names = [name for name in MODELS if any(name in point for point in curves.values())]
     for axes, kind in zip(grid, kinds, strict=True):
         for index, name in enumerate(names):
-            points = [(0.0, plain[name])] + [(k[1], v[name]) for k, v in sorted(curves.items()) if k[0] == kind and name in v]
+            points = [(0.0, plain[name])] + [
+                (k[1], v[name]) for k, v in sorted(curves.items()) if k[0] == kind and name in v
+            ]
             ours = name == REFERENCE
             style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if ours else _line(index)
             label = MODELS[name].title if axes is grid[-1] else None

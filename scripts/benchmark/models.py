@@ -56,7 +56,9 @@ _ABLATIONS = (
         "",
         ((0.7852, 5.00988, 0.6896), (0.7557, 7.1701, 0.5823)),
     ),
-    Model("without_adversarial", "Adversarial learning (w/o)", "", ((0.7859, 5.0647, 0.6896), (0.7559, 7.3753, 0.5802))),
+    Model(
+        "without_adversarial", "Adversarial learning (w/o)", "", ((0.7859, 5.0647, 0.6896), (0.7559, 7.3753, 0.5802))
+    ),
 )
 MODELS: dict[str, Model] = {
     **{m.name: Model(m.name, m.title, f"configs/baselines/{m.name}.json", m.printed) for m in _ALL},

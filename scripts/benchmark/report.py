@@ -122,6 +122,9 @@ def _curve_table(curves: Curves, plain: dict[str, float], titles: dict[str, str]
     rows = []
     for name in [n for n in titles if n in plain]:
         values = [curves[p.kind, p.amount].get(name) for p in points]
-        rows.append([titles[name], f"{plain[name]:.3f}", *("–" if v is None else f"{v:.3f}" for v in values)])
-    note = "Angles need the CTs: `--source`. One seed. Lateral view turned about the long axis; marks off in a random direction."
+        rows.append([titles[name], f"{plain[name]:.3f}", *("-" if v is None else f"{v:.3f}" for v in values)])
+    note = (
+        "One seed. Angles need the CTs (`--source`): the lateral view is turned about the long axis. Marks are off "
+        "in a random direction."
+    )
     return Table("curves", "Mean Dice under disturbances", columns, rows, [note])

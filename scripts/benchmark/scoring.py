@@ -123,6 +123,8 @@ def score(
         started = time.perf_counter()
         found = reconstruct(image)
         seconds = time.perf_counter() - started
-        rows.append(metrics_row(vertebra.item, vertebra_metrics(found, truth), seconds, "ok" if found.any() else "empty"))
+        rows.append(
+            metrics_row(vertebra.item, vertebra_metrics(found, truth), seconds, "ok" if found.any() else "empty")
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_metrics_csv(rows, folder / "metrics.csv")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.io.atomic import write_text
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "±": r"$\pm$", "<": "$<$", "–": "--"}
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "±": r"$\pm$", "<": "$<$"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,19 @@ class Table:
 
     def latex(self) -> str:
         """A tabular with its caption; the names of the paper's own tables stay free."""
-        lines = [r"\begin{table}", rf"\caption{{{_escape(self.title)}}}", rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}"]
-        lines += [r"\hline", _latex_row(self.columns), r"\hline", *map(_latex_row, self.rows), r"\hline", r"\end{tabular}"]
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_escape(self.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+        ]
+        lines += [
+            r"\hline",
+            _latex_row(self.columns),
+            r"\hline",
+            *map(_latex_row, self.rows),
+            r"\hline",
+            r"\end{tabular}",
+        ]
         return "\n".join([*lines, *(rf"\\{_escape(note)}" for note in self.notes), r"\end{table}", ""])
 
     def write(self, folder: Path) -> None:

@@ -43,15 +43,15 @@ def comparison_table(
     rivals = [m for m in models if m.name != REFERENCE and m.name in scores]
     unit, p_values = "", {}
     for metric in TESTED:
-        found = [paired_p(scores[m.name], reference, metric) if reference else (None, "") for m in rivals]
-        unit = found[0][1] if found else ""
-        corrected = holm([p for p, _ in found])
+        tests = [paired_p(scores[m.name], reference, metric) if reference else (None, "") for m in rivals]
+        unit = tests[0][1] if tests else ""
+        corrected = holm([p for p, _ in tests])
         p_values.update({(m.name, metric): p for m, p in zip(rivals, corrected, strict=True)})
     columns = ["model", *(f"{HEADINGS[m]}{' (p)' if m in TESTED else ''}" for m in METRICS)]
     columns += ["empty or failed", "seeds", *PRINTED]
     rows = []
     for model in models:
-        printed = [" / ".join(f"{v:g}" for v in numbers) for numbers in model.printed] if model.printed else ["–", "–"]
+        printed = [" / ".join(f"{v:g}" for v in numbers) for numbers in model.printed] if model.printed else ["-", "-"]
         if model.name not in scores:
             reason = failure(output, model.name, seeds) or "not run"
             rows.append([model.title, f"failed: {reason}" if reason != "not run" else reason, *[""] * 6, *printed])
@@ -71,8 +71,8 @@ def comparison_table(
 
 def _notes(unit: str, scores: dict[str, Scores]) -> list[str]:
     notes = [
-        "Mean ± half the 95 % interval over resampled patients; each vertebra is first averaged over the seeds. Empty and "
-        "failed vertebrae count as Dice 0, NSD 0 and the cube's diagonal.",
+        "Mean ± half the 95 % interval over resampled patients; each vertebra is first averaged over the seeds. "
+        "Empty and failed vertebrae count as Dice 0, NSD 0 and the cube's diagonal.",
         "The columns marked 'paper' are copied from the paper's Tables 2 and 3: other data, training and NSD. They are "
         "not to be compared with ours number by number.",
     ]
@@ -80,8 +80,11 @@ def _notes(unit: str, scores: dict[str, Scores]) -> list[str]:
         notes.append(
             f"(p): two-sided Wilcoxon signed-rank test against ReVerteR over {unit}, corrected after Holm within the "
             "column."
-            + (" With fewer than six patients the pairs are vertebrae, which are alike within a patient: p is too small."
-               if unit == "vertebrae" else "")
+            + (
+                " With fewer than six patients the pairs are vertebrae, alike within a patient: p is too small."
+                if unit == "vertebrae"
+                else ""
+            )
         )
     spread = [f"{MODELS[name].title} {s.spread['dice']:.4f}" for name, s in scores.items() if s.spread]
     if spread:
@@ -96,7 +99,7 @@ def timing_table(scores: Scores, machine: str) -> Table:
     rows = []
     for number in LEVEL_ORDER:
         name = LEVEL_NAMES[number]
-        ours = f"{seconds[name]:.4f}" if name in seconds else "–"
+        ours = f"{seconds[name]:.4f}" if name in seconds else "-"
         rows.append([name, ours, f"{PRINTED_SECONDS[name]:.4f}"])
     mean = float(np.mean([r.seconds for r in scores.rows]))
     rows.append(["mean", f"{mean:.4f}", f"{np.mean(list(PRINTED_SECONDS.values())):.4f}"])
@@ -105,7 +108,9 @@ def timing_table(scores: Scores, machine: str) -> Table:
     return Table("table4", "Table 4: seconds for each position", ["position", "ours", "paper"], rows, notes)
 
 
-def cost_table(models: Sequence[Model], costs: dict[str, dict[str, float | str]], output: Path, seed: int, plan: Plan) -> Table:
+def cost_table(
+    models: Sequence[Model], costs: dict[str, dict[str, float | str]], output: Path, seed: int, plan: Plan
+) -> Table:
     """Parameters, FLOPs and memory of every network, and what its training took.
 
     Args:
@@ -115,7 +120,15 @@ def cost_table(models: Sequence[Model], costs: dict[str, dict[str, float | str]]
         seed: whose training is looked at.
         plan: of the benchmark.
     """
-    columns = ["model", "parameters M", "GFLOP", "memory of inference MiB", "peak memory of training MiB", "s a step", "steps"]
+    columns = [
+        "model",
+        "parameters M",
+        "GFLOP",
+        "memory of inference MiB",
+        "peak memory of training MiB",
+        "s a step",
+        "steps",
+    ]
     rows, places = [], set()
     for model in models:
         cost = costs[model.name]
@@ -123,7 +136,7 @@ def cost_table(models: Sequence[Model], costs: dict[str, dict[str, float | str]]
             rows.append([model.title, f"failed: {cost['failed']}", *[""] * 5])
             continue
         path = run_folder(output, model.name, seed) / "training" / "facts.json"
-        trained = ["–"] * 3
+        trained = ["-"] * 3
         if path.is_file():
             facts = json.loads(path.read_text())
             places.add(f"{facts['device']} (memory of the {facts['peak_memory_of']})")
@@ -133,8 +146,9 @@ def cost_table(models: Sequence[Model], costs: dict[str, dict[str, float | str]]
     sizes = sorted({str(c["patch_size"]) for c in costs.values() if "patch_size" in c})
     device = sorted({str(c["device"]) for c in costs.values() if "device" in c})
     notes = [
-        f"One vertebra, patches of {', '.join(sizes)} pixels, padding included. GFLOP: matrix products and convolutions, "
-        f"a multiplication and an addition each one. Memory of inference: beyond the weights, on {', '.join(device)}.",
+        f"One vertebra, patches of {', '.join(sizes)} pixels, padding included. GFLOP: matrix products and "
+        f"convolutions, a multiplication and an addition each one. Memory of inference: beyond the weights, on "
+        f"{', '.join(device)}.",
         f"Trained on: {', '.join(sorted(places)) or 'nothing yet'}.",
     ]
     return Table("costs", "What each network costs", columns, rows, notes)
@@ -147,5 +161,5 @@ def _mean(value: float, half: float | None) -> str:
 
 def _p(value: float | None) -> str:
     if value is None:
-        return "p –"
+        return "p -"
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}"

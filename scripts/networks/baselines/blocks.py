@@ -7,7 +7,9 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 
-def convolution(dims: int, inputs: int, outputs: int, stride: int = 1, kernel: int = 3, norm: str = "BATCH") -> nn.Module:
+def convolution(
+    dims: int, inputs: int, outputs: int, stride: int = 1, kernel: int = 3, norm: str = "BATCH"
+) -> nn.Module:
     """Convolution, normalisation, ReLU."""
     return Convolution(dims, inputs, outputs, stride, kernel, act="RELU", norm=norm, bias=norm == "INSTANCE")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class BX2SUNet(nn.Module):
     def __init__(self, in_channels: int, channels: Sequence[int] = (8, 16, 32, 64, 128)) -> None:
         super().__init__()
         self.first = convolution(3, in_channels, channels[0])
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(pairwise(channels))
         self.down = nn.ModuleList(nn.Sequential(convolution(3, i, o, 2), convolution(3, o, o)) for i, o in pairs)
         self.up = nn.ModuleList(
             nn.Sequential(upconvolution(o, i, 2, kernel=2), convolution(3, i, i)) for i, o in reversed(pairs)

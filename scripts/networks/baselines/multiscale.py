@@ -35,7 +35,9 @@ class MultiScaleView(nn.Module):
         self.read, self.volumes = read, volumes
         inputs = (in_channels, *channels[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(convolution(2, i, o, 2), _DenseBlock(2, 3, o, 2, o // 3, 0.0), nn.Conv2d(o + o // 3 * 3, o, 1))
+            nn.Sequential(
+                convolution(2, i, o, 2), _DenseBlock(2, 3, o, 2, o // 3, 0.0), nn.Conv2d(o + o // 3 * 3, o, 1)
+            )
             for i, o in zip(inputs, channels, strict=True)
         )
         # Coarse to fine; the finest scale is the patch's own.

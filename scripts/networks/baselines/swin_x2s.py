@@ -25,12 +25,12 @@ class SwinLift(nn.Module):
     ) -> None:
         super().__init__()
         window, patch = (8, 8), (2, 2)
-        self.swin = SwinTransformer(
-            in_channels, features, window, patch, (2, 2, 2, 2), (3, 6, 12, 24), spatial_dims=2
-        )
+        self.swin = SwinTransformer(in_channels, features, window, patch, (2, 2, 2, 2), (3, 6, 12, 24), spatial_dims=2)
         depths = [size // 2 ** (k + 1) for k in range(len(widths))]
         self.ap, self.lat = (
-            nn.ModuleList(nn.Conv2d(features * 2**k, w * d, 1) for k, (w, d) in enumerate(zip(widths, depths, strict=True)))
+            nn.ModuleList(
+                nn.Conv2d(features * 2**k, w * d, 1) for k, (w, d) in enumerate(zip(widths, depths, strict=True))
+            )
             for _ in range(2)
         )
 

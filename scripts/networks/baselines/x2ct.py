@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.nets.densenet import _DenseBlock
@@ -131,7 +132,7 @@ class X2CTDecoder(nn.Module):
     def __init__(self, widths: Sequence[int] = (256, 128, 64, 32, 16, 16)) -> None:
         super().__init__()
         self.join_ap, self.join_lat = (nn.ModuleList(_join(w) for w in widths[1:]) for _ in range(2))
-        ups = list(zip(widths[:-1], widths[1:], strict=True))
+        ups = list(pairwise(widths))
         self.up_ap, self.up_lat = (
             nn.ModuleList(_up(i, o, first=level == 0) for level, (i, o) in enumerate(ups)) for _ in range(2)
         )
