@@ -161,6 +161,9 @@ def reconstruct(
     output: str,
     levels: Any = (),
     geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
     truth: str | None = None,
     weights: str | None = None,
     device: str | None = None,
@@ -169,12 +172,15 @@ def reconstruct(
     """Reconstruct the marked vertebrae of two radiographs.
 
     Args:
-        ap: frontal radiograph (NIfTI).
-        lat: lateral radiograph (NIfTI).
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
+        lat: lateral radiograph, likewise; it may be the same folder.
         annotations: annotations.json with the vertebrae's marks.
         output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
-        geometry: geometry.json, for slot or cone beams.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
@@ -187,8 +193,16 @@ def reconstruct(
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
-    films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)
     marks = read_annotations(Path(str(annotations)))
+    films = read_film_pair(
+        Path(str(ap)),
+        Path(str(lat)),
+        Path(str(geometry)) if geometry else None,
+        marks,
+        spacing=_spacing(spacing),
+        mirror=_words(mirror),
+        invert=_words(invert),
+    )
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
     folder = Path(str(output))
@@ -244,6 +258,17 @@ def _words(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(str(v).strip() for v in value)
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+def _spacing(value: Any) -> tuple[float, float] | None:
+    """``0.14`` or ``0.14,0.15`` as (AP, LAT) mm a pixel; None if not given."""
+    try:
+        numbers = [float(word) for word in _words(value)]
+    except ValueError as error:
+        raise UserError(f"--spacing takes mm a pixel, as 0.14 or 0.14,0.15, not {value}") from error
+    if len(numbers) > 2:
+        raise UserError(f"--spacing takes one number or two (AP,LAT), not {len(numbers)}")
+    return (numbers[0], numbers[-1]) if numbers else None
 
 
 def _check_options(words: list[str]) -> None:
