@@ -13,6 +13,7 @@ from scripts.io.radiographs.film import Field
 FLAT = 0.015  # of the film's range: a border line is flatter than that
 STEP = 0.15  # of the film's range: what a collimator's edge jumps
 STRAIGHT = 0.9  # share of a line's pixels that jump
+REACH = 3  # lines over which it does
 DEEPEST = 0.35  # of the film's size: no border reaches further in
 SHORTEST = 0.3  # of the film's size: a smaller field is not believed
 
@@ -80,20 +81,19 @@ def _border(part: np.ndarray) -> int:
 
 
 def _step(lines: np.ndarray) -> int:
-    """Where the first lines jump, nearly all pixels the same way, from an even margin into the picture; 0 if never."""
-    reach = 3
-    if len(lines) <= 2 * reach:
+    """Where a bright, even margin (a collimator's shadow) ends in one straight step down; 0 if there is none.
+
+    A dark margin would look like a patient's straight back; air and dark borders need no masking unless they are flat.
+    """
+    if len(lines) <= 2 * REACH:
         return 0
-    jump = lines[reach:] - lines[:-reach]
-    same = np.maximum((jump > STEP).mean(1), (jump < -STEP).mean(1))
-    found = np.flatnonzero(same >= STRAIGHT)
-    if not len(found):
+    falls = ((lines[:-REACH] - lines[REACH:]) > STEP).mean(1)
+    found = np.flatnonzero(falls >= STRAIGHT)
+    if not len(found) or found[-1] - found[0] > REACH:
         return 0
-    # The margin ends where the jump is over.
-    end = int(found[-1]) + reach
     margin = lines[: int(found[0]) + 1]
     even = np.percentile(margin, 90) - np.percentile(margin, 10) < 2 * STEP
-    return end if even else 0
+    return int(found[-1]) + REACH if even else 0
 
 
 def _believable(field: Field, shape: tuple[int, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,9 +162,9 @@ def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float
         principal_point=optics.principal_point or (top, (columns - 1) / 2),
         pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
         shape=(rows, columns),
+        source_to_isocentre_mm=to_isocentre or math.inf,
+        source_to_detector_mm=to_detector or math.inf,
     )
-    if beam is not Beam.PARALLEL and to_detector and to_isocentre:
-        view = replace(view, source_to_isocentre_mm=to_isocentre, source_to_detector_mm=to_detector)
     return view.turned(*optics.turned_deg) if any(optics.turned_deg) else view
 
 
