@@ -165,6 +165,7 @@ def reconstruct(
     mirror: Any = (),
     invert: Any = (),
     truth: str | None = None,
+    dicom: bool = False,
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
@@ -182,6 +183,7 @@ def reconstruct(
         mirror: films to mirror left to right: ap, lat or ap,lat.
         invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
+        dicom: also write dicom/, see export; patient and study are those of DICOM films.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
@@ -219,8 +221,30 @@ def reconstruct(
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
-    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):
+    if dicom:
+        from scripts.io.dicom_out.export import export_dicom
+
+        export_dicom(folder, folder / "dicom", list(films.headers))
+    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json", *(["dicom"] if dicom else [])):
         print(f"  {folder / name}")
+
+
+def export(reconstruction: str, output: str, ap: str | None = None, lat: str | None = None) -> None:
+    """Write a reconstruction as DICOM: a segmentation object and an encapsulated STL a vertebra.
+
+    Args:
+        reconstruction: folder that reconstruct made.
+        output: folder to write.
+        ap: frontal film it was made from; a DICOM film gives the objects its patient and study.
+        lat: lateral film it was made from.
+    """
+    from scripts.io.dicom_out.export import export_dicom, film_headers
+
+    if (ap is None) != (lat is None):
+        raise UserError("export takes both films or none: --ap and --lat")
+    films = film_headers(Path(str(ap)), Path(str(lat))) if ap is not None and lat is not None else None
+    for path in export_dicom(Path(str(reconstruction)), Path(str(output)), films):
+        print(f"  {path}")
 
 
 def evaluate(
@@ -290,6 +314,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "simulate": simulate,
     "reconstruct": reconstruct,
+    "export": export,
     "evaluate": evaluate,
 }
 

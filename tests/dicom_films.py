@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scripts.io.nifti import read_nifti
 from tests.conftest import SAMPLE
 
-DX = "1.2.840.10008.5.1.4.1.1.1.1.1"
+DX = "1.2.840.10008.5.1.4.1.1.1.1"  # for presentation
 SECRET = "Doe^Jane"
 STUDY = generate_uid(entropy_srcs=["study"])
 
