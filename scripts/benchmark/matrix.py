@@ -67,6 +67,7 @@ def visible_gpus() -> list[str]:
 
 def _run_job(output: Path, model: Model, seed: int, gpu: str | None, curves: bool) -> None:
     folder = run_folder(output, model.name, seed)
+    (folder / "failed.txt").unlink(missing_ok=True)
     wanted = ["plain", *(d.name for d in CURVES if curves and (d.kind != "angle" or read_plan(output).source))]
     if all((folder / name / "metrics.csv").is_file() for name in wanted):
         return
