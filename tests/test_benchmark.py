@@ -277,3 +277,29 @@ def test_models_are_the_paper_s_and_have_their_files() -> None:
     assert len(PRINTED_SECONDS) == 26 and sum(PRINTED_SECONDS.values()) == pytest.approx(2.0474, abs=0.01)
     for path in (ROOT / "configs/baselines").glob("*.json"):
         assert json.loads(path.read_text())["original_inputs"] is False
+
+
+@pytest.mark.parametrize(
+    "runtime", ["PyTorch bfloat16", "TorchScript", "ONNX Runtime", "ONNX Runtime int8", "OpenVINO int8"]
+)
+def test_every_runtime_computes_the_same_network(runtime: str, tmp_path: Path) -> None:
+    """Within what its precision allows, on a small generator; int8's ranges come from the same inputs."""
+    if runtime.startswith("OpenVINO"):
+        pytest.importorskip("openvino")
+    from scripts.benchmark.speed import RUNTIMES, Subject
+    from scripts.networks.fusion import CentroidFusion
+    from scripts.networks.generator import Generator
+    from scripts.networks.lifting import ReplicateLift
+    from scripts.networks.resunet import ResUNet
+
+    torch.manual_seed(0)
+    network = Generator(CentroidFusion(key_stride=2), ReplicateLift(), ResUNet(4, 1, (4, 8, 8), (2, 2))).eval()
+    inputs = [torch.rand(1, 4, 24, 24) for _ in range(2)]
+    subject = Subject(network, inputs, [], tmp_path)
+    with torch.inference_mode():
+        expected = network(inputs[0])
+        found = RUNTIMES[runtime](subject)(inputs[0]).float()
+    exact = runtime in ("TorchScript", "ONNX Runtime")
+    error = (found - expected).abs()
+    assert error.max() < 1e-4 if exact else error.mean() < 0.2 * expected.std()
+    assert exact or not torch.equal(found, expected)

@@ -62,7 +62,7 @@ class Subject:
     @property
     def int8(self) -> Path:
         """The ONNX file with 8-bit weights and activations, whose ranges come from the inputs."""
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         path = self.folder / "int8.onnx"
@@ -78,9 +78,16 @@ class Subject:
 
             ready = self.folder / "ready.onnx"
             quant_pre_process(self.onnx, ready, skip_symbolic_shape=True)
-            operations = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
+            operations = ["Conv", "MatMul", "Gemm"]
             quantize_static(
-                ready, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=operations
+                ready,
+                path,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                # OpenVINO has no kernel for signed activations.
+                activation_type=QuantType.QUInt8,
+                per_channel=True,
+                op_types_to_quantize=operations,
             )
         return path
 
@@ -120,12 +127,17 @@ def onnx_runtime_int8(subject: Subject) -> Run:
 
 def openvino(subject: Subject) -> Run:
     """Exported, on the CPU."""
-    return _openvino(subject.onnx)
+    return _openvino(subject.onnx, "f32")
+
+
+def openvino_bfloat16(subject: Subject) -> Run:
+    """Exported, products in bfloat16."""
+    return _openvino(subject.onnx, "bf16")
 
 
 def openvino_int8(subject: Subject) -> Run:
     """Quantised."""
-    return _openvino(subject.int8)
+    return _openvino(subject.int8, "f32")
 
 
 RUNTIMES: dict[str, Callable[[Subject], Run]] = {
@@ -135,6 +147,7 @@ RUNTIMES: dict[str, Callable[[Subject], Run]] = {
     "ONNX Runtime": onnx_runtime,
     "ONNX Runtime int8": onnx_runtime_int8,
     "OpenVINO": openvino,
+    "OpenVINO bfloat16": openvino_bfloat16,
     "OpenVINO int8": openvino_int8,
 }
 
@@ -148,10 +161,15 @@ def _onnx_session(path: Path) -> Run:
     return lambda image: torch.from_numpy(session.run(None, {"image": image.cpu().numpy()})[0])
 
 
-def _openvino(path: Path) -> Run:
+def _openvino(path: Path, precision: str) -> Run:
     import openvino as ov
 
-    hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    # Left alone, it computes in bfloat16 where the processor can.
+    hints = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
     compiled = ov.Core().compile_model(path, "CPU", hints)
     return lambda image: torch.from_numpy(compiled([image.cpu().numpy()])[0])
 
@@ -223,7 +241,7 @@ def _rows(model: Model, subject: Subject, runtimes: Sequence[str], trained: bool
                 spine = _seconds(run, (subject.inputs * SPINE)[:SPINE])
             except Exception as error:  # a runtime may raise anything; the row says what
                 words = str(error).strip().splitlines() or [type(error).__name__]
-                rows.append([model.title, name, f"failed: {words[0][:90]}", "", "", ""])
+                rows.append([model.title, name, f"failed: {words[-1][:90]}", "", "", ""])
                 continue
             reference = found if name == "PyTorch" else reference
             same = "-"
