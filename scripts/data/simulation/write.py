@@ -79,6 +79,23 @@ def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
     (derived / f"sub-{name}_seg-subreg_ctd.json").write_text(json.dumps(rows) + "\n")
 
 
+def read_s1(mask: Path) -> tuple[np.ndarray | None, bool] | None:
+    """What a simulated patient's truth says beyond its labels.
+
+    Args:
+        mask: of any case.
+
+    Returns:
+        the middle of S1's body in world mm, None if it is not in the field of view, and True, since all that can be
+        seen is labelled; None if the case is no simulated one.
+    """
+    truth = mask.parents[2] / TRUTH_FILE if len(mask.parents) > 2 else None
+    if truth is None or not (truth.is_file() and (truth.parent / STAMP_FILE).is_file()):
+        return None
+    s1 = json.loads(truth.read_text()).get("s1_mm")
+    return (None if s1 is None else np.array(s1, float)), True
+
+
 def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[str, Any]:
     name = patient_name(number, options.seed)
     folder = output / "patients" / name
