@@ -18,7 +18,7 @@ def prepare(
     source: str,
     output: str,
     subset: str = "full",
-    beam: str = "parallel",
+    beam: Any = "parallel",
     variants: int = 0,
     view_angle_error_deg: float = 0.0,
     film: Any = None,
@@ -41,7 +41,8 @@ def prepare(
             several with commas between them.
         output: folder of the dataset; a stopped build goes on where it was.
         subset: full, or small: the paper's VerSe-small (no cervical vertebra, T13, L6 or metal; three thoracic ones).
-        beam: of the simulated radiographs: parallel, slot or cone.
+        beam: of the simulated radiographs: parallel, slot or cone; of several with commas between them, each patient
+            gets one by chance.
         variants: random deformations to add for each training patient.
         view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
         film: effects on the stored films, as '{"scatter_ratio": 0.2, "photons": 1e5}'; see docs/drr.md.
@@ -67,11 +68,11 @@ def prepare(
     if film is not None and not isinstance(film, dict):
         raise UserError(f"--film is a dictionary of effects, not {film!r}")
     try:
-        kind = Beam(beam)
+        beams = tuple(Beam(word) for word in _words(beam))
     except ValueError as error:
         raise UserError(f"unknown beam '{beam}'; use {', '.join(b.value for b in Beam)}") from error
     options = PrepareOptions(
-        beam=kind,
+        beams=beams,
         variants=int(variants),
         variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
         film=FilmOptions.from_dict(film or {}),

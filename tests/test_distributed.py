@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
+from scripts.metrics.table import read_metrics_csv
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY
 
@@ -27,13 +29,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
-def run(processes: int, dataset: Path, output: Path, *options: str) -> str:
-    configs = ["configs/train.json"] + (["configs/multi_gpu_train.json"] if processes > 1 else [])
+def run(processes: int, dataset: Path, output: Path, *options: str, workflow: str = "training") -> str:
+    configs = ["configs/train.json"]
+    if workflow == "evaluating":
+        configs += ["configs/evaluate.json"] + (["configs/multi_gpu_evaluate.json"] if processes > 1 else [])
+    elif processes > 1:
+        configs += ["configs/multi_gpu_train.json"]
     launch = [sys.executable, "-m", "monai.bundle"]
     if processes > 1:
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         launch += ["-m", "monai.bundle"]
-    command = [*launch, "run", "training", "--config_file", str(configs), "--dataset_dir", str(dataset)]
+    command = [*launch, "run", workflow, "--config_file", str(configs), "--dataset_dir", str(dataset)]
     command += ["--output_dir", str(output), *TINY, "--max_epochs", "1", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
@@ -54,6 +60,13 @@ def test_two_processes_are_as_good_as_one(dataset: Path, tmp_path: Path) -> None
     assert validation_dice(together) == pytest.approx(validation_dice(alone), abs=2e-3)
     log = run(2, dataset, tmp_path / "gan", "--learning_rate", "0.01", "--batch_size", "1")
     assert 0 <= validation_dice(log) <= 1
+    weights = ("--ckpt_path", str(tmp_path / "alone" / "model_final.pt"), "--data_list_key", "validation")
+    tables = []
+    for processes in (1, 2):
+        run(processes, dataset, tmp_path / f"by_{processes}", *weights, workflow="evaluating")
+        tables.append(read_metrics_csv(tmp_path / f"by_{processes}" / "metrics.csv"))
+    one, two = ([replace(row, seconds=0.0) for row in table] for table in tables)
+    assert len(one) == 3 and two == one
     rows = (tmp_path / "gan" / "training.csv").read_text().splitlines()
     assert len(rows) == 1 + 2  # four vertebrae over two processes of one each; written once, not twice
     stored = torch.load(tmp_path / "gan" / "model_final.pt", weights_only=True)["model"]

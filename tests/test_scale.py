@@ -31,6 +31,7 @@ from scripts.data.statistics import level_matrix, write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam
 from scripts.io.atomic import only_writer
 
 NO_METAL = MetalEvidence(1500.0, 0.0, 0.0, False)
@@ -222,3 +223,11 @@ def test_table_1_and_figure_6_count_what_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "figure6.png").read_bytes() == picture
     assert np.asarray(Image.open(tmp_path / "figure6.png").convert("L")).std() > 10
     write_statistics(tmp_path, [], SubsetOptions(no_metal=("d",)))  # nothing is no reason to fail
+
+
+def test_patients_share_several_beams(tmp_path: Path) -> None:
+    source = copies(tmp_path / "source", 8)
+    prepare_dataset(source, tmp_path / "dataset", PrepareOptions(beams=(Beam.PARALLEL, Beam.CONE)), SplitOptions())
+    cases = sorted((tmp_path / "dataset" / "cases").iterdir())
+    beams = {(case / "geometry.json").is_file() for case in cases}
+    assert len(cases) == 8 and beams == {True, False}

@@ -33,7 +33,7 @@ class PrepareOptions:
     """What shapes the prepared files; a changed option rebuilds them.
 
     Args:
-        beam: of the simulated radiographs.
+        beams: of the simulated radiographs; each patient gets one of them by chance.
         bone_gain: see `scripts.geometry.projector.hu_to_attenuation`.
         max_border_contact_mm2: a vertebra whose mask touches the border of the field of view over more than this is
             cut, and kept out of the data lists.
@@ -44,7 +44,7 @@ class PrepareOptions:
         seed: of the split and of the variants.
     """
 
-    beam: Beam = Beam.PARALLEL
+    beams: tuple[Beam, ...] = (Beam.PARALLEL,)
     bone_gain: float = BONE_GAIN
     max_border_contact_mm2: float = 10.0
     max_clipped_fraction: float = 0.01
@@ -85,7 +85,9 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     rng = np.random.default_rng([options.seed, variant, *case.key.encode()])
     volumes = read_case(case, rng)
     patient = canonical_patient(volumes, options.bone_gain, options.variant_range, rng if variant else None)
-    geometry = geometry_of_grid(patient.grid, options.beam)
+    # No number is drawn where there is no choice: the other numbers stay what they are.
+    beam = options.beams[int(rng.integers(len(options.beams)))] if len(options.beams) > 1 else options.beams[0]
+    geometry = geometry_of_grid(patient.grid, beam)
     # What took the films; everything but them and their marks is placed by the nominal geometry.
     taken = misaligned(geometry, options.variant_range, rng) if variant else geometry
     films = project_pair(patient.attenuation, patient.grid.affine, taken)

@@ -13,10 +13,13 @@ from monai.engines.utils import IterationEvents
 
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv, write_summary_json
+from scripts.training.distributed import gathered, rank
 
 
 class VertebraMetricsHandler:
     """Writes ``metrics.csv`` and ``summary.json`` of an evaluation; see `scripts.metrics`.
+
+    Of several processes that share the vertebrae, the first writes the rows of all, in the order of the data list.
 
     Args:
         output_dir: where to.
@@ -55,6 +58,9 @@ class VertebraMetricsHandler:
             self.rows.append(metrics_row(item, metrics, self.seconds / len(outputs), status))
 
     def _write(self, engine: Engine) -> None:
+        rows = gathered(self.rows)
+        if rank() > 0:
+            return
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_metrics_csv(self.rows, self.output_dir / "metrics.csv")
-        write_summary_json(self.rows, self.output_dir / "summary.json")
+        write_metrics_csv(rows, self.output_dir / "metrics.csv")
+        write_summary_json(rows, self.output_dir / "summary.json")

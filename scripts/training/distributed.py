@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+MISSING: Any = object()
 
 
 def local_device() -> torch.device:
@@ -39,6 +44,16 @@ def world_size() -> int:
 def rank() -> int:
     """Which of them this is."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def gathered(share: list[T]) -> list[T]:
+    """What all processes have together, in the order of the data they shared in turn (`DistributedSampler`)."""
+    if world_size() == 1:
+        return share
+    shares: list[list[T]] = [[] for _ in range(world_size())]
+    torch.distributed.all_gather_object(shares, share)
+    turns = zip_longest(*shares, fillvalue=MISSING)
+    return [item for turn in turns for item in turn if item is not MISSING]
 
 
 def parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
