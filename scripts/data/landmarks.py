@@ -22,6 +22,8 @@ from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_NUMBERS, in_order, level_name, level_number, region
 
 FILE_NAME = "landmarks.json"
+# Of a file that a simulated patient has beside its mask.
+LANDMARKS_SUFFIX = "_landmarks.json"
 SECTION_MM = 0.5
 REACH_MM = 40.0
 SLAB_MM = (-2.0, 0.0, 2.0)
@@ -100,6 +102,14 @@ def find_landmarks(
     return SpineLandmarks(tuple(found), s1_mm, complete)
 
 
+def known_landmarks(mask: Path | None) -> SpineLandmarks | None:
+    """Those that lie beside a case's mask, in the file that ``simulate`` writes; None if there are none."""
+    if mask is None:
+        return None
+    path = mask.with_name(mask.name.split("_")[0] + LANDMARKS_SUFFIX)
+    return read_landmarks(path) if path.is_file() else None
+
+
 def write_landmarks(path: Path, landmarks: SpineLandmarks) -> None:
     """Write ``landmarks.json``; world mm to a hundredth."""
 
@@ -156,7 +166,8 @@ def _one(
     except _NoBodyError as error:
         return BodyLandmarks(number, world, why_none=str(error))
     corners = [c + [s.start for s in box] - 1 for c in (sagittal, coronal)]
-    if any(np.any(c < -0.5) or np.any(c > np.array(grid.shape) - 0.5) for c in corners):
+    # A body that ends in the last layer may go on behind it.
+    if any(np.any(c < 0.5) or np.any(c > np.array(grid.shape) - 1.5) for c in corners):
         return BodyLandmarks(number, world, why_none="cut by the border of the field of view")
     return BodyLandmarks(number, world, grid.to_world(corners[0]), grid.to_world(corners[1]))
 

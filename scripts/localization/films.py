@@ -25,9 +25,8 @@ from tqdm import tqdm
 
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.jobs import run_jobs
-from scripts.data.landmarks import SpineLandmarks, find_landmarks
+from scripts.data.landmarks import SpineLandmarks, find_landmarks, known_landmarks
 from scripts.data.patient import canonical_patient
-from scripts.data.simulation.write import read_s1
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
@@ -238,8 +237,8 @@ def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> N
     # A grid finer than the CT adds nothing.
     spacing_mm = PIXEL_MM if np.linalg.norm(volumes.affine[:3, :3], axis=0).min() > 0.75 * PIXEL_MM else 1.0
     patient = canonical_patient(volumes, bone_gain, VariantRange(), rng if variant else None, spacing_mm)
-    s1 = read_s1(case.mask) if case.mask and not variant else None
-    landmarks = find_landmarks(patient.labels, patient.grid, patient.centroids, *(s1 or (None, False)))
+    landmarks = None if variant else known_landmarks(case.mask)
+    landmarks = landmarks or find_landmarks(patient.labels, patient.grid, patient.centroids)
     attenuation, grid = _coarse(patient.attenuation, patient.grid)
     cases = [take_films(attenuation, grid, landmarks, draw_geometry(grid, MachineRange(), rng)) for _ in range(pairs)]
     write_film_cases(path, cases)
