@@ -239,6 +239,61 @@ def evaluate(
     print(f"  {Path(str(output)) / 'metrics.csv'}\n  {Path(str(output)) / 'summary.json'}")
 
 
+def annotate(
+    output: str,
+    ap: str | None = None,
+    lat: str | None = None,
+    geometry: str | None = None,
+    interpolate: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Find every vertebra in two radiographs: levels, corners and centroids, matched, with confidence.
+
+    Args:
+        output: annotations.json to write; a picture of it is written beside it.
+        ap: frontal radiograph (NIfTI with pixel size, or a PNG or JPEG without); may be left out.
+        lat: lateral radiograph; may be left out.
+        geometry: geometry.json, for slot or cone beams.
+        interpolate: add what no view shows between two vertebrae, flagged and without confidence.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.levels import level_name
+    from scripts.localization.annotate import annotate_films, write_annotated
+    from scripts.localization.inputs import read_films
+    from scripts.localization.localizer import Localizer
+
+    paths = [Path(str(p)) if p else None for p in (ap, lat)]
+    films, views = read_films(paths[0], paths[1], Path(geometry) if geometry else None)
+    localizer = Localizer(Path(weights) if weights else None, device)
+    name = next(p for p in paths if p is not None).name.split(".")[0]
+    marks, found = annotate_films(films, views, localizer, name, bool(interpolate))
+    target = Path(str(output))
+    picture = write_annotated(target, films, marks, found)
+    for view_name, film, view in zip(("AP", "LAT"), films, (marks.ap, marks.lat), strict=True):
+        if film is not None:
+            print(f"{view_name:>3}: " + " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in view.marks))
+    for warning in marks.warnings:
+        print(f"warning: {warning}")
+    print(f"  {target}\n  {picture}")
+
+
+def evaluate_localization(films: str, output: str, weights: str | None = None, device: str | None = None) -> None:
+    """Measure the annotation network on films whose vertebrae are known.
+
+    Args:
+        films: folder made by python -m scripts.localization.films.
+        output: folder for views.csv, vertebrae.csv, cases.csv, summary.json and summary.md.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.localization.evaluate import evaluate_films
+
+    evaluate_films(",".join(_words(films)), str(output), weights or "", device)
+    print((Path(str(output)) / "summary.md").read_text())
+
+
 def _words(value: Any) -> tuple[str, ...]:
     """What fire makes of ``a,b``: a tuple, a string or a number."""
     if isinstance(value, (list, tuple)):
@@ -264,8 +319,10 @@ def _check_options(words: list[str]) -> None:
 VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "simulate": simulate,
+    "annotate": annotate,
     "reconstruct": reconstruct,
     "evaluate": evaluate,
+    "evaluate-localization": evaluate_localization,
 }
 
 

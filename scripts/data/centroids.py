@@ -59,7 +59,9 @@ def read_verse_centroids(
         )
     # Each in its own box: the whole image would be searched once a vertebra.
     centres = {
-        n: apply_affine(affine, np.add(ndimage.center_of_mass(labels[boxes[n - 1]] == n), [s.start for s in boxes[n - 1]]))
+        n: apply_affine(
+            affine, np.add(ndimage.center_of_mass(labels[boxes[n - 1]] == n), [s.start for s in boxes[n - 1]])
+        )
         for n in points
     }
     off = {

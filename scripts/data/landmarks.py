@@ -216,7 +216,7 @@ def _read_section(
     """A section as bool (rows down, columns across), `SECTION_MM` pixels, the centre in its middle."""
     offsets = np.arange(-REACH_MM, REACH_MM + 1e-6, SECTION_MM)
     plane = offsets[:, None, None] * down + offsets[None, :, None] * across
-    total = np.zeros((len(offsets), len(offsets)), np.float32)
+    total: np.ndarray = np.zeros((len(offsets), len(offsets)), np.float32)
     for depth in SLAB_MM:
         where = centre + (plane + depth * along) / spacing_mm
         total += ndimage.map_coordinates(mask, np.moveaxis(where, -1, 0), order=1, mode="constant")

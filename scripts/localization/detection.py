@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.localization.network import STRIDE, split_heads
-from scripts.localization.transforms import UNIT_PX
+from scripts.localization.transforms import UNIT_PX, region_index
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,6 @@ def find_detections(maps: torch.Tensor, valid: np.ndarray, pixel_mm: float, opti
 
 
 def _with_region(log_level: np.ndarray, log_region: np.ndarray, weight: float) -> np.ndarray:
-    from scripts.localization.transforms import region_index
-
     regions = [region_index(level) for level in range(log_level.shape[1])]
     mixed = log_level + weight * log_region[:, regions]
     shifted = mixed - mixed.max(1, keepdims=True)

@@ -24,17 +24,14 @@ FIELDS_OF_VIEW = {"up to 6": (1, 6), "7 to 9": (7, 9), "10 and more": (10, 99)}
 BOOTSTRAPS = 1000
 
 
-def evaluate_films(
-    films: str, output: str, weights: str = "", device: str | None = None, uncalibrated: bool = False
-) -> dict[str, Any]:
+def evaluate_films(films: str, output: str, weights: str = "", device: str | None = None) -> dict[str, Any]:
     """Annotate every pair of a folder of films and compare with the truth.
 
     Args:
         films: folder made by `scripts.localization.films`, or several with commas between them.
-        output: gets ``views.csv``, ``vertebrae.csv``, ``cases.csv`` and ``summary.json``.
+        output: gets ``views.csv``, ``vertebrae.csv``, ``cases.csv``, ``summary.json`` and ``summary.md``.
         weights: the bundle's own if empty.
         device: cpu, cuda, ...
-        uncalibrated: withhold the geometry but for the pixels' size in mm.
 
     Returns:
         the summary.
@@ -63,6 +60,7 @@ def evaluate_films(
         _write_rows(folder / f"{name}.csv", table)
     summary = summarise(views, joint, cases)
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(folder / "summary.md", summary_table(summary))
     return summary
 
 
@@ -81,9 +79,52 @@ def summarise(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow])
     for name, (low, high) in FIELDS_OF_VIEW.items():
         kept = {c.case for c in cases if low <= c.visible <= high}
         summary[f"{name} visible"] = _measures(
-            [v for v in views if v.case in kept], [j for j in joint if j.case in kept], [c for c in cases if c.case in kept]
+            [v for v in views if v.case in kept],
+            [j for j in joint if j.case in kept],
+            [c for c in cases if c.case in kept],
         )
     return summary
+
+
+def summary_table(summary: dict[str, Any]) -> str:
+    """The summary in Markdown, a line a group."""
+    lines = [
+        f"{summary['pairs']} film pairs of {summary['patients']} patients, {summary['vertebrae']} vertebrae",
+        "",
+        "| | n | recall 10 mm AP / LAT | precision | centroid median, mean mm | corners median mm | id-rate (95 %) | strict "
+        "| pairing | all right | shifted |",
+        "| --- " * 11 + "|",
+    ]
+    for name, row in summary.items():
+        if not isinstance(row, dict) or not row.get("vertebrae"):
+            continue
+        views = [row.get(view, {}) for view in ("ap", "lat")]
+
+        def both(key: str, views: list[dict[str, Any]] = views) -> str:
+            return " / ".join(_shown(view.get(key)) for view in views)
+
+        interval = row["id_rate"]["interval"]
+        span = f" ({_shown(interval[0])}-{_shown(interval[1])})" if interval else ""
+        lines.append(
+            f"| {name} | {row['vertebrae']} | {both('recall_10mm')} | {both('precision_10mm')} "
+            f"| {both('centroid_median_mm')}, {both('centroid_mean_mm')} | {both('corner_median_mm')} "
+            f"| {_shown(row['id_rate']['value'])}{span} | {_shown(row['id_rate_strict']['value'])} "
+            f"| {_shown(row['pairing'])} | {_shown(row.get('all_right', {}).get('value'))} | {_shown(row.get('shifted'))} |"
+        )
+    whole = summary["all"]
+    lines += [
+        "",
+        f"in space: median {_shown(whole['space_median_mm'])} mm, mean {_shown(whole['space_mean_mm'])} mm; "
+        f"expected calibration error {_shown(whole['calibration']['ece'])}; "
+        f"margin tells right pairs from wrong with AUC {_shown(whole['margin_auc'])}; "
+        f"{_shown(whole['seconds_median'])} s a pair",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else f"{value:.3f}" if value < 1 or value == 1 else f"{value:.2f}"
 
 
 def _measures(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow]) -> dict[str, Any]:
@@ -166,7 +207,7 @@ def _with_interval(rows: Sequence[Any], measure: Callable[[Sequence[Any]], float
     for _ in range(BOOTSTRAPS if len(groups) > 1 else 0):
         picked = rng.integers(len(groups), size=len(groups))
         drawn.append(measure([row for g in picked for row in groups[g]]))
-    interval = [_round(v) for v in np.percentile(drawn, [2.5, 97.5])] if drawn else None
+    interval = [_round(np.percentile(drawn, share)) for share in (2.5, 97.5)] if drawn else None
     return {"value": _round(measure(rows)), "interval": interval}
 
 

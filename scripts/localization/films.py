@@ -1,7 +1,7 @@
 """Training films: several random film pairs of each CT, with its landmarks projected into them.
 
-``python -m scripts.localization.films --source DIR --output DIR`` reads what ``prepare`` reads (releases, manifests, the
-patients of ``simulate``) and writes one ``<case>.npz`` each. Unlike a prepared dataset, a case is taken by several
+``python -m scripts.localization.films --source DIR --output DIR`` reads what ``prepare`` reads (releases, manifests,
+the patients of ``simulate``) and writes one ``<case>.npz`` each. Unlike a prepared dataset, a case is taken by several
 machines: beam, distances, the patient's turn and the views' own errors are drawn anew for each pair. Films are line
 integrals at 2 mm in the patient, so that all effects of `scripts.geometry.film` can be added in training.
 """
@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,9 @@ def take_films(
 
 def write_film_cases(path: Path, cases: list[FilmCase]) -> None:
     """One file with all pairs of a patient; films as float16."""
-    content: dict[str, Any] = {"about": json.dumps([{"geometry": c.geometry.to_dict(), "complete": c.complete} for c in cases])}
+    content: dict[str, Any] = {
+        "about": json.dumps([{"geometry": c.geometry.to_dict(), "complete": c.complete} for c in cases])
+    }
     for i, case in enumerate(cases):
         content[f"levels{i}"] = case.levels
         for name, film, centroids, corners in zip(VIEWS, case.films, case.centroids, case.corners, strict=True):
@@ -249,11 +251,9 @@ def _coarse(attenuation: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
     step = round(PIXEL_MM / grid.spacing_mm)
     padded = F.pad(attenuation, [p for n in reversed(attenuation.shape) for p in (0, -n % step)])
     mean = F.avg_pool3d(padded[None, None], step)[0, 0]
-    origin = grid.to_world(np.full(3, (step - 1) / 2))
-    shape = tuple(int(n) for n in mean.shape)
-    return mean, replace(
-        grid, origin_mm=tuple(float(v) for v in origin), shape=shape, spacing_mm=grid.spacing_mm * step
-    )
+    x, y, z = (float(v) for v in grid.to_world(np.full(3, (step - 1) / 2)))
+    rows, depth, width = mean.shape
+    return mean, Grid((x, y, z), (rows, depth, width), grid.spacing_mm * step)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM, S1_INDEX
+from scripts.localization.network import INPUTS
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import PathOptions, Reading, read_levels
 from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
@@ -28,6 +29,9 @@ CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (170.0, 220.0, 285.0, 370.0, 480.0, 620.0, 800.0)
 LARGEST_PX = 1024
+# Below this many nats between the best reading and one a level off, the user is told.
+LEAST_MARGIN = 2.0
+NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ class Vertebra:
         posterior: (LEVELS,) of its level.
         score: probability of being a vertebra.
         residual_mm: distance of the rays through both marks, NaN if seen in one view.
-        interpolated: not seen in any view, but between two that are not neighbours.
     """
 
     level: int
@@ -50,12 +53,11 @@ class Vertebra:
     posterior: np.ndarray
     score: float
     residual_mm: float
-    interpolated: bool = False
 
     @property
     def confidence(self) -> float:
         """Probability that it is a vertebra and of this level."""
-        return float(self.score * self.posterior[self.level]) if not self.interpolated else 0.0
+        return float(self.score * self.posterior[self.level])
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class Localization:
     pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
 
 
+@dataclass(frozen=True)
+class _Try:
+    """A view read at one size of its pixels."""
+
+    plausibility: float
+    size_mm: np.ndarray
+    found: Detections
+
+
 class Localizer:
     """The trained network with its decoding, wired as ``configs/train_localization.json`` and its overlay say.
 
@@ -89,9 +100,7 @@ class Localizer:
         UserError: the weights are missing, damaged or of another network; the device does not exist.
     """
 
-    def __init__(
-        self, weights: Path | None = None, device: str | None = None, bundle_root: Path = BUNDLE_ROOT
-    ) -> None:
+    def __init__(self, weights: Path | None = None, device: str | None = None, bundle_root: Path = BUNDLE_ROOT) -> None:
         self.weights = weights or bundle_root / "models" / "localization.pt"
         self.device = choose_device(device)
         parser = ConfigParser()
@@ -123,30 +132,31 @@ class Localizer:
 
     def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None]) -> Localization:
         """Films of unknown size: each view at several sizes, then both at the sizes at which they agree best."""
-        candidates: list[list[tuple[float, Detections]]] = []
-        for which, film in enumerate(films):
-            found = []
-            for height in HEIGHTS_MM if film is not None else ():
-                assert film is not None
-                size = np.full(2, height / film.shape[0])
-                detections = self.detect(film, size, which == 0)
-                found.append((self._plausibility(detections, size), size, detections))
-            candidates.append(sorted(found, key=lambda f: -f[0])[:2])  # type: ignore[arg-type, misc]
-        none = _nothing()
+        tries = [self._sizes_of_view(film, which == 0) for which, film in enumerate(films)]
         best: Localization | None = None
-        for one, other in itertools.product(*(c or [(0.0, np.ones(2), none)] for c in candidates)):
-            sizes = [one[1], other[1]]  # type: ignore[misc]
+        for one, other in itertools.product(*tries):
             try:
-                found_here = self._decode((one[2], other[2]), sizes, None)  # type: ignore[misc]
+                found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None)
             except UserError:
                 continue
-            total = found_here.reading.score + one[0] + other[0]
+            total = found.reading.score + one.plausibility + other.plausibility
             if best is None or total > best.reading.score:
-                best = replace(found_here, reading=replace(found_here.reading, score=total))
+                best = replace(found, reading=replace(found.reading, score=total))
         if best is None:
-            raise UserError("no vertebra was found in the films; are they radiographs of a spine?")
-        note = "the size of the films' pixels is not known: sizes were guessed, and levels rest on looks alone"
+            raise UserError(NOTHING_FOUND)
+        note = "the size of the films' pixels is not known: it was guessed, and levels rest on looks alone"
         return replace(best, warnings=[note, *best.warnings])
+
+    def _sizes_of_view(self, film: np.ndarray | None, frontal: bool) -> list[_Try]:
+        """The two likeliest sizes of a film's pixels."""
+        if film is None:
+            return [_Try(0.0, np.ones(2), _nothing())]
+        tries = []
+        for height in HEIGHTS_MM:
+            size = np.full(2, height / film.shape[0])
+            found = self.detect(film, size, frontal)
+            tries.append(_Try(self._plausibility(found, size), size, found))
+        return sorted(tries, key=lambda t: -t.plausibility)[:2]
 
     def _plausibility(self, found: Detections, size: np.ndarray) -> float:
         """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
@@ -173,7 +183,7 @@ class Localizer:
         inputs, valids = [], []
         for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
             if film is None:
-                inputs.append(torch.zeros(3, 32, 32))
+                inputs.append(torch.zeros(INPUTS, 32, 32))
                 valids.append(np.zeros((32, 32)))
                 continue
             small = to_network_pixels(film, size)
@@ -194,7 +204,7 @@ class Localizer:
     ) -> Localization:
         ap, lat = views
         if not len(ap) and not len(lat):
-            raise UserError("no vertebra was found in the films; are they radiographs of a spine?")
+            raise UserError(NOTHING_FOUND)
         pairing = self._pair(ap, lat, sizes, geometry)
         order = _heights(pairing, ap, lat, sizes)
         pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
@@ -238,7 +248,9 @@ def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
     smooth = smooth_for_pitch(film.astype(np.float32), (float(size_mm[0]), float(size_mm[1])), PIXEL_MM)
     shape = [max(round(n * s / PIXEL_MM), 1) for n, s in zip(film.shape, size_mm, strict=True)]
     if max(shape) > LARGEST_PX:
-        raise UserError(f"the film measures {shape[0] * PIXEL_MM:.0f} x {shape[1] * PIXEL_MM:.0f} mm; is its pixel size right?")
+        raise UserError(
+            f"the film measures {shape[0] * PIXEL_MM:.0f} x {shape[1] * PIXEL_MM:.0f} mm; is its pixel size right?"
+        )
     where = [(np.arange(n) + 0.5) * PIXEL_MM / s - 0.5 for n, s in zip(shape, size_mm, strict=True)]
     grid = torch.from_numpy(
         np.stack(np.meshgrid(*((2 * w + 1) / n - 1 for w, n in zip(where, film.shape, strict=True)), indexing="ij"), -1)
@@ -260,7 +272,7 @@ def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int
         marks = []
         for vertebra in found.vertebrae:
             index = (vertebra.ap, vertebra.lat)[which]
-            if vertebra.level == S1_INDEX or (index < 0 and not vertebra.interpolated):
+            if vertebra.level == S1_INDEX or index < 0:
                 continue
             marks.append(_mark(vertebra, found, which, index))
         views.append(ViewMarks(shape, tuple(marks)))
@@ -300,9 +312,7 @@ def _in_film(found: Detections, size_mm: np.ndarray) -> Detections:
 
 
 def _nothing() -> Detections:
-    return Detections(
-        *(np.empty((0, *shape)) for shape in ((), (2,), (4, 2), (4,), (2, 2), (len(NAMES),), (7,)))
-    )
+    return Detections(*(np.empty((0, *shape)) for shape in ((), (2,), (4, 2), (4,), (2, 2), (len(NAMES),), (7,))))
 
 
 def _heights(pairing: Pairing, ap: Detections, lat: Detections, sizes: Any) -> np.ndarray:
@@ -380,10 +390,6 @@ def _warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
     return warnings
 
 
-LEAST_MARGIN = 2.0
-
-
 def _missing_between(upper: int, lower: int) -> list[int]:
     """Levels that a spine without anomalies has between two."""
-    usual = [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]
-    return usual
+    return [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]

@@ -108,7 +108,7 @@ def compare(
             for film, centroids in zip(truth.films, truth.centroids, strict=True)
         ]
     ).reshape(2, -1)
-    vertebrae = [] if found is None else [v for v in found.vertebrae if v.level != S1_INDEX and not v.interpolated]
+    vertebrae = [] if found is None else [v for v in found.vertebrae if v.level != S1_INDEX]
     rows: list[ViewRow] = []
     nearest = np.full((2, len(listed)), -1)
     distances = []

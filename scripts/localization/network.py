@@ -7,6 +7,7 @@ the other before that; it assumes no common height, and a view that is missing i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,15 @@ STRIDE = 2
 LEVELS = len(LEVEL_ORDER) + 1
 REGION_NAMES = ("cervical", "thoracic", "lumbar", "sacral")
 # What a vertebra is in its region; VERIDAH (2026) shows how much such ends help to find anomalies.
-END_NAMES = ("none", "first cervical", "last cervical", "first thoracic", "last thoracic", "first lumbar", "last lumbar")
+END_NAMES = (
+    "none",
+    "first cervical",
+    "last cervical",
+    "first thoracic",
+    "last thoracic",
+    "first lumbar",
+    "last lumbar",
+)
 # Name -> channels of the maps, in their order.
 HEADS: dict[str, int] = {
     "heat": 1,
@@ -33,8 +42,8 @@ HEADS: dict[str, int] = {
     "end": len(END_NAMES),
 }
 CHANNELS = sum(HEADS.values())
-# Input channels of a view: film, what it is (AP -1, LAT 1), and where there is film at all.
-INPUTS = 3
+# Input channels of a view: film, its local contrast, what it is (AP -1, LAT 1), and where there is film at all.
+INPUTS = 4
 COARSEST = 32
 
 
@@ -59,7 +68,7 @@ class SpineLocalizer(nn.Module):
         self.stem = nn.Sequential(_conv(INPUTS, channels[0], 2), _conv(channels[0], channels[0]))
         self.down = nn.ModuleList(
             nn.Sequential(_conv(a, b, 2), Residual(b), *([Residual(b)] if i else []))
-            for i, (a, b) in enumerate(zip(channels[:-1], channels[1:], strict=True))
+            for i, (a, b) in enumerate(itertools.pairwise(channels))
         )
         self.rows = RowAttention(channels[-1], attention_heads) if attention else EachAlone()
         self.up = nn.ModuleList(
@@ -68,7 +77,9 @@ class SpineLocalizer(nn.Module):
         where = HEADS["heat"] + HEADS["offset"] + HEADS["corners"] + HEADS["spread"] + HEADS["neighbours"]
         self.where = nn.Sequential(_conv(channels[0], head_channels), nn.Conv2d(head_channels, where, 1))
         # Which level it is needs to see far and no fine grain.
-        self.which = nn.Sequential(_conv(channels[1], 2 * head_channels), nn.Conv2d(2 * head_channels, CHANNELS - where, 1))
+        self.which = nn.Sequential(
+            _conv(channels[1], 2 * head_channels), nn.Conv2d(2 * head_channels, CHANNELS - where, 1)
+        )
         # A map that begins with few vertebrae does not have to unlearn many.
         bias = self.where[1].bias
         assert isinstance(bias, torch.Tensor)
@@ -78,7 +89,7 @@ class SpineLocalizer(nn.Module):
         """Maps of both views.
 
         Args:
-            image: (B, 2, 3, H, W), H and W multiples of 32; views AP, LAT; a view that is missing is all zeros.
+            image: (B, 2, 4, H, W), H and W multiples of 32; views AP, LAT; a view that is missing is all zeros.
 
         Returns:
             (B, 2, CHANNELS, H / 2, W / 2): the heads in the order of ``HEADS``. ``heat`` and the last three are
@@ -92,7 +103,7 @@ class SpineLocalizer(nn.Module):
         for stage in self.down:
             x = stage(x)
             skips.append(x)
-        x = self.rows(x.unflatten(0, (pairs, 2)), image[:, :, 2].amax((-2, -1))).flatten(0, 1)
+        x = self.rows(x.unflatten(0, (pairs, 2)), image[:, :, -1].amax((-2, -1))).flatten(0, 1)
         coarse = x
         for i, stage in enumerate(self.up):
             coarse = x

@@ -118,17 +118,22 @@ def _align(cost: np.ndarray, distance_mm: np.ndarray, gap: float) -> tuple[Pairi
     for i in range(1, n + 1):
         for j in range(1, m + 1):
             total[i, j] = min(total[i - 1, j - 1] + cost[i - 1, j - 1], total[i - 1, j] + gap, total[i, j - 1] + gap)
-    ap, lat, residual = [], [], []
+    found: list[tuple[int, int, float]] = []
     i, j = n, m
     while i or j:
         if i and j and total[i, j] == total[i - 1, j - 1] + cost[i - 1, j - 1]:
             i, j = i - 1, j - 1
-            ap.append(i), lat.append(j), residual.append(distance_mm[i, j])
+            found.append((i, j, float(distance_mm[i, j])))
         elif i and total[i, j] == total[i - 1, j] + gap:
             i -= 1
-            ap.append(i), lat.append(-1), residual.append(np.nan)
+            found.append((i, -1, np.nan))
         else:
             j -= 1
-            ap.append(-1), lat.append(j), residual.append(np.nan)
-    pairing = Pairing(*(np.array(v[::-1], t) for v, t in ((ap, int), (lat, int), (residual, float))))
+            found.append((-1, j, np.nan))
+    found.reverse()
+    pairing = Pairing(
+        np.array([f[0] for f in found], int),
+        np.array([f[1] for f in found], int),
+        np.array([f[2] for f in found], float),
+    )
     return pairing, float(total[n, m])

@@ -58,7 +58,7 @@ class PathOptions:
     missed: float = -4.6
     most_missed: int = 2
     most_false: int = 3
-    false: float = -2.0
+    false: float = -4.0
     spacing: float = 0.3
     spread: float = 1.15
     size: float | None = 0.063
@@ -202,7 +202,7 @@ class _Chain:
         self.links: dict[tuple[int, int], np.ndarray] = {}
         for i in range(count):
             for j in range(i + 1, min(i + 2 + options.most_false, count)):
-                link = _link(steps_mm[i, j], size, options)
+                link = _link(float(steps_mm[i, j]), size, options)
                 if log_end is not None:
                     link = link + _last_evidence(log_end[i], options)
                 self.links[i, j] = link + skipped[j] - skipped[i + 1]
@@ -219,7 +219,7 @@ class _Chain:
         back: list[list[tuple[int, int]]] = []
         for j in range(self.count):
             ways = [self.first[j] if j <= self.options.most_false else np.full(LEVELS, -np.inf)]
-            sources = [(-1, np.zeros(LEVELS, int))]
+            sources: list[tuple[int, np.ndarray]] = [(-1, np.zeros(LEVELS, int))]
             for i in self._before(j):
                 through = forward[i][:, None] + self.links[i, j]
                 ways.append(gather(through, axis=0))  # type: ignore[operator]
@@ -284,7 +284,7 @@ def _link(step_mm: float, size: float, options: PathOptions) -> np.ndarray:
 def _crossings() -> np.ndarray:
     """(LEVELS, LEVELS) place in `END_NAMES` of the upper level of a move, 0 if it stays in its region."""
     regions = np.array([region_index(level) for level in range(LEVELS)])
-    crossing = np.zeros((LEVELS, LEVELS), int)
+    crossing: np.ndarray = np.zeros((LEVELS, LEVELS), int)
     for region, end in enumerate(LAST_OF_REGION):
         crossing[(regions[:, None] == region) & (regions[None] == region + 1)] = end
     return crossing

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform, Transform
 
+from scripts.geometry.film import blur
 from scripts.levels import LEVEL_ORDER, level_name
 from scripts.localization.films import S1_INDEX, VIEWS, read_film_case
 from scripts.localization.network import COARSEST, END_NAMES, STRIDE
@@ -22,6 +23,8 @@ UNIT_PX = 10.0
 MAX_MARKS = 28
 MIRRORED_CORNERS = (1, 0, 3, 2)
 PERCENTILES = (0.5, 99.5)
+# Around a pixel, for its local contrast; the spread that noise alone has.
+LOCAL_PX, LEAST_SPREAD = 8.0, 0.01
 NAMES = (*(level_name(number) for number in LEVEL_ORDER), "S1")
 # Places in the level table where another region begins.
 FIRST_THORACIC, FIRST_LUMBAR = NAMES.index("T1"), NAMES.index("L1")
@@ -170,8 +173,9 @@ def normalise_film(film: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     inside = film[valid > 0].float()
     if inside.numel() < 2:
         return torch.zeros_like(film)
-    low, high = np.percentile(inside.numpy()[:: max(inside.numel() // 20000, 1)], PERCENTILES)
-    return ((film - float(low)) / max(float(high - low), 1e-6)).clamp(0, 1) * valid
+    sample = inside.numpy()[:: max(inside.numel() // 20000, 1)]
+    low, high = (float(np.percentile(sample, share)) for share in PERCENTILES)
+    return ((film - low) / max(high - low, 1e-6)).clamp(0, 1) * valid
 
 
 class RandInvertd(RandomizableTransform, MapTransform):
@@ -197,7 +201,7 @@ class RandInvertd(RandomizableTransform, MapTransform):
 
 
 class NetworkInputd(Transform):
-    """``image`` (2, 3, H, W) from normalised windows: film, what it is, where there is film."""
+    """``image`` (2, 4, H, W) from normalised windows; see `view_input`."""
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Adds ``image``."""
@@ -206,8 +210,25 @@ class NetworkInputd(Transform):
 
 
 def view_input(film: torch.Tensor, valid: torch.Tensor, frontal: bool) -> torch.Tensor:
-    """The network's three channels of a view, from (1, H, W) each; see `network.SpineLocalizer`."""
-    return torch.cat([film * valid, (-1.0 if frontal else 1.0) * valid, valid]).float()
+    """The network's four channels of a view, from (1, H, W) each; see `network.SpineLocalizer`."""
+    film, valid = film.float() * valid, valid.float()
+    return torch.cat([film, local_contrast(film, valid), (-1.0 if frontal else 1.0) * valid, valid])
+
+
+def local_contrast(film: torch.Tensor, valid: torch.Tensor, sigma_px: float = LOCAL_PX) -> torch.Tensor:
+    """How far each pixel is from the mean around it, in units of the spread around it, -1 to 1 for three of them.
+
+    Between chest and belly a film spans far more than an endplate's edge does.
+
+    Args:
+        film: (1, H, W) normalised, 0 where it is not valid.
+        valid: likewise, 0 or 1.
+        sigma_px: of what is around it.
+    """
+    weight = blur(valid, sigma_px).clamp(min=1e-3)
+    mean = blur(film, sigma_px) / weight
+    spread = (blur(film**2, sigma_px) / weight - mean**2).clamp(min=0).sqrt() + LEAST_SPREAD
+    return ((film - mean) / (3 * spread)).clamp(-1, 1) * valid
 
 
 def pad_to_network(film: torch.Tensor) -> torch.Tensor:
@@ -239,7 +260,7 @@ def region_index(level: int) -> int:
 
 def ends_of(levels: np.ndarray, complete: bool) -> np.ndarray:
     """Places in `network.END_NAMES` of the vertebrae of a spine, head to foot; -1 where it cannot be known."""
-    ends = np.zeros(len(levels), np.int64)
+    ends: np.ndarray = np.zeros(len(levels), np.int64)
     for i, level in enumerate(levels):
         here = region_index(int(level))
         below = region_index(int(levels[i + 1])) if i + 1 < len(levels) else None
@@ -247,14 +268,14 @@ def ends_of(levels: np.ndarray, complete: bool) -> np.ndarray:
             ends[i] = END_NAMES.index(("first cervical", "first thoracic", "first lumbar")[here])
         elif below is not None and below != here:
             ends[i] = END_NAMES.index(("last cervical", "last thoracic", "last lumbar")[here])
-        elif below is None and here == 2:
-            ends[i] = -1
-        elif below is None and not complete:
+        elif (below is None and here == 2) or (below is None and not complete):
             ends[i] = -1
     return ends
 
 
-def _view_targets(points: np.ndarray, which: np.ndarray, valid: torch.Tensor, complete: bool) -> dict[str, torch.Tensor]:
+def _view_targets(
+    points: np.ndarray, which: np.ndarray, valid: torch.Tensor, complete: bool
+) -> dict[str, torch.Tensor]:
     shape = tuple(n // STRIDE for n in valid.shape)
     # Pixel r is shown by cell (r - (STRIDE - 1) / 2) / STRIDE.
     cells = (points - (STRIDE - 1) / 2) / STRIDE
@@ -269,9 +290,9 @@ def _view_targets(points: np.ndarray, which: np.ndarray, valid: torch.Tensor, co
         pitch = np.abs(np.median(np.diff(exact[:, 0]))) if len(exact) > 1 else 10.0
         ends = exact[0, 0] - 0.6 * pitch, exact[-1, 0] + 0.6 * pitch
         counts[(np.arange(shape[0]) < min(ends)) | (np.arange(shape[0]) > max(ends))] = 0
-    cell = np.full((MAX_MARKS, 2), -1, np.int64)
-    where = np.full((MAX_MARKS, 14), np.nan, np.float32)
-    what = np.full((MAX_MARKS, 3), -1, np.int64)
+    cell: np.ndarray = np.full((MAX_MARKS, 2), -1, np.int64)
+    where: np.ndarray = np.full((MAX_MARKS, 14), np.nan, np.float32)
+    what: np.ndarray = np.full((MAX_MARKS, 3), -1, np.int64)
     steps = np.linalg.norm(np.diff(exact, axis=0), axis=1) if len(exact) > 1 else np.array([8.0])
     for slot, i in enumerate(np.flatnonzero(inside)[:MAX_MARKS]):
         pitch = min(steps[max(i - 1, 0) : i + 1], default=8.0) if len(steps) else 8.0

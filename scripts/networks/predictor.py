@@ -72,9 +72,7 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def load_network(
-    weights: Path, parser: Any, device: torch.device, config: str = "inference.json"
-) -> torch.nn.Module:
+def load_network(weights: Path, parser: Any, device: torch.device, config: str = "inference.json") -> torch.nn.Module:
     """A trained network, ready to use.
 
     Args:
