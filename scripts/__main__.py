@@ -157,8 +157,8 @@ def simulate(
 def reconstruct(
     ap: str,
     lat: str,
-    annotations: str,
     output: str,
+    annotations: str | None = None,
     levels: Any = (),
     geometry: str | None = None,
     truth: str | None = None,
@@ -166,12 +166,12 @@ def reconstruct(
     device: str | None = None,
     batch_size: int = 4,
 ) -> None:
-    """Reconstruct the marked vertebrae of two radiographs.
+    """Reconstruct the vertebrae of two radiographs.
 
     Args:
         ap: frontal radiograph (NIfTI).
         lat: lateral radiograph (NIfTI).
-        annotations: annotations.json with the vertebrae's marks.
+        annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
         output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
         geometry: geometry.json, for slot or cone beams.
@@ -182,15 +182,22 @@ def reconstruct(
     """
     from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
+    from scripts.localization.annotate import annotate_films
+    from scripts.localization.localizer import Localizer
     from scripts.networks.predictor import Predictor
     from scripts.spine.output import write_reconstruction
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
     films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)
-    marks = read_annotations(Path(str(annotations)))
+    if annotations:
+        marks = read_annotations(Path(str(annotations)))
+    else:
+        name = Path(str(ap)).name.split(".")[0]
+        marks, _ = annotate_films((films.ap, films.lat), films.geometry, Localizer(device=device), name)
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
+    result.warnings.extend(marks.warnings)
     folder = Path(str(output))
     report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
     for row in report["vertebrae"]:
@@ -289,8 +296,9 @@ def evaluate_localization(films: str, output: str, weights: str | None = None, d
         device: cpu, cuda, ...
     """
     from scripts.localization.evaluate import evaluate_films
+    from scripts.localization.localizer import Localizer
 
-    evaluate_films(",".join(_words(films)), str(output), weights or "", device)
+    evaluate_films(",".join(_words(films)), str(output), Localizer(Path(weights) if weights else None, device))
     print((Path(str(output)) / "summary.md").read_text())
 
 

@@ -24,19 +24,17 @@ FIELDS_OF_VIEW = {"up to 6": (1, 6), "7 to 9": (7, 9), "10 and more": (10, 99)}
 BOOTSTRAPS = 1000
 
 
-def evaluate_films(films: str, output: str, weights: str = "", device: str | None = None) -> dict[str, Any]:
+def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, Any]:
     """Annotate every pair of a folder of films and compare with the truth.
 
     Args:
         films: folder made by `scripts.localization.films`, or several with commas between them.
         output: gets ``views.csv``, ``vertebrae.csv``, ``cases.csv``, ``summary.json`` and ``summary.md``.
-        weights: the bundle's own if empty.
-        device: cpu, cuda, ...
+        localizer: what annotates.
 
     Returns:
         the summary.
     """
-    localizer = Localizer(Path(weights) if weights else None, device)
     views: list[ViewRow] = []
     joint: list[JointRow] = []
     cases: list[CaseRow] = []
@@ -91,8 +89,8 @@ def summary_table(summary: dict[str, Any]) -> str:
     lines = [
         f"{summary['pairs']} film pairs of {summary['patients']} patients, {summary['vertebrae']} vertebrae",
         "",
-        "| | n | recall 10 mm AP / LAT | precision | centroid median, mean mm | corners median mm | id-rate (95 %) | strict "
-        "| pairing | all right | shifted |",
+        "| | n | recall 10 mm AP / LAT | precision | centroid median, mean mm | corners median mm | id-rate (95 %) "
+        "| strict | pairing | all right | shifted |",
         "| --- " * 11 + "|",
     ]
     for name, row in summary.items():
@@ -104,12 +102,13 @@ def summary_table(summary: dict[str, Any]) -> str:
             return " / ".join(_shown(view.get(key)) for view in views)
 
         interval = row["id_rate"]["interval"]
+        right, shifted = (row.get("all_right") or {}).get("value"), row.get("shifted")
         span = f" ({_shown(interval[0])}-{_shown(interval[1])})" if interval else ""
         lines.append(
             f"| {name} | {row['vertebrae']} | {both('recall_10mm')} | {both('precision_10mm')} "
             f"| {both('centroid_median_mm')}, {both('centroid_mean_mm')} | {both('corner_median_mm')} "
             f"| {_shown(row['id_rate']['value'])}{span} | {_shown(row['id_rate_strict']['value'])} "
-            f"| {_shown(row['pairing'])} | {_shown(row.get('all_right', {}).get('value'))} | {_shown(row.get('shifted'))} |"
+            f"| {_shown(row['pairing'])} | {_shown(right)} | {_shown(shifted)} |"
         )
     whole = summary["all"]
     lines += [

@@ -95,20 +95,31 @@ class Localizer:
         weights: ``.pt`` or ``.ts``; the bundle's ``models/localization.pt`` if None.
         device: torch device; CUDA if there is one and None is given.
         bundle_root: the bundle's folder.
+        detection: what counts as a detection; as the config says if None.
+        pairing: how the views' detections are matched; likewise.
+        path: how levels are read; likewise.
 
     Raises:
         UserError: the weights are missing, damaged or of another network; the device does not exist.
     """
 
-    def __init__(self, weights: Path | None = None, device: str | None = None, bundle_root: Path = BUNDLE_ROOT) -> None:
-        self.weights = weights or bundle_root / "models" / "localization.pt"
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        device: str | None = None,
+        bundle_root: Path = BUNDLE_ROOT,
+        detection: DetectionOptions | None = None,
+        pairing: PairingOptions | None = None,
+        path: PathOptions | None = None,
+    ) -> None:
+        self.weights = Path(weights) if weights else bundle_root / "models" / "localization.pt"
         self.device = choose_device(device)
         parser = ConfigParser()
         parser.read_config([str(bundle_root / "configs" / name) for name in CONFIGS])
         self.network = load_network(self.weights, parser, self.device, CONFIGS[0])
-        self.detection: DetectionOptions = parser.get_parsed_content("detection")
-        self.pairing: PairingOptions = parser.get_parsed_content("pairing")
-        self.path: PathOptions = parser.get_parsed_content("path")
+        self.detection: DetectionOptions = detection or parser.get_parsed_content("detection")
+        self.pairing: PairingOptions = pairing or parser.get_parsed_content("pairing")
+        self.path: PathOptions = path or parser.get_parsed_content("path")
 
     def __call__(
         self, ap: np.ndarray | None, lat: np.ndarray | None, geometry: BiplanarGeometry | None = None
