@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.localization.films import PIXEL_MM, S1_INDEX, FilmCase
+from scripts.geometry.biplanar import View
+from scripts.localization.films import S1_INDEX, FilmCase
 from scripts.localization.localizer import Localization
 from scripts.localization.transforms import NAMES, region_index
 
@@ -119,8 +120,8 @@ def compare(
         for i, k in enumerate(index):
             if k >= 0 and found is not None:
                 centroid[i], corners[i] = found.views[which].centroid[k], found.views[which].corners[k]
-        true = truth.centroids[which][listed]
-        apart = np.linalg.norm(true[:, None] - centroid[None], axis=-1) * PIXEL_MM
+        true, size = truth.centroids[which][listed], _pixel_mm((truth.geometry.ap, truth.geometry.lat)[which])
+        apart = np.linalg.norm((true[:, None] - centroid[None]) * size, axis=-1)
         distances.append(apart)
         matched = _match(np.where(inside[which][:, None], apart, np.nan), NEAR_MM[1])
         nearest[which] = matched
@@ -130,9 +131,7 @@ def compare(
             level = int(truth.levels[listed[t]])
             corner = np.nan
             if m >= 0:
-                corner = float(
-                    np.mean(np.linalg.norm(corners[m] - truth.corners[which][listed[t]], axis=-1) * PIXEL_MM)
-                )
+                corner = float(np.mean(np.linalg.norm((corners[m] - truth.corners[which][listed[t]]) * size, axis=-1)))
             rows.append(
                 ViewRow(
                     name, subject, view, visible, _region(level), NAMES[level],
@@ -160,7 +159,11 @@ def _joint_rows(
     visible = int(inside.any(0).sum())
     # Of a vertebra that is seen in both views, the farther of both.
     apart = np.fmax(distances[0], distances[1])
-    steps = [np.linalg.norm(np.diff(c[listed], axis=0), axis=1) * PIXEL_MM for c in truth.centroids]
+    sizes = [_pixel_mm(view) for view in (truth.geometry.ap, truth.geometry.lat)]
+    steps = [
+        np.linalg.norm(np.diff(c[listed], axis=0) * size, axis=1)
+        for c, size in zip(truth.centroids, sizes, strict=True)
+    ]
     pitch = np.fmax(*steps) if len(listed) > 1 else np.array([])
     for t in np.flatnonzero(inside.any(0)):
         level = int(truth.levels[listed[t]])
@@ -227,6 +230,11 @@ def _judged_rows(true_rows: np.ndarray, complete: bool) -> tuple[float, float]:
         return -np.inf, np.inf
     pitch = float(np.median(np.abs(np.diff(true_rows))))
     return float(true_rows.min() - 0.6 * pitch), float(true_rows.max() + 0.6 * pitch)
+
+
+def _pixel_mm(view: View) -> np.ndarray:
+    """(row, column) of a film's pixel in the plane of the isocentre."""
+    return view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
 
 
 def _region(level: int) -> str:
