@@ -223,9 +223,10 @@ class Localizer:
         score = _scores(pairing, ap.score, lat.score)
         options = self.path if geometry is not None else replace(self.path, size=None)
         reading = read_levels(log_level, log_end, score, _steps(pairing, ap, lat, sizes, geometry), options)
+        told = 1 / (1 + np.exp(-self.detection.score_bias) * (1 - score) / np.maximum(score, 1e-6))
         vertebrae = [
             Vertebra(
-                int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(score[i]),
+                int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(told[i]),
                 float(pairing.residual_mm[i]),
             )
             for i, level in enumerate(reading.levels)
