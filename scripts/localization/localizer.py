@@ -27,7 +27,10 @@ from scripts.networks.predictor import BUNDLE_ROOT, choose_device, load_network
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
-HEIGHTS_MM = (170.0, 220.0, 285.0, 370.0, 480.0, 620.0, 800.0)
+HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
+# What a sure detection is worth against the cost of its walk, and how far plausibilities must lie apart to be told.
+WORTH, TOLD_APART = 2.5, 4.0
+UNLIKELY = -40.0
 LARGEST_PX = 1024
 # Below this many nats between the best reading and one a level off, the user is told.
 LEAST_MARGIN = 2.0
@@ -86,6 +89,7 @@ class _Try:
     plausibility: float
     size_mm: np.ndarray
     found: Detections
+    share: float = 1.0
 
 
 class Localizer:
@@ -152,7 +156,12 @@ class Localizer:
                 continue
             total = found.reading.score + one.plausibility + other.plausibility
             if best is None or total > best.reading.score:
-                best = replace(found, reading=replace(found.reading, score=total))
+                # Nobody is surer of a vertebra than of the size of what he sees.
+                best = replace(
+                    found,
+                    vertebrae=[_doubted(v, one.share, other.share) for v in found.vertebrae],
+                    reading=replace(found.reading, score=total),
+                )
         if best is None:
             raise UserError(NOTHING_FOUND)
         note = "the size of the films' pixels is not known: it was guessed, and levels rest on looks alone"
@@ -165,18 +174,20 @@ class Localizer:
         tries = []
         for height in HEIGHTS_MM:
             size = np.full(2, height / film.shape[0])
-            found = self.detect(film, size, frontal)
+            found = self.detect(film, size, frontal, replace(self.detection, neighbours=True))
             tries.append(_Try(self._plausibility(found, size), size, found))
-        return sorted(tries, key=lambda t: -t.plausibility)[:2]
+        weights = np.exp((np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / TOLD_APART)
+        shared = [replace(t, share=float(w)) for t, w in zip(tries, weights / weights.sum(), strict=True)]
+        return sorted(shared, key=lambda t: -t.plausibility)[:3]
 
     def _plausibility(self, found: Detections, size: np.ndarray) -> float:
         """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
         if len(found) < 2:
-            return 0.0
+            return UNLIKELY
         steps = _distances(found.centroid * size)
         options = replace(self.path, spacing=1.0)
         reading = read_levels(found.log_level, found.log_end, found.score, steps, options)
-        return float(found.score.sum() + 0.3 * reading.score)
+        return float(WORTH * found.score[reading.levels >= 0].sum() + reading.score)
 
     def _read(
         self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, geometry: BiplanarGeometry
@@ -184,13 +195,17 @@ class Localizer:
         views = self._both(films, sizes)
         return self._decode(views, sizes, geometry)
 
-    def detect(self, film: np.ndarray, size_mm: np.ndarray, frontal: bool) -> Detections:
+    def detect(
+        self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
+    ) -> Detections:
         """Detections of one view alone, in pixels of the film; see `find_detections`."""
         pair = (film, None) if frontal else (None, film)
-        return self._both(pair, [size_mm, size_mm])[0 if frontal else 1]
+        return self._both(pair, [size_mm, size_mm], options)[0 if frontal else 1]
 
     @torch.inference_mode()
-    def _both(self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any) -> tuple[Detections, Detections]:
+    def _both(
+        self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, options: DetectionOptions | None = None
+    ) -> tuple[Detections, Detections]:
         inputs, valids = [], []
         for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
             if film is None:
@@ -206,7 +221,7 @@ class Localizer:
         maps = self.network(pad_to_network(torch.stack(padded))[None].to(self.device)).float().cpu()[0]
         out = []
         for view, valid, size, film in zip(maps, valids, sizes, films, strict=True):
-            found = find_detections(view, valid, PIXEL_MM, self.detection)
+            found = find_detections(view, valid, PIXEL_MM, options or self.detection)
             out.append(found if film is None else _in_film(found, np.asarray(size)))
         return out[0], out[1]
 
@@ -245,6 +260,12 @@ class Localizer:
             i, j = (v.ravel() for v in np.indices((n, m)))
             residual = geometry.back_project(ap.centroid[i], lat.centroid[j])[1].reshape(n, m)
         return pair_by_distance(residual, ap.log_level, lat.log_level, self.pairing)
+
+
+def _doubted(vertebra: Vertebra, ap: float, lat: float) -> Vertebra:
+    """A vertebra whose views' pixels have their size with some probability only."""
+    seen = [share for share, index in ((ap, vertebra.ap), (lat, vertebra.lat)) if index >= 0]
+    return replace(vertebra, score=vertebra.score * float(np.mean(seen)))
 
 
 def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
