@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,7 +163,11 @@ def reconstruct(
     annotations: str | None = None,
     levels: Any = (),
     geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
     truth: str | None = None,
+    dicom: bool = False,
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
@@ -169,13 +175,17 @@ def reconstruct(
     """Reconstruct the vertebrae of two radiographs.
 
     Args:
-        ap: frontal radiograph (NIfTI).
-        lat: lateral radiograph (NIfTI).
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
+        lat: lateral radiograph, likewise; it may be the same folder.
         annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
         output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
-        geometry: geometry.json, for slot or cone beams.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
+        dicom: also write dicom/, see export; patient and study are those of DICOM films.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
@@ -183,21 +193,23 @@ def reconstruct(
     from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
     from scripts.localization.annotate import annotate_films
+    from scripts.localization.inputs import read_films
     from scripts.localization.localizer import Localizer
     from scripts.networks.predictor import Predictor
     from scripts.spine.output import write_reconstruction
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
-    films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)
+    place = Path(str(geometry)) if geometry else None
+    options: dict[str, Any] = {"spacing": _spacing(spacing), "mirror": _words(mirror), "invert": _words(invert)}
     if annotations:
         marks = read_annotations(Path(str(annotations)))
     else:
-        name = Path(str(ap)).name.split(".")[0]
-        marks, _ = annotate_films((films.ap, films.lat), films.geometry, Localizer(device=device), name)
+        marks, _ = annotate_films(read_films(Path(str(ap)), Path(str(lat)), place, **options), Localizer(device=device))
+    films = read_film_pair(Path(str(ap)), Path(str(lat)), place, marks, **options)
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
-    result.warnings.extend(marks.warnings)
+    result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
     folder = Path(str(output))
     report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
     for row in report["vertebrae"]:
@@ -212,8 +224,30 @@ def reconstruct(
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
-    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):
+    if dicom:
+        from scripts.io.dicom_out.export import export_dicom
+
+        export_dicom(folder, folder / "dicom", list(films.headers))
+    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json", *(["dicom"] if dicom else [])):
         print(f"  {folder / name}")
+
+
+def export(reconstruction: str, output: str, ap: str | None = None, lat: str | None = None) -> None:
+    """Write a reconstruction as DICOM: a segmentation object and an encapsulated STL a vertebra.
+
+    Args:
+        reconstruction: folder that reconstruct made.
+        output: folder to write.
+        ap: frontal film it was made from; a DICOM film gives the objects its patient and study.
+        lat: lateral film it was made from.
+    """
+    from scripts.io.dicom_out.export import export_dicom, film_headers
+
+    if (ap is None) != (lat is None):
+        raise UserError("export takes both films or none: --ap and --lat")
+    films = film_headers(Path(str(ap)), Path(str(lat))) if ap is not None and lat is not None else None
+    for path in export_dicom(Path(str(reconstruction)), Path(str(output)), films):
+        print(f"  {path}")
 
 
 def evaluate(
@@ -251,6 +285,9 @@ def annotate(
     ap: str | None = None,
     lat: str | None = None,
     geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
     interpolate: bool = False,
     weights: str | None = None,
     device: str | None = None,
@@ -259,9 +296,12 @@ def annotate(
 
     Args:
         output: annotations.json to write; a picture of it is written beside it.
-        ap: frontal radiograph (NIfTI with pixel size, or a PNG or JPEG without); may be left out.
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study; may be left out.
         lat: lateral radiograph; may be left out.
-        geometry: geometry.json, for slot or cone beams.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; guessed if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
         interpolate: add what no view shows between two vertebrae, flagged and without confidence.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
@@ -272,13 +312,13 @@ def annotate(
     from scripts.localization.localizer import Localizer
 
     paths = [Path(str(p)) if p else None for p in (ap, lat)]
-    films, views = read_films(paths[0], paths[1], Path(geometry) if geometry else None)
+    place = Path(str(geometry)) if geometry else None
+    films = read_films(paths[0], paths[1], place, _spacing(spacing), _words(mirror), _words(invert))
     localizer = Localizer(Path(weights) if weights else None, device)
-    name = next(p for p in paths if p is not None).name.split(".")[0]
-    marks, found = annotate_films(films, views, localizer, name, bool(interpolate))
+    marks, found = annotate_films(films, localizer, bool(interpolate))
     target = Path(str(output))
     picture = write_annotated(target, films, marks, found)
-    for view_name, film, view in zip(("AP", "LAT"), films, (marks.ap, marks.lat), strict=True):
+    for view_name, film, view in zip(("AP", "LAT"), films.pixels, (marks.ap, marks.lat), strict=True):
         if film is not None:
             print(f"{view_name:>3}: " + " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in view.marks))
     for warning in marks.warnings:
@@ -309,6 +349,17 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
+def _spacing(value: Any) -> tuple[float, float] | None:
+    """``0.14`` or ``0.14,0.15`` as (AP, LAT) mm a pixel; None if not given."""
+    try:
+        numbers = [float(word) for word in _words(value)]
+    except ValueError as error:
+        raise UserError(f"--spacing takes mm a pixel, as 0.14 or 0.14,0.15, not {value}") from error
+    if len(numbers) > 2:
+        raise UserError(f"--spacing takes one number or two (AP,LAT), not {len(numbers)}")
+    return (numbers[0], numbers[-1]) if numbers else None
+
+
 def _check_options(words: list[str]) -> None:
     """Refuse unknown and missing options before any work: fire would call the verb first and complain afterwards."""
     if not words or words[0] not in VERBS or "--help" in words or "-h" in words:
@@ -329,6 +380,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "simulate": simulate,
     "annotate": annotate,
     "reconstruct": reconstruct,
+    "export": export,
     "evaluate": evaluate,
     "evaluate-localization": evaluate_localization,
 }
@@ -344,6 +396,9 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     os.environ.setdefault("PAGER", "cat")
+    # MONAI looks for a GPU decoder of DICOM whenever pydicom is installed; we do not use it.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     try:
         _check_options(words)
         fire.Fire(VERBS, command=words, name="python -m scripts")

@@ -40,7 +40,7 @@ def test_both_weight_files_are_one_small_network() -> None:
 
 
 def test_most_of_a_held_out_patient_is_found_where_it_is(annotated: Path) -> None:
-    """The sample is a real CT's. First weights find most bodies in the frontal film, few in the chest of the lateral."""
+    """A real CT: first weights find most bodies in the frontal film, few of the chest in the lateral."""
     found, truth = (read_annotations(p / "annotations.json") for p in (annotated, SAMPLE))
     for name in ("ap", "lat"):
         marks = np.array([m.centroid for m in getattr(found, name).marks]).reshape(-1, 2)

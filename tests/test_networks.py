@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
+from scripts.networks.coarse import CoarseGenerator
 from scripts.networks.discriminator import VertebraDiscriminator
 from scripts.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
 from scripts.networks.generator import Generator
@@ -135,3 +136,23 @@ def test_discriminator_returns_scores_only() -> None:
     network = VertebraDiscriminator(spatial_dims=3, channels=4, in_channels=1, num_layers_d=2, norm="INSTANCE")
     scores = network(torch.rand(2, 1, 32, 32, 32))
     assert isinstance(scores, torch.Tensor) and scores.shape[:2] == (2, 1) and scores.ndim == 5
+
+
+def test_coarse_generator_puts_coarse_voxels_where_they_belong() -> None:
+    class Bright(torch.nn.Module):
+        """Logits of a box of coarse voxels, whatever is shown."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            assert image.shape[1:] == (4, 6, 6)
+            logits = torch.full((len(image), 1, 6, 6, 6), -1.0)
+            logits[:, :, 2:4, 1:4, 0:2] = 1.0
+            return logits
+
+    mask = CoarseGenerator(Bright())(torch.rand(2, 4, 12, 12)) > 0
+    expected = torch.zeros(12, 12, 12, dtype=torch.bool)
+    expected[4:8, 2:8, 0:4] = True
+    # Linear interpolation rounds the edges and corners off, by less than a coarse voxel, and moves no face.
+    assert not (mask[0, 0] & ~expected).any()
+    inside = expected.clone()
+    inside[4:8:3], inside[:, 2:8:5], inside[:, :, 3:4] = False, False, False
+    assert mask[0, 0][inside].all() and mask[0, 0, 6, 4, 0:4].all()

@@ -157,7 +157,8 @@ BAD_INPUTS = {
     "weights": "truncated or damaged",
     "other_weights": "weights of another network",
     "device": "not available",
-    "jpeg": "only NIfTI",
+    "jpeg": "no such file",
+    "unknown": "neither DICOM",
 }
 
 
@@ -214,6 +215,8 @@ def spoil(sample: Path, how: str) -> list[str]:
         return ["--device=cuda:7"]
     elif how == "jpeg":
         return [f"--ap={sample}/ap.jpg"]
+    elif how == "unknown":
+        return [f"--ap={sample}/README.md"]
     return []
 
 
@@ -275,7 +278,7 @@ def test_misspelt_and_missing_options_stop_before_any_work(sample: Path, capsys:
     assert reconstruct(sample, "--levles=L1") == 1
     assert "no option --levles" in capsys.readouterr().err and not (sample.parent / "result").exists()
     assert main(["reconstruct", "--ap=x"]) == 1
-    assert "needs --lat, --annotations, --output" in capsys.readouterr().err
+    assert "needs --lat, --output" in capsys.readouterr().err
 
 
 def test_command_line_from_a_shell(tmp_path: Path) -> None:

@@ -8,37 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.levels import LEVEL_ORDER, in_order
+from scripts.localization.inputs import Films
 from scripts.localization.localizer import Localization, Localizer, to_annotations
 from scripts.localization.picture import draw_annotations, write_picture
 
-Films = tuple[np.ndarray | None, np.ndarray | None]
 
-
-def annotate_films(
-    films: Films,
-    geometry: BiplanarGeometry | None,
-    localizer: Localizer,
-    case: str = "",
-    interpolate: bool = False,
-) -> tuple[Annotations, Localization]:
+def annotate_films(films: Films, localizer: Localizer, interpolate: bool = False) -> tuple[Annotations, Localization]:
     """Marks of all vertebrae of a pair of films, or of one film alone.
 
     Args:
-        films: AP and LAT, bones bright.
-        geometry: None if the size of the pixels is not known.
+        films: what to annotate.
         localizer: the network.
-        case: name of the case.
         interpolate: add vertebrae that no view shows between two that are not neighbours, flagged, confidence 0.
 
     Raises:
         UserError: there is no vertebra in the films.
     """
-    found = localizer(films[0], films[1], geometry)
-    shapes = [(1, 1) if film is None else (film.shape[0], film.shape[1]) for film in films]
-    annotations = to_annotations(found, (shapes[0], shapes[1]), case)
+    found = localizer(*films.pixels, films.geometry, films.pixel_mm)
+    annotations = to_annotations(found, films.shapes, films.name)
+    annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
     return (fill_gaps(annotations) if interpolate else annotations), found
 
 
@@ -46,7 +36,7 @@ def write_annotated(output: Path, films: Films, annotations: Annotations, found:
     """Write ``annotations.json`` and the picture beside it; returns the picture's path."""
     output.parent.mkdir(parents=True, exist_ok=True)
     picture = output.with_suffix(".png")
-    drawn = draw_annotations(films, annotations, found.pixel_mm, annotations.case)
+    drawn = draw_annotations(films.pixels, annotations, found.pixel_mm, annotations.case)
     write_annotations(output, annotations)
     write_picture(picture, drawn)
     return picture

@@ -1,74 +1,89 @@
-"""Films to annotate, from files."""
+"""Films to annotate, from files of any kind."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from scripts.errors import UserError
-from scripts.geometry.biplanar import BiplanarGeometry, View
-from scripts.io.nifti import read_film
+from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.io.radiographs.film import Projection
+from scripts.io.radiographs.pair import read_pair, read_radiograph
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-Films = tuple[np.ndarray | None, np.ndarray | None]
+Size = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Films:
+    """One or two films and what their files say of them.
+
+    Args:
+        pixels: AP and LAT, (rows, columns), bones bright; None for a film that there is not.
+        geometry: of both, where the files say how they lie to each other and what their pixels measure.
+        pixel_mm: (row, column) size of each film's pixels in the patient; None where it is not known.
+        name: of the first file.
+        warnings: what was assumed when they were read.
+    """
+
+    pixels: tuple[np.ndarray | None, np.ndarray | None]
+    geometry: BiplanarGeometry | None = None
+    pixel_mm: tuple[Size | None, Size | None] = (None, None)
+    name: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(rows, columns) of both; one pixel for a film that there is not."""
+        ap, lat = ((1, 1) if film is None else (film.shape[0], film.shape[1]) for film in self.pixels)
+        return ap, lat
 
 
 def read_films(
-    ap: Path | None, lat: Path | None, geometry: Path | None = None
-) -> tuple[Films, BiplanarGeometry | None]:
-    """Both films, or one, and their geometry if their files say it.
+    ap: Path | None,
+    lat: Path | None,
+    geometry: Path | None = None,
+    spacing: Size | None = None,
+    mirror: Sequence[str] = (),
+    invert: Sequence[str] = (),
+) -> Films:
+    """Both films, or one of them; see `scripts.io.radiographs.pair.read_pair` for what they may be.
 
     Args:
-        ap: NIfTI with a pixel size, or a picture without; None if there is none.
-        lat: likewise.
-        geometry: ``geometry.json``.
+        ap: frontal film, or None.
+        lat: lateral film, or None.
+        geometry: YAML or JSON file.
+        spacing: mm a pixel of the AP and of the LAT film.
+        mirror: views to mirror left to right.
+        invert: views whose bones are dark.
 
     Raises:
-        UserError: neither is given, one is not readable, one is calibrated and the other not, or sizes differ.
+        UserError: neither is given; one alone with what only a pair has; or as of `read_pair`.
     """
-    if ap is None and lat is None:
+    if ap is not None and lat is not None:
+        pair = read_pair(ap, lat, spacing, geometry, mirror, invert)
+        known = pair.registered and (all(pair.calibrated) or geometry is not None)
+        return Films(
+            (pair.ap.pixels, pair.lat.pixels),
+            pair.geometry if known else None,
+            (pair.ap.spacing_mm, pair.lat.spacing_mm),
+            _name(ap),
+            pair.assumptions,
+        )
+    path = ap or lat
+    if path is None:
         raise UserError("give --ap or --lat, or both")
-    films: list[np.ndarray | None] = []
-    views: list[View | None] = []
-    for path, frontal in ((ap, True), (lat, False)):
-        film, view = (None, None) if path is None else _read(path, frontal)
-        films.append(film)
-        views.append(view)
-    known = [view is not None for film, view in zip(films, views, strict=True) if film is not None]
-    if any(known) and not all(known):
-        raise UserError("one film has a pixel size and the other none; give both as NIfTI, or both as pictures")
-    both: Films = (films[0], films[1])
-    if geometry is not None:
-        try:
-            exact = BiplanarGeometry.from_dict(json.loads(geometry.read_text()))
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{geometry}: not a readable geometry file ({error})") from error
-        for film, view in zip(both, (exact.ap, exact.lat), strict=True):
-            if film is not None and film.shape != view.shape:
-                raise UserError(f"{geometry}: made for films of another size")
-        return both, exact
-    if not all(known):
-        return both, None
-    # A film that is missing is never asked for its view.
-    first, second = views[0] or views[1], views[1] or views[0]
-    assert first is not None and second is not None
-    return both, BiplanarGeometry(first, second)
+    if geometry is not None or mirror or invert:
+        raise UserError("--geometry, --mirror and --invert are for two films")
+    film = read_radiograph(path, Projection.FRONTAL if ap else Projection.LATERAL)
+    size = film.spacing_mm if spacing is None else (spacing[0 if ap else 1],) * 2
+    notes = (*film.warnings, *(film.scale_notes if spacing is None else ()))
+    if ap:
+        return Films((film.pixels, None), None, (size, None), _name(path), notes)
+    return Films((None, film.pixels), None, (None, size), _name(path), notes)
 
 
-def _read(path: Path, frontal: bool) -> tuple[np.ndarray, View | None]:
-    if path.suffix.lower() not in PICTURES:
-        film, view = read_film(path, frontal)
-        return film, view
-    try:
-        with Image.open(path) as image:
-            pixels: np.ndarray = np.asarray(image.convert("F"), np.float32)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: not a readable picture ({error})") from error
-    if pixels.max() <= pixels.min():
-        raise UserError(f"{path}: blank, every pixel is {pixels.flat[0]:g}")
-    return pixels, None
+def _name(path: Path) -> str:
+    return path.name.split(".")[0]

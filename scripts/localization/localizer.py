@@ -32,6 +32,7 @@ HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800
 WORTH, TOLD_APART = 2.5, 4.0
 UNLIKELY = -40.0
 LARGEST_PX = 1024
+Size = tuple[float, float]
 # Below this many nats between the best reading and one a level off, the user is told.
 LEAST_MARGIN = 2.0
 NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
@@ -126,14 +127,19 @@ class Localizer:
         self.path: PathOptions = path or parser.get_parsed_content("path")
 
     def __call__(
-        self, ap: np.ndarray | None, lat: np.ndarray | None, geometry: BiplanarGeometry | None = None
+        self,
+        ap: np.ndarray | None,
+        lat: np.ndarray | None,
+        geometry: BiplanarGeometry | None = None,
+        pixel_mm: tuple[Size | None, Size | None] = (None, None),
     ) -> Localization:
         """Find all vertebrae.
 
         Args:
             ap: (rows, columns), any brightness scale; None if there is no such film.
             lat: likewise.
-            geometry: of both films; None if the size of their pixels is not known.
+            geometry: of both films; None if their files do not say how they lie to each other.
+            pixel_mm: then still the size of each film's pixels, (row, column), None where it is not known either.
 
         Raises:
             UserError: there is no film, or no vertebra in it.
@@ -143,6 +149,10 @@ class Localizer:
         if geometry is not None:
             sizes = [view.pixel_size_mm(np.asarray(view.isocentre_mm))[0] for view in (geometry.ap, geometry.lat)]
             return self._read((ap, lat), sizes, geometry)
+        films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
+        if all(film is None or size is not None for film, size in films):
+            known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
+            return self._decode(self._both((ap, lat), known), known, None, measured=True)
         return self._any_size((ap, lat))
 
     def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None]) -> Localization:
@@ -226,7 +236,11 @@ class Localizer:
         return out[0], out[1]
 
     def _decode(
-        self, views: tuple[Detections, Detections], sizes: Any, geometry: BiplanarGeometry | None
+        self,
+        views: tuple[Detections, Detections],
+        sizes: Any,
+        geometry: BiplanarGeometry | None,
+        measured: bool = False,
     ) -> Localization:
         ap, lat = views
         if not len(ap) and not len(lat):
@@ -236,7 +250,7 @@ class Localizer:
         pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
         log_level, log_end = (_together(pairing, getattr(ap, n), getattr(lat, n)) for n in ("log_level", "log_end"))
         score = _scores(pairing, ap.score, lat.score)
-        options = self.path if geometry is not None else replace(self.path, size=None)
+        options = self.path if geometry is not None or measured else replace(self.path, size=None)
         reading = read_levels(log_level, log_end, score, _steps(pairing, ap, lat, sizes, geometry), options)
         told = 1 / (1 + np.exp(-self.detection.score_bias) * (1 - score) / np.maximum(score, 1e-6))
         vertebrae = [
