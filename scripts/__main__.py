@@ -159,8 +159,8 @@ def simulate(
 def reconstruct(
     ap: str,
     lat: str,
-    annotations: str,
     output: str,
+    annotations: str | None = None,
     levels: Any = (),
     geometry: str | None = None,
     spacing: Any = (),
@@ -172,12 +172,12 @@ def reconstruct(
     device: str | None = None,
     batch_size: int = 4,
 ) -> None:
-    """Reconstruct the marked vertebrae of two radiographs.
+    """Reconstruct the vertebrae of two radiographs.
 
     Args:
         ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
         lat: lateral radiograph, likewise; it may be the same folder.
-        annotations: annotations.json with the vertebrae's marks.
+        annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
         output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
         geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
@@ -192,23 +192,24 @@ def reconstruct(
     """
     from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
+    from scripts.localization.annotate import annotate_films
+    from scripts.localization.inputs import read_films
+    from scripts.localization.localizer import Localizer
     from scripts.networks.predictor import Predictor
     from scripts.spine.output import write_reconstruction
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
-    marks = read_annotations(Path(str(annotations)))
-    films = read_film_pair(
-        Path(str(ap)),
-        Path(str(lat)),
-        Path(str(geometry)) if geometry else None,
-        marks,
-        spacing=_spacing(spacing),
-        mirror=_words(mirror),
-        invert=_words(invert),
-    )
+    place = Path(str(geometry)) if geometry else None
+    options: dict[str, Any] = {"spacing": _spacing(spacing), "mirror": _words(mirror), "invert": _words(invert)}
+    if annotations:
+        marks = read_annotations(Path(str(annotations)))
+    else:
+        marks, _ = annotate_films(read_films(Path(str(ap)), Path(str(lat)), place, **options), Localizer(device=device))
+    films = read_film_pair(Path(str(ap)), Path(str(lat)), place, marks, **options)
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
+    result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
     folder = Path(str(output))
     report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
     for row in report["vertebrae"]:
@@ -279,6 +280,68 @@ def evaluate(
     print(f"  {Path(str(output)) / 'metrics.csv'}\n  {Path(str(output)) / 'summary.json'}")
 
 
+def annotate(
+    output: str,
+    ap: str | None = None,
+    lat: str | None = None,
+    geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
+    interpolate: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Find every vertebra in two radiographs: levels, corners and centroids, matched, with confidence.
+
+    Args:
+        output: annotations.json to write; a picture of it is written beside it.
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study; may be left out.
+        lat: lateral radiograph; may be left out.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; guessed if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
+        interpolate: add what no view shows between two vertebrae, flagged and without confidence.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.levels import level_name
+    from scripts.localization.annotate import annotate_films, write_annotated
+    from scripts.localization.inputs import read_films
+    from scripts.localization.localizer import Localizer
+
+    paths = [Path(str(p)) if p else None for p in (ap, lat)]
+    place = Path(str(geometry)) if geometry else None
+    films = read_films(paths[0], paths[1], place, _spacing(spacing), _words(mirror), _words(invert))
+    localizer = Localizer(Path(weights) if weights else None, device)
+    marks, found = annotate_films(films, localizer, bool(interpolate))
+    target = Path(str(output))
+    picture = write_annotated(target, films, marks, found)
+    for view_name, film, view in zip(("AP", "LAT"), films.pixels, (marks.ap, marks.lat), strict=True):
+        if film is not None:
+            print(f"{view_name:>3}: " + " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in view.marks))
+    for warning in marks.warnings:
+        print(f"warning: {warning}")
+    print(f"  {target}\n  {picture}")
+
+
+def evaluate_localization(films: str, output: str, weights: str | None = None, device: str | None = None) -> None:
+    """Measure the annotation network on films whose vertebrae are known.
+
+    Args:
+        films: folder made by python -m scripts.localization.films.
+        output: folder for views.csv, vertebrae.csv, cases.csv, summary.json and summary.md.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.localization.evaluate import evaluate_films
+    from scripts.localization.localizer import Localizer
+
+    evaluate_films(",".join(_words(films)), str(output), Localizer(Path(weights) if weights else None, device))
+    print((Path(str(output)) / "summary.md").read_text())
+
+
 def _words(value: Any) -> tuple[str, ...]:
     """What fire makes of ``a,b``: a tuple, a string or a number."""
     if isinstance(value, (list, tuple)):
@@ -315,9 +378,11 @@ def _check_options(words: list[str]) -> None:
 VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "simulate": simulate,
+    "annotate": annotate,
     "reconstruct": reconstruct,
     "export": export,
     "evaluate": evaluate,
+    "evaluate-localization": evaluate_localization,
 }
 
 
