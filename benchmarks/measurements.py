@@ -114,7 +114,8 @@ def upright_pose(shape: DeformedShape, level: int) -> VertebraPose | None:
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = IPL_AXES.T, low @ IPL_AXES
     try:
-        return estimate_pose(level, (distance < 0).astype(np.float32), affine, np.zeros(3))
+        # The share of each voxel that is inside: without it an endplate along the voxels is a staircase.
+        return estimate_pose(level, np.clip(0.5 - distance, 0, 1), affine, np.zeros(3))
     except NoBodyError:
         return None
 

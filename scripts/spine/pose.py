@@ -30,7 +30,7 @@ from scripts.spine.symmetry import symmetry_plane, symmetry_sd
 
 ROUNDS = 3
 STEP_MM = 1.0
-SMOOTH_MM = 0.8
+SMOOTH_MM = 1.0
 # Looked at around the centre, mm: down, backwards, left; both ends.
 REACH_MM = np.array([[-30.0, 30.0], [-26.0, 50.0], [-36.0, 36.0]])
 # Surfaces are read at three probabilities: how far an angle depends on which is part of its uncertainty.
