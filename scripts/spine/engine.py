@@ -101,7 +101,7 @@ class Session:
             started = time.perf_counter()
             check_marks(self.films, annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
-            warnings = residual_warnings(vertebrae)
+            warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
             keys = [_key(v) for v in vertebrae]
             inputs = self._inputs([v for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes])
             cropped = time.perf_counter()

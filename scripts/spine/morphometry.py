@@ -193,8 +193,8 @@ def _largest(poses: list[VertebraPose], side: int) -> Curve | None:
     for i in range(len(poses)):
         for j in range(i + 2, len(poses)):
             # Convex to the left: the upper end leans to the right, the lower one to the left.
-            bend = lower[j].degrees - upper[i].degrees
-            size = abs(bend) if side == 0 else bend * side
+            difference = lower[j].degrees - upper[i].degrees
+            size = abs(difference) if side == 0 else difference * side
             if size >= MIN_CURVE_DEG and (best is None or size > best[0]):
                 best = (size, i, j)
     if best is None:

@@ -17,6 +17,7 @@ two points on the pedicles).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,7 @@ class _Looked:
         if len(inside) < 500 / spacing**3:
             raise NoBodyError("too little of it is there")
         low, high = np.maximum(inside.min(0) - 4, 0), inside.max(0) + 5
-        part = probability[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
+        part: np.ndarray = probability[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
         padded = gaussian_filter(np.pad(part, 4), SMOOTH_MM / spacing, truncate=3)
         self.volume, self.first, self.spacing = torch.from_numpy(padded), (low - 4) * spacing, spacing
         self.mean = inside.mean(0) * spacing
@@ -224,7 +225,7 @@ def _read_body(volume: np.ndarray, level: int) -> _Body:
     # Height near the centre, then walls at half height, then both again with what is now known.
     for _ in range(2):
         core = _disc(volume.shape, middle, (5.0, 5.0))
-        top, bottom = (float(np.nanmedian(_run(volume, middle[0], core, up, 0.5))) for up in (True, False))
+        top, bottom = (float(np.nanmedian(_run(volume, float(middle[0]), core, up, 0.5))) for up in (True, False))
         if level == LEVEL_NUMBERS["C2"]:
             top = min(top, bottom, 9.0)
         if not top + bottom > MIN_HEIGHT_MM:
@@ -232,7 +233,7 @@ def _read_body(volume: np.ndarray, level: int) -> _Body:
         middle[0] += (bottom - top) / 2 / STEP_MM
         height = top + bottom
         quarter = max(round(height / 4 / STEP_MM), 1)
-        row = round(middle[0])
+        row = round(float(middle[0]))
         slab = volume[max(row - quarter, 0) : row + quarter + 1].mean(0)
         width, depth, shift, canal_found = _walls(slab, middle[1:])
         middle[1:] += shift
@@ -270,6 +271,7 @@ def _start(volume: np.ndarray) -> np.ndarray:
 
 def _disc(shape: tuple[int, ...], middle: np.ndarray, half_mm: tuple[float, float]) -> np.ndarray:
     """(N, 2) indices (backwards, left) within an ellipse around the middle."""
+    rows: np.ndarray
     rows, columns = np.indices(shape[1:])
     inside = ((rows - middle[1]) / half_mm[0]) ** 2 + ((columns - middle[2]) / half_mm[1]) ** 2 <= 1 / STEP_MM**2
     return np.argwhere(inside)
@@ -379,9 +381,12 @@ def _heights(volume: np.ndarray, middle: np.ndarray, depth: float) -> tuple[floa
     """Heights in the median plane near the front wall, in the middle and near the back wall (medians over strips)."""
     out = []
     for low, high in ((-0.42, -0.28), (-0.07, 0.07), (0.28, 0.42)):
-        rows = np.arange(np.floor(middle[1] + low * depth), np.ceil(middle[1] + high * depth) + 1).astype(int)
-        columns = np.arange(round(middle[2]) - 4, round(middle[2]) + 5)
+        rows: np.ndarray = np.arange(np.floor(middle[1] + low * depth), np.ceil(middle[1] + high * depth) + 1).astype(
+            int
+        )
+        columns = np.arange(round(float(middle[2])) - 4, round(float(middle[2])) + 5)
         strip = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+        strip = np.clip(strip, 0, np.array(volume.shape[1:]) - 1)
         runs = _run(volume, float(middle[0]), strip, True, 0.5) + _run(volume, float(middle[0]), strip, False, 0.5)
         if not np.isfinite(runs).any():
             return None
@@ -389,7 +394,7 @@ def _heights(volume: np.ndarray, middle: np.ndarray, depth: float) -> tuple[floa
     return out[0], out[1], out[2]
 
 
-def _endplate(plate: _Plate, to_world, frame: np.ndarray) -> Endplate:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _endplate(plate: _Plate, to_world: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> Endplate:
     normal = frame @ _unit(np.array([-1.0, plate.coefficients[1], plate.coefficients[2]]))
     frontal, sagittal = np.degrees(np.arctan(plate.slope_sd))
     return Endplate(to_world(plate.middle), normal @ IPL_AXES, (float(frontal), float(sagittal)), plate.roughness)
