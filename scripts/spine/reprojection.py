@@ -162,13 +162,13 @@ def compare(
     smooth = smooth_for_pitch(np.nan_to_num(film), (float(pixel_mm[0]), float(pixel_mm[1])), RASTER_MM)
     inside = np.all((where > -0.5) & (where < np.array(film.shape) - 0.5), axis=-1)
     picture = map_coordinates(smooth, np.moveaxis(where, -1, 0), order=1, mode="nearest")
-    total = np.zeros(shape, np.float32)
+    total: np.ndarray = np.zeros(shape, np.float32)
     for shadow in shadows:
         total[_window(shadow)] += shadow.thickness
     picture, total = _band(picture.astype(np.float32)), _band(total)
     out = []
     for shadow, mark, body in zip(shadows, marks, bodies, strict=True):
-        covered = np.zeros(shape, bool)
+        covered: np.ndarray = np.zeros(shape, bool)
         covered[_window(shadow)] = shadow.thickness > OUTLINE_MM
         outside = float((covered & ~inside).sum() / max(covered.sum(), 1))
         ring = _dilated(covered, shadow) & inside
@@ -229,8 +229,9 @@ def _best_place(picture: np.ndarray, total: np.ndarray, ring: np.ndarray) -> tup
     peak[[0, -1], :] = peak[:, [0, -1]] = False
     peak[SEARCH_MM, SEARCH_MM] = True
     scores = np.where(peak, scores, -1.0)
-    i, j = np.unravel_index(int(scores.argmax()), scores.shape)
-    return float(home), (float(moves[i]) * RASTER_MM, float(moves[j]) * RASTER_MM), float(scores[i, j] - home)
+    row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+    move = (float(moves[row]) * RASTER_MM, float(moves[column]) * RASTER_MM)
+    return float(home), move, float(scores[row, column] - home)
 
 
 def _band(image: np.ndarray) -> np.ndarray:
