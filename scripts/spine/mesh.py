@@ -85,7 +85,9 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     if hard:
         vertices = _smooth(vertices, faces)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    if mesh.volume < 0:
+    # trimesh's volume computes all moments of the body.
+    corners = mesh.vertices.view(np.ndarray)[faces] - vertices[0]
+    if np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0:
         mesh.invert()
     return mesh
 
@@ -127,8 +129,8 @@ def decimated(mesh: trimesh.Trimesh, keep: float) -> trimesh.Trimesh:
         mesh: closed.
         keep: share of the triangles, above 0 and at most 1.
     """
-    volume = mesh.volume
-    while keep < 0.99:
+    volume = mesh.volume if keep < 1 else 0.0
+    while keep < 1:
         vertices, faces = fast_simplification.simplify(
             mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32), target_reduction=1 - keep
         )

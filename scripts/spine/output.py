@@ -25,7 +25,7 @@ from scripts.metrics.ellipsoid import best_ellipsoid
 from scripts.metrics.surface import vertebra_metrics
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.spine.mesh import check_meshes, write_meshes
-from scripts.spine.preview import PREVIEW_VIEWS, captions, compose, draw_panels
+from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
 from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size
 from scripts.spine.render import View
 from scripts.spine.report import report_page, spine_row, vertebra_row
@@ -34,6 +34,7 @@ from scripts.spine.turntable import check_turntable, write_turntable
 
 REPORT_FILE = "report.json"
 REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
+REPORT_HEIGHT = 640
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,14 @@ def write_reconstruction(
             films.ap,
             films.lat,
             {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
-            result.labels,
+            drawn_spine(result.labels, result.grid.spacing_mm),
             (pixel_size(films.geometry.ap)[1], pixel_size(films.geometry.lat)[1]),
-            result.grid.spacing_mm,
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
             frozenset(checked.flags),
         )
-        panels, levels, scale = draw(views=(*PREVIEW_VIEWS, *REPORT_VIEWS))
-        of_preview = {caption: image for caption, image in panels.items() if caption not in captions(REPORT_VIEWS)}
-        of_report = {caption: image for caption, image in panels.items() if caption not in captions(PREVIEW_VIEWS)}
-        compose(of_preview, annotations.case, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
+        panels, levels, scale = draw(views=PREVIEW_VIEWS)
+        compose(panels, annotations.case, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
+        of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
         clock.stop("pictures")
         if options.turntable:
             write_turntable(folder / options.turntable, result.labels, result.grid.spacing_mm)

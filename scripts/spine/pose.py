@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ STEP_MM = 1.0
 SMOOTH_MM = 1.0
 # Looked at around the centre, mm: down, backwards, left; both ends.
 REACH_MM = np.array([[-30.0, 30.0], [-26.0, 50.0], [-36.0, 36.0]])
+SAMPLES = tuple(int(n) for n in np.rint((REACH_MM[:, 1] - REACH_MM[:, 0]) / STEP_MM) + 1)
 # Surfaces are read at three probabilities: how far an angle depends on which is part of its uncertainty.
 ISO_LEVELS = (0.35, 0.5, 0.65)
 # Share of the body's half axes that endplates are read on; a neck's uncinate processes leave less of the width. Weights
@@ -177,13 +179,20 @@ class _Looked:
 
     def sample(self, centre: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """(down, backwards, left) at `REACH_MM` around a centre, `STEP_MM` apart; frame: columns its axes."""
-        axes = [torch.arange(a, b + STEP_MM / 2, STEP_MM) for a, b in REACH_MM]
-        own = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-        turn = torch.as_tensor(frame.T.copy(), dtype=torch.float32)
-        index = (own @ turn + torch.as_tensor(centre - self.first, dtype=torch.float32)) / self.spacing
-        size = torch.tensor(self.volume.shape)
-        where = ((2 * index + 1) / size - 1).flip(-1)
+        # Own place -> `grid_sample`'s coordinates (-1 and 1 are the outer faces, last axis first), in one matrix.
+        size = np.array(self.volume.shape)
+        to_sample = ((2 / (self.spacing * size))[:, None] * frame)[::-1]
+        offset = ((2 * (centre - self.first) / self.spacing + 1) / size - 1)[::-1]
+        matrix, shift = (torch.as_tensor(np.ascontiguousarray(v), dtype=torch.float32) for v in (to_sample.T, offset))
+        where = torch.addmm(shift, _own_places(), matrix).view(*SAMPLES, 3)
         return F.grid_sample(self.volume[None, None], where[None], align_corners=False)[0, 0].numpy()
+
+
+@cache
+def _own_places() -> torch.Tensor:
+    """(N, 3) mm in the own frame, of all that is looked at."""
+    axes = [torch.arange(n) * STEP_MM + low for n, low in zip(SAMPLES, REACH_MM[:, 0].tolist(), strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).float()
 
 
 @dataclass(frozen=True)

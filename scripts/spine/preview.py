@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -68,10 +69,10 @@ def write_preview(
         ap_film: see `draw_panels`, like all that follow but one.
         lat_film: see there.
         marks: see there.
-        labelmap: see there.
+        labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
         title: headline; the caller keeps names of patients out of it.
         mm_per_pixel: see there.
-        voxel_mm: see there.
+        voxel_mm: edge of a voxel in mm.
         outlines: see there.
         flagged: see there.
         views: see there.
@@ -80,7 +81,7 @@ def write_preview(
         UserError: a label or a mark is no vertebra.
     """
     panels, levels, scale = draw_panels(
-        ap_film, lat_film, marks, labelmap, mm_per_pixel, voxel_mm, outlines, flagged, views
+        ap_film, lat_film, marks, drawn_spine(labelmap, voxel_mm), mm_per_pixel, outlines, flagged, views
     )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +92,12 @@ def draw_panels(
     ap_film: np.ndarray,
     lat_film: np.ndarray,
     marks: dict[int, tuple[Point, Point]],
-    labelmap: np.ndarray,
+    spine: DrawnSpine,
     mm_per_pixel: Point = (1.0, 1.0),
-    voxel_mm: float = 1.0,
     outlines: Mapping[int, tuple[Outlines, Outlines]] | None = None,
     flagged: frozenset[int] = frozenset(),
     views: tuple[View, ...] = PREVIEW_VIEWS,
+    height_px: int = 1000,
 ) -> tuple[Panels, list[int], float]:
     """Both films and the spine from some sides, all at one scale.
 
@@ -107,12 +108,12 @@ def draw_panels(
         ap_film: (rows I, columns L) float, bones bright.
         lat_film: (rows I, columns P) float, bones bright.
         marks: VerSe number -> (row, column) of the centroid in the AP and in the LAT film, in pixels.
-        labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
+        spine: see `drawn_spine`.
         mm_per_pixel: size of a pixel in the AP and in the LAT film.
-        voxel_mm: edge of a voxel in mm.
         outlines: VerSe number -> outlines of the reconstruction on the AP and on the LAT film.
         flagged: vertebrae to warn of; their names get an exclamation mark.
         views: sides to show the spine from.
+        height_px: of the pictures, about; short spines are drawn smaller.
 
     Returns:
         pictures by (caption, left end, right end), the levels shown from head to foot, and pixels a mm.
@@ -120,7 +121,7 @@ def draw_panels(
     Raises:
         UserError: a label or a mark is no vertebra.
     """
-    surfaces, bodies, size_mm = _cropped(labelmap, voxel_mm)
+    surfaces, bodies, size_mm = spine.surfaces, spine.bodies, spine.size_mm
     ap = {n: (np.array(marks[n][0]) + 0.5) * mm_per_pixel[0] for n in _checked(marks)}
     lat = {n: (np.array(marks[n][1]) + 0.5) * mm_per_pixel[1] for n in ap}
     # The picture's heights are those of the AP film in mm; LAT film and labelmap are moved to meet them.
@@ -132,7 +133,7 @@ def draw_panels(
     heights = [min(max(mm, 0.0), max(film_mm)) for mm in heights] or [0.0, *film_mm]
     heights += [spine_shift - 4, spine_shift + float(size_mm[0]) + 4] if bodies else []
     window = (min(heights), max(heights))
-    scale = float(np.clip(1000 / (window[1] - window[0]), 1.5, 4.0))
+    scale = float(np.clip(height_px / (window[1] - window[0]), 0.0015 * height_px, 4.0))
 
     panels: Panels = {}
     for which, (caption, film, points, shift, margins, side) in enumerate(
@@ -150,30 +151,49 @@ def draw_panels(
     return panels, in_order(list({*ap, *bodies})), scale
 
 
-def captions(views: tuple[View, ...]) -> set[tuple[str, str, str]]:
-    """Keys of some sides' panels."""
-    return {_CAPTIONS[view] for view in views}
-
-
 def _checked(marks: dict[int, tuple[Point, Point]]) -> list[int]:
     """Levels of the marks from head to foot; raises where one is no vertebra."""
     return in_order([n for n in marks if level_name(n)])
 
 
-def _cropped(labelmap: np.ndarray, voxel_mm: float) -> tuple[Surfaces, dict[int, np.ndarray], np.ndarray]:
-    """Surfaces and (I, P, L) mm of each vertebral body, from the corner of the labelled box, and that box's size."""
+@dataclass(frozen=True)
+class DrawnSpine:
+    """What is drawn of a labelmap, lengths in mm from the corner of its labelled box.
+
+    Args:
+        surfaces: of every vertebra.
+        bodies: VerSe number -> (I, P, L) of the vertebral body.
+        size_mm: (3,) of the box.
+    """
+
+    surfaces: Surfaces
+    bodies: dict[int, np.ndarray]
+    size_mm: np.ndarray
+
+
+def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0) -> DrawnSpine:
+    """Surfaces of a labelmap for pictures: made once, drawn from many sides.
+
+    Args:
+        labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
+        voxel_mm: edge of a voxel in mm.
+
+    Raises:
+        UserError: a label is no vertebra.
+    """
     boxes = find_objects((labelmap > 0).view(np.uint8))
     if not boxes:
-        return {}, {}, np.zeros(3)
+        return DrawnSpine({}, {}, np.zeros(3))
     margin = 3
     crop = np.pad(labelmap[boxes[0]], margin)
     bodies = {}
-    for number in np.unique(crop[crop > 0]).tolist():
-        voxels = np.argwhere(crop == number)
-        front = voxels[voxels[:, 1] < voxels[:, 1].min() + 20 / voxel_mm]
-        bodies[number] = (front.mean(axis=0) + 0.5) * voxel_mm
+    for number, box in enumerate(find_objects(crop), start=1):
+        if box is not None:
+            voxels = np.argwhere(crop[box] == number)
+            front = voxels[voxels[:, 1] < voxels[:, 1].min() + 20 / voxel_mm]
+            bodies[number] = (front.mean(axis=0) + [s.start + 0.5 for s in box]) * voxel_mm
     surfaces = display_surfaces(crop, voxel_mm)
-    return surfaces, {n: bodies[n] for n in in_order(list(bodies))}, np.array(crop.shape) * voxel_mm
+    return DrawnSpine(surfaces, {n: bodies[n] for n in in_order(list(bodies))}, np.array(crop.shape) * voxel_mm)
 
 
 def _film_panel(

@@ -16,9 +16,6 @@ from scripts.spine.preview import Panels
 from scripts.spine.reprojection import VIEWS, Agreement
 from scripts.spine.review import Review
 
-# Height of the pictures in the page, pixels: films share one row with four sides of the spine.
-PICTURE_HEIGHT = 620
-
 
 def vertebra_row(part: Part, review: Review) -> dict[str, Any]:
     """What ``report.json`` says about one vertebra."""
@@ -139,14 +136,13 @@ def _table_row(row: dict[str, Any]) -> str:
 
 
 def _text(angle: dict[str, float]) -> str:
-    return f"{angle['degrees']:.0f}&deg;&plusmn;{angle['sd']:.0f}"
+    # Adding zero makes a rounded -0 a plain 0.
+    return f"{round(angle['degrees']) + 0}&deg;&plusmn;{angle['sd']:.0f}"
 
 
 def _embedded(image: Image.Image) -> str:
-    small = image.copy()
-    small.thumbnail((4000, PICTURE_HEIGHT), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=85)
+    image.save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

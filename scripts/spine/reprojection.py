@@ -30,7 +30,7 @@ from scripts.spine.assembly import Part
 VIEWS = ("ap", "lat")
 RASTER_MM = 1.0
 # The band of sizes that is compared; the ring around a shadow that is looked at as well; the farthest move tried.
-FAST_MM, SLOW_MM, RING_MM, SEARCH_MM = 0.5, 4.0, 4.0, 12
+FAST_MM, SLOW_MM, RING_MM, SEARCH_MM, SEARCH_STEP_MM = 0.5, 4.0, 4.0, 12, 2
 # A film disagrees if it correlates less than this here, and by so much more at a place that far away.
 MIN_CORRELATION, MIN_GAIN, MAX_OFFSET_MM = 0.15, 0.25, 5.0
 MAX_MARK_MM = 8.0
@@ -214,7 +214,8 @@ def _best_place(picture: np.ndarray, total: np.ndarray, ring: np.ndarray) -> tup
     template = total[rows, columns]
     template = template - template.mean()
     norm = float(np.linalg.norm(template))
-    moves = np.arange(-SEARCH_MM, SEARCH_MM + 1)
+    moves = np.arange(-SEARCH_MM, SEARCH_MM + 1, SEARCH_STEP_MM)
+    middle = len(moves) // 2
     scores = np.full((len(moves), len(moves)), -1.0)
     limit = np.array(picture.shape) - 1
     for i, down in enumerate(moves):
@@ -223,11 +224,11 @@ def _best_place(picture: np.ndarray, total: np.ndarray, ring: np.ndarray) -> tup
             there = picture[there_rows, np.clip(columns + along, 0, limit[1])]
             there = there - there.mean()
             scores[i, j] = float(template @ there) / max(norm * float(np.linalg.norm(there)), 1e-9)
-    home = scores[SEARCH_MM, SEARCH_MM]
+    home = scores[middle, middle]
     # A best place at the border of what was tried is none: the correlation may rise further.
     peak = scores == maximum_filter(scores, 3)
     peak[[0, -1], :] = peak[:, [0, -1]] = False
-    peak[SEARCH_MM, SEARCH_MM] = True
+    peak[middle, middle] = True
     scores = np.where(peak, scores, -1.0)
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
     move = (float(moves[row]) * RASTER_MM, float(moves[column]) * RASTER_MM)
