@@ -168,6 +168,10 @@ def reconstruct(
     invert: Any = (),
     truth: str | None = None,
     dicom: bool = False,
+    mesh_formats: Any = "stl",
+    decimate: float = 1.0,
+    turntable: str = "",
+    timings: bool = False,
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
@@ -178,7 +182,7 @@ def reconstruct(
         ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
         lat: lateral radiograph, likewise; it may be the same folder.
         annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
-        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
+        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, report.html, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
         geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
         spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
@@ -186,6 +190,10 @@ def reconstruct(
         invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
         dicom: also write dicom/, see export; patient and study are those of DICOM films.
+        mesh_formats: of the surfaces in meshes/: stl, obj, ply, comma-separated; spine.glb is always written.
+        decimate: share of the surfaces' triangles to keep.
+        turntable: name of a film of the turning spine to write, .gif or .mp4.
+        timings: write what took how long, and how much memory, into report.json.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
@@ -196,10 +204,12 @@ def reconstruct(
     from scripts.localization.inputs import read_films
     from scripts.localization.localizer import Localizer
     from scripts.networks.predictor import Predictor
-    from scripts.spine.output import write_reconstruction
+    from scripts.spine.output import OutputOptions, write_reconstruction
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
+    outputs = OutputOptions(_words(mesh_formats), float(decimate), str(turntable), bool(timings))
+    outputs.check()
     place = Path(str(geometry)) if geometry else None
     options: dict[str, Any] = {"spacing": _spacing(spacing), "mirror": _words(mirror), "invert": _words(invert)}
     if annotations:
@@ -211,7 +221,7 @@ def reconstruct(
     result = reconstruct_pair(films, marks, predictor, wanted)
     result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
     folder = Path(str(output))
-    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
+    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None, outputs)
     for row in report["vertebrae"]:
         dice = f"  Dice {row['dice']:.3f}  HD95 {row['hd95_mm']:.1f} mm" if "dice" in row else ""
         print(f"{row['level']:>4}  {row['volume_cm3']:6.1f} cm3{dice}")
@@ -228,7 +238,15 @@ def reconstruct(
         from scripts.io.dicom_out.export import export_dicom
 
         export_dicom(folder, folder / "dicom", list(films.headers))
-    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json", *(["dicom"] if dicom else [])):
+    for name in (
+        "preview.png",
+        "report.html",
+        "spine.glb",
+        "spine.nii.gz",
+        "meshes",
+        "report.json",
+        *(["dicom"] if dicom else []),
+    ):
         print(f"  {folder / name}")
 
 
