@@ -161,7 +161,11 @@ def reconstruct(
     output: str,
     levels: Any = (),
     geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
     truth: str | None = None,
+    dicom: bool = False,
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
@@ -169,13 +173,17 @@ def reconstruct(
     """Reconstruct the marked vertebrae of two radiographs.
 
     Args:
-        ap: frontal radiograph (NIfTI).
-        lat: lateral radiograph (NIfTI).
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
+        lat: lateral radiograph, likewise; it may be the same folder.
         annotations: annotations.json with the vertebrae's marks.
         output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
-        geometry: geometry.json, for slot or cone beams.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
+        dicom: also write dicom/, see export; patient and study are those of DICOM films.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
@@ -187,8 +195,16 @@ def reconstruct(
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
-    films = read_film_pair(Path(str(ap)), Path(str(lat)), Path(geometry) if geometry else None)
     marks = read_annotations(Path(str(annotations)))
+    films = read_film_pair(
+        Path(str(ap)),
+        Path(str(lat)),
+        Path(str(geometry)) if geometry else None,
+        marks,
+        spacing=_spacing(spacing),
+        mirror=_words(mirror),
+        invert=_words(invert),
+    )
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
     folder = Path(str(output))
@@ -205,8 +221,30 @@ def reconstruct(
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
-    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json"):
+    if dicom:
+        from scripts.io.dicom_out.export import export_dicom
+
+        export_dicom(folder, folder / "dicom", list(films.headers))
+    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json", *(["dicom"] if dicom else [])):
         print(f"  {folder / name}")
+
+
+def export(reconstruction: str, output: str, ap: str | None = None, lat: str | None = None) -> None:
+    """Write a reconstruction as DICOM: a segmentation object and an encapsulated STL a vertebra.
+
+    Args:
+        reconstruction: folder that reconstruct made.
+        output: folder to write.
+        ap: frontal film it was made from; a DICOM film gives the objects its patient and study.
+        lat: lateral film it was made from.
+    """
+    from scripts.io.dicom_out.export import export_dicom, film_headers
+
+    if (ap is None) != (lat is None):
+        raise UserError("export takes both films or none: --ap and --lat")
+    films = film_headers(Path(str(ap)), Path(str(lat))) if ap is not None and lat is not None else None
+    for path in export_dicom(Path(str(reconstruction)), Path(str(output)), films):
+        print(f"  {path}")
 
 
 def evaluate(
@@ -246,6 +284,17 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
+def _spacing(value: Any) -> tuple[float, float] | None:
+    """``0.14`` or ``0.14,0.15`` as (AP, LAT) mm a pixel; None if not given."""
+    try:
+        numbers = [float(word) for word in _words(value)]
+    except ValueError as error:
+        raise UserError(f"--spacing takes mm a pixel, as 0.14 or 0.14,0.15, not {value}") from error
+    if len(numbers) > 2:
+        raise UserError(f"--spacing takes one number or two (AP,LAT), not {len(numbers)}")
+    return (numbers[0], numbers[-1]) if numbers else None
+
+
 def _check_options(words: list[str]) -> None:
     """Refuse unknown and missing options before any work: fire would call the verb first and complain afterwards."""
     if not words or words[0] not in VERBS or "--help" in words or "-h" in words:
@@ -265,6 +314,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "simulate": simulate,
     "reconstruct": reconstruct,
+    "export": export,
     "evaluate": evaluate,
 }
 

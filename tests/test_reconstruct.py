@@ -157,7 +157,8 @@ BAD_INPUTS = {
     "weights": "truncated or damaged",
     "other_weights": "weights of another network",
     "device": "not available",
-    "jpeg": "only NIfTI",
+    "jpeg": "no such file",
+    "unknown": "neither DICOM",
 }
 
 
@@ -214,6 +215,8 @@ def spoil(sample: Path, how: str) -> list[str]:
         return ["--device=cuda:7"]
     elif how == "jpeg":
         return [f"--ap={sample}/ap.jpg"]
+    elif how == "unknown":
+        return [f"--ap={sample}/README.md"]
     return []
 
 

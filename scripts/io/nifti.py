@@ -77,8 +77,6 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
         UserError: not readable, not 2D, not finite, blank, or its affine is that of another view or a flipped one.
     """
     name = "AP" if frontal else "LAT"
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise UserError(f"{path}: only NIfTI radiographs (.nii, .nii.gz) are read so far")
     array, affine = read_nifti(path)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]

@@ -69,8 +69,22 @@ def write_reconstruction(
         )
         seconds = {**result.seconds, "write": time.perf_counter() - started}
         report = _report(annotations, result, predictor, truth, seconds)
+        report["films"] = _films(films)
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _films(films: FilmPair) -> dict[str, Any]:
+    """Scale and beam of both films, as used."""
+    views = zip(("ap", "lat"), (films.geometry.ap, films.geometry.lat), films.scale_sd, strict=True)
+    return {
+        name: {
+            "beam": view.beam.value,
+            "pixel_mm": [round(v, 5) for v in pixel_size(view)],
+            "scale_sd_percent": round(100 * sd, 2),
+        }
+        for name, view, sd in views
+    }
 
 
 def _report(

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from scripts.errors import UserError
-from scripts.geometry.biplanar import Beam, BiplanarGeometry, View
+from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.cropping import network_input, smooth_for_pitch
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations
-from scripts.io.nifti import read_film
+from scripts.io.radiographs.pair import read_pair
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, assemble, largest_component, locate_vertebrae, patient_lattice
+from scripts.spine.calibration import calibrate
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 WARN_RESIDUAL_MM = 3.0
 MAX_RESIDUAL_MM = 20.0
-MAX_HEIGHT_DIFFERENCE_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,17 @@ class FilmPair:
         ap: (rows, columns) float32, bones bright.
         lat: likewise.
         geometry: of both.
+        warnings: what was assumed when they were read.
+        scale_sd: relative standard deviation of each film's scale, 0 where it is known.
+        headers: of DICOM films, for references in DICOM outputs only: they identify the patient.
     """
 
     ap: np.ndarray
     lat: np.ndarray
     geometry: BiplanarGeometry
+    warnings: tuple[str, ...] = ()
+    scale_sd: tuple[float, float] = (0.0, 0.0)
+    headers: tuple[Dataset | None, Dataset | None] = field(default=(None, None), repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,36 +71,30 @@ class Reconstruction:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_film_pair(ap_path: Path, lat_path: Path, geometry_path: Path | None = None) -> FilmPair:
-    """Both radiographs, checked against each other.
+def read_film_pair(
+    ap_path: Path,
+    lat_path: Path,
+    geometry_path: Path | None = None,
+    annotations: Annotations | None = None,
+    **options: Any,
+) -> FilmPair:
+    """Both radiographs, checked against each other, in one frame and with a scale.
 
     Args:
-        ap_path: frontal NIfTI.
-        lat_path: lateral NIfTI.
-        geometry_path: ``geometry.json`` for beams that a header cannot describe; parallel beams from the headers if
-            None.
+        ap_path: frontal film, or a folder that holds it.
+        lat_path: lateral film, or a folder that holds it.
+        geometry_path: see `scripts.io.geometry_file`.
+        annotations: marks, from which films take the scale and the common frame that their files do not have.
+        options: see `read_pair`.
 
     Raises:
-        UserError: see `scripts.io.nifti.read_film`; or the two do not show the same heights.
+        UserError: see `read_pair` and `calibrate`.
     """
-    ap, ap_view = read_film(ap_path, frontal=True)
-    lat, lat_view = read_film(lat_path, frontal=False)
-    geometry = BiplanarGeometry(ap_view, lat_view)
-    if geometry_path is not None:
-        try:
-            geometry = BiplanarGeometry.from_dict(json.loads(geometry_path.read_text()))
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{geometry_path}: not a readable geometry file ({error})") from error
-        if geometry.ap.shape != ap.shape or geometry.lat.shape != lat.shape:
-            raise UserError(f"{geometry_path}: made for films of another size")
-    if geometry.ap.beam is not Beam.CONE:
-        heights = [view.shape[0] * view.pixel_spacing_mm[0] for view in (geometry.ap, geometry.lat)]
-        if abs(heights[0] - heights[1]) > MAX_HEIGHT_DIFFERENCE_MM:
-            raise UserError(
-                f"{ap_path} and {lat_path} have different heights, {heights[0]:.0f} and {heights[1]:.0f} mm; "
-                "rows must be shared"
-            )
-    return FilmPair(ap, lat, geometry)
+    pair = read_pair(ap_path, lat_path, geometry=geometry_path, **options)
+    if annotations is not None:
+        pair = calibrate(pair, annotations)
+    headers = (pair.ap.header, pair.lat.header)
+    return FilmPair(pair.ap.pixels, pair.lat.pixels, pair.geometry, pair.assumptions, pair.scale_sd, headers)
 
 
 def reconstruct_pair(
@@ -114,7 +117,7 @@ def reconstruct_pair(
             raise UserError(f"the {name} marks were set on a film of {view.shape}, this one has {film.shape} pixels")
     started = time.perf_counter()
     vertebrae = locate_vertebrae(annotations, geometry, patient_lattice(geometry), levels)
-    warnings = _residual_warnings(vertebrae)
+    warnings = [*films.warnings, *_residual_warnings(vertebrae)]
     smooth = [
         torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
         for film, view in ((films.ap, geometry.ap), (films.lat, geometry.lat))

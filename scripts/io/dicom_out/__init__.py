@@ -1,0 +1,1 @@
+"""Reconstructions out as DICOM: a segmentation object and one encapsulated STL a vertebra."""

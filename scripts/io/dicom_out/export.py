@@ -1,0 +1,79 @@
+"""A reconstruction's folder -> a folder of DICOM objects."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from pydicom import Dataset
+
+from scripts.errors import UserError
+from scripts.io.annotations import read_annotations
+from scripts.io.atomic import atomic_folder
+from scripts.io.dicom_out.origin import make_origin
+from scripts.io.dicom_out.segmentation import write_segmentation
+from scripts.io.dicom_out.stl import write_stl_object
+from scripts.io.nifti import read_nifti
+from scripts.io.radiographs.dicom import read_header
+from scripts.io.radiographs.film import Projection
+from scripts.io.radiographs.patient import check_same_patient
+from scripts.io.radiographs.study import choose_film
+from scripts.levels import LEVEL_NAMES, in_order, level_name
+
+SEGMENTATION_FILE = "spine.seg.dcm"
+
+
+def export_dicom(
+    reconstruction: Path, output: Path, films: list[Dataset | None] | None = None, when: datetime | None = None
+) -> list[Path]:
+    """Write the segmentation and one encapsulated STL a vertebra.
+
+    Args:
+        reconstruction: folder that ``reconstruct`` made.
+        output: folder to write, whole or not at all; an earlier export there is replaced.
+        films: headers of the AP and the LAT film it was made from; those that are no DICOM file are None.
+        when: time of the export; now if None.
+
+    Returns:
+        the files.
+
+    Raises:
+        UserError: the folder is no reconstruction, or the films are not those it was made from.
+    """
+    headers = [film for film in films or [] if film is not None]
+    report = reconstruction / "report.json"
+    if not report.is_file() or not (reconstruction / "spine.nii.gz").is_file():
+        raise UserError(f"{reconstruction}: no reconstruction; name the --output folder of reconstruct")
+    marks = read_annotations(reconstruction / "annotations.json")
+    for film, view, name in zip(films or [], (marks.ap, marks.lat), ("AP", "LAT"), strict=False):
+        if film is not None and sorted((film.Rows, film.Columns)) != sorted(view.shape):
+            raise UserError(f"the {name} film is not the one that {reconstruction} was made from: other size")
+    labels, affine = read_nifti(reconstruction / "spine.nii.gz")
+    meshes = {n: reconstruction / "meshes" / f"{name}.stl" for n, name in LEVEL_NAMES.items()}
+    meshes = {n: meshes[n] for n in in_order(list(meshes)) if meshes[n].is_file()}
+    origin = make_origin(headers, [reconstruction / "spine.nii.gz", *meshes.values()], when)
+    edited = any(mark.set_by != "model" for view in (marks.ap, marks.lat) for mark in view.marks)
+    with atomic_folder(output, marker=SEGMENTATION_FILE) as folder:
+        write_segmentation(folder / SEGMENTATION_FILE, labels.astype(np.uint8), affine, origin, edited)
+        for position, (number, path) in enumerate(meshes.items(), start=1):
+            mesh = trimesh.load_mesh(path)
+            write_stl_object(folder / f"{level_name(number)}.stl.dcm", mesh, number, position, origin)
+    return sorted(output.iterdir())
+
+
+def film_headers(ap: Path, lat: Path) -> list[Dataset | None]:
+    """Headers of the films of a reconstruction, None for those that are no DICOM file.
+
+    Raises:
+        UserError: a film is missing, or the two show different patients.
+    """
+    headers = []
+    for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
+        film = choose_film(path, wanted) if path.is_dir() else path
+        if not film.is_file():
+            raise UserError(f"{film}: no such file")
+        headers.append(read_header(film))
+    check_same_patient(headers[0], headers[1], f"{ap} and {lat}")
+    return headers

@@ -1,0 +1,152 @@
+"""Whose objects these are: the films' patient and study, new series and UIDs, and references back to the films.
+
+Patient and study attributes are copied from DICOM films and from nowhere else; where the films are none, those that the
+standard lets be empty are empty. UIDs are derived from the films' UIDs and the content, so that the same export gives
+the same UIDs and an archive sees a repeated export for what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+MANUFACTURER = "vertebra-biplanar-reconstruction"
+MODEL = "Vertebra reconstruction from biplanar radiographs"
+SERIAL = "none"  # type 1 in the standard; software has no serial number
+SERIES = "Vertebrae reconstructed from two radiographs"
+EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
+SOFTWARE = Path(__file__).resolve().parents[3] / "configs" / "metadata.json"
+# Type 2 attributes of the patient and study modules, and the type 1 study UID.
+PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+PATIENT_MORE = ("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod", "PatientSpeciesDescription")
+STUDY = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
+STUDY_MORE = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "SpecificCharacterSet")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What all objects of one export share.
+
+    Args:
+        films: headers of those films that are DICOM, AP first.
+        seed: of the UIDs.
+        when: of the export.
+        version: of this software.
+    """
+
+    films: tuple[Dataset, ...]
+    seed: str
+    when: datetime
+    version: str
+
+    def uid(self, *names: str) -> str:
+        """The UID of something in this export."""
+        return generate_uid(entropy_srcs=[self.seed, *names])
+
+    @property
+    def study_uid(self) -> str:
+        """The films' study, or a new one."""
+        return str(self.films[0].StudyInstanceUID) if self.films else self.uid("study")
+
+    @property
+    def frame_of_reference_uid(self) -> str:
+        """Of the reconstruction's own space: films have none that it could share."""
+        return self.uid("frame of reference")
+
+
+def make_origin(films: list[Dataset], content: list[Path], when: datetime | None = None) -> Origin:
+    """The origin of an export.
+
+    Args:
+        films: DICOM headers, AP first; may be empty.
+        content: the reconstruction's files that are exported.
+        when: time of the export; now if None.
+    """
+    digest = hashlib.sha256()
+    for film in films:
+        digest.update(str(film.SOPInstanceUID).encode())
+    for path in content:
+        digest.update(path.name.encode() + path.read_bytes())
+    version = str(json.loads(SOFTWARE.read_text())["version"])
+    digest.update(version.encode())
+    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version)
+
+
+def describe(data: Dataset, origin: Origin) -> None:
+    """Write patient, study and equipment into an object; nothing is invented."""
+    film = origin.films[0] if origin.films else Dataset()
+    for keyword in (*PATIENT, *STUDY):
+        setattr(data, keyword, film.get(keyword, ""))
+    for keyword in (*PATIENT_MORE, *STUDY_MORE):
+        if keyword in film:
+            setattr(data, keyword, film[keyword].value)
+    if "SpecificCharacterSet" not in data:
+        data.SpecificCharacterSet = "ISO_IR 192"
+    data.StudyInstanceUID = origin.study_uid
+    data.Manufacturer, data.ManufacturerModelName = MANUFACTURER, MODEL
+    data.DeviceSerialNumber, data.SoftwareVersions = SERIAL, origin.version
+
+
+def references(origin: Origin) -> tuple[Sequence, Sequence]:
+    """Films of the object's own study by series, and those of other studies by study and series."""
+    own: list[Dataset] = []
+    other: list[Dataset] = []
+    for study in dict.fromkeys(str(film.StudyInstanceUID) for film in origin.films):
+        series = []
+        of_study = [film for film in origin.films if str(film.StudyInstanceUID) == study]
+        for uid in dict.fromkeys(str(film.SeriesInstanceUID) for film in of_study):
+            item = Dataset()
+            item.SeriesInstanceUID = uid
+            item.ReferencedInstanceSequence = Sequence(
+                [instance(film) for film in of_study if str(film.SeriesInstanceUID) == uid]
+            )
+            series.append(item)
+        if study == origin.study_uid:
+            own = series
+        else:
+            item = Dataset()
+            item.StudyInstanceUID = study
+            item.ReferencedSeriesSequence = Sequence(series)
+            other.append(item)
+    return Sequence(own), Sequence(other)
+
+
+def instance(film: Dataset) -> Dataset:
+    """A reference to a film."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = film.SOPClassUID, film.SOPInstanceUID
+    return item
+
+
+def shadow(origin: Origin) -> Dataset:
+    """The AP film's header with a place in the reconstruction's space, which highdicom asks of every source.
+
+    It is never written: only its patient, study and equipment reach the object, see `segmentation`.
+    """
+    film = origin.films[0] if origin.films else Dataset()
+    data = Dataset()
+    describe(data, origin)
+    for keyword in EQUIPMENT:
+        if keyword in data:
+            delattr(data, keyword)
+        if keyword in film:
+            setattr(data, keyword, film[keyword].value)
+    data.SOPClassUID = SecondaryCaptureImageStorage
+    data.SOPInstanceUID, data.SeriesInstanceUID = origin.uid("shadow"), origin.uid("shadow", "series")
+    data.Modality = film.get("Modality", "DX")
+    data.FrameOfReferenceUID, data.PositionReferenceIndicator = origin.frame_of_reference_uid, ""
+    data.Rows = data.Columns = 1
+    data.SamplesPerPixel, data.BitsAllocated = 1, 8
+    data.PixelSpacing, data.SliceThickness = [1.0, 1.0], 1.0
+    data.ImagePositionPatient, data.ImageOrientationPatient = [0.0, 0.0, 0.0], [1.0, 0, 0, 0, 1, 0]
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return data

@@ -1,0 +1,135 @@
+"""Which view a DICOM film is, and how its pixels are turned into the display convention."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import Dataset
+
+from scripts.errors import UserError
+from scripts.io.radiographs.film import Projection
+
+FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
+
+# View Position (0018,5101): the standard's terms and what is written instead.
+POSITIONS = {"AP": FRONTAL, "PA": FRONTAL} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"), LATERAL)
+# View Code Sequence (0054,0220), SNOMED CT as in DICOM's context group 4010 and pydicom's dictionary.
+CODES = {
+    "399348003": FRONTAL,
+    "272479007": FRONTAL,
+    "399067008": LATERAL,
+    "399173006": LATERAL,
+    "399198007": LATERAL,
+}
+REVERSED_CODES = {"272479007", "399173006"}  # postero-anterior, left lateral
+WORDS = {FRONTAL: r"\b(AP|PA|FRONTAL|FACE|CORONAL)\b", LATERAL: r"\b(LAT|LATERAL|LL|RL|PROFILE?|SAGITTAL)\b"}
+# What the columns and the rows of a displayed film grow towards.
+DISPLAY = {FRONTAL: ("L", "F"), LATERAL: ("P", "F")}
+OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
+ANGLE_TOLERANCE_DEG = 30.0
+
+
+@dataclass(frozen=True)
+class ViewEvidence:
+    """What a header says about its view.
+
+    Args:
+        claims: attribute -> the view it speaks for, the most trustworthy first.
+        reversed: PA, or left lateral; None if the header is silent.
+    """
+
+    claims: dict[str, Projection]
+    reversed: bool | None = None
+
+    @property
+    def projection(self) -> Projection | None:
+        """What the most trustworthy attribute says."""
+        return next(iter(self.claims.values()), None)
+
+
+def view_evidence(header: Dataset) -> ViewEvidence:
+    """View Position, View Code, Patient Orientation, positioner angle and descriptions, in this order."""
+    claims: dict[str, Projection] = {}
+    reverse: bool | None = None
+    position = str(header.get("ViewPosition") or "").strip().upper()
+    if position in POSITIONS:
+        claims["ViewPosition"] = POSITIONS[position]
+        reverse = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}.get(position)
+    for item in header.get("ViewCodeSequence") or []:
+        code = str(item.get("CodeValue", ""))
+        if code in CODES:
+            claims["ViewCodeSequence"] = CODES[code]
+            if reverse is None and code != "399067008":
+                reverse = code in REVERSED_CODES
+    letters = orientation_letters(header)
+    if letters:
+        claims["PatientOrientation"] = FRONTAL if set(letters) & {"L", "R"} else LATERAL
+    angle = header.get("PositionerPrimaryAngle")
+    if angle is not None:
+        # 0 and 180 look along the sagittal plane, +-90 across it.
+        off_frontal = abs((float(angle) + 90) % 180 - 90)
+        if off_frontal < ANGLE_TOLERANCE_DEG:
+            claims["PositionerPrimaryAngle"] = FRONTAL
+        elif off_frontal > 90 - ANGLE_TOLERANCE_DEG:
+            claims["PositionerPrimaryAngle"] = LATERAL
+    for name in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
+        words = re.sub(r"[^A-Z]+", " ", str(header.get(name) or "").upper())
+        found = [view for view, pattern in WORDS.items() if re.search(pattern, words)]
+        if len(found) == 1:
+            claims[name] = found[0]
+    return ViewEvidence(claims, reverse)
+
+
+def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[str]:
+    """Refuse a film that is the other view by all that its header says.
+
+    Returns:
+        warnings.
+
+    Raises:
+        UserError: the views are swapped.
+    """
+    against = [name for name, view in evidence.claims.items() if view is not wanted]
+    if not evidence.claims:
+        return [f"{wanted.value}: no attribute says which view this is; taken as given"]
+    if len(against) == len(evidence.claims):
+        other = FRONTAL if wanted is LATERAL else LATERAL
+        raise UserError(
+            f"{where}: given as the {wanted.value} view but {against[0]} says {other.value}; "
+            "are --ap and --lat swapped?"
+        )
+    return [f"{wanted.value}: {', '.join(against)} contradict(s) the view; taken as given"] if against else []
+
+
+def orientation_letters(header: Dataset) -> tuple[str, str] | None:
+    """Main directions that columns and rows grow towards (Patient Orientation), or None if it does not say."""
+    value = header.get("PatientOrientation")
+    if value is None or isinstance(value, str) or len(value) != 2:
+        return None
+    first, second = (str(v).strip().upper()[:1] for v in value)
+    axes = {frozenset(pair): i for i, pair in enumerate((("L", "R"), ("A", "P"), ("H", "F")))}
+    kinds = [next((i for axis, i in axes.items() if letter in axis), None) for letter in (first, second)]
+    return (first, second) if None not in kinds and 2 in kinds and kinds[0] != kinds[1] else None
+
+
+def to_display(pixels: np.ndarray, letters: tuple[str, str], wanted: Projection) -> np.ndarray:
+    """Pixels turned and mirrored into the display convention.
+
+    Args:
+        pixels: (rows, columns) as stored.
+        letters: what its columns and rows grow towards.
+        wanted: the view.
+
+    Raises:
+        ValueError: these letters do not belong to the view.
+    """
+    if letters[0] in "HF":
+        pixels, letters = pixels.T, (letters[1], letters[0])
+    for axis, (letter, target) in enumerate(zip(letters, DISPLAY[wanted], strict=True)):
+        if letter == OPPOSITE[target]:
+            pixels = np.flip(pixels, 1 - axis)
+        elif letter != target:
+            raise ValueError(f"{letters} is no {wanted.value} view")
+    return pixels

@@ -1,0 +1,238 @@
+"""Two films of one patient and the geometry between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scripts.errors import UserError
+from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
+from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
+from scripts.io.geometry_file import PairSetup, read_geometry
+from scripts.io.nifti import read_film
+from scripts.io.radiographs.dicom import read_dicom, read_header
+from scripts.io.radiographs.film import Optics, Projection, Radiograph
+from scripts.io.radiographs.patient import check_same_patient
+from scripts.io.radiographs.picture import SUFFIXES, read_picture
+from scripts.io.radiographs.study import choose_film
+
+MAX_HEIGHT_DIFFERENCE_MM = 1.0
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RadiographPair:
+    """What the rest of the pipeline needs of two films.
+
+    Args:
+        ap: frontal film.
+        lat: lateral film.
+        geometry: of both. Where a film is uncalibrated its pixels count as 1 mm; where the films are not registered
+            they are put together by their centres. `scripts.spine.calibration.calibrate` mends both from the marks.
+        registered: whether the files say how the two films lie to each other; else only marks can.
+        assumptions: everything that was assumed, for the report.
+        scale_sd: relative standard deviation of each film's scale, 0 where it is given.
+    """
+
+    ap: Radiograph
+    lat: Radiograph
+    geometry: BiplanarGeometry
+    registered: bool
+    assumptions: tuple[str, ...] = ()
+    scale_sd: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def calibrated(self) -> tuple[bool, bool]:
+        """Whether the scale of (AP, LAT) is known."""
+        return self.ap.spacing_mm is not None, self.lat.spacing_mm is not None
+
+
+def read_pair(
+    ap: Path,
+    lat: Path,
+    spacing: Spacing | None = None,
+    geometry: Path | None = None,
+    mirror: Sequence[str] = (),
+    invert: Sequence[str] = (),
+) -> RadiographPair:
+    """Both films, checked against each other.
+
+    Args:
+        ap: frontal film (DICOM, NIfTI, PNG, JPEG, TIFF), or a folder from which the one frontal film is taken.
+        lat: lateral film, or a folder, likewise.
+        spacing: mm a pixel in the patient of the AP and of the LAT film; it overrides what the files say.
+        geometry: YAML or JSON file, see `scripts.io.geometry_file`.
+        mirror: views (``ap``, ``lat``) to mirror left to right.
+        invert: views whose bones are dark.
+
+    Raises:
+        UserError: a film is unreadable or the other view, the two show different patients or heights, or the
+            geometry does not fit.
+    """
+    setup = read_geometry(geometry) if geometry is not None else None
+    films = []
+    for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
+        film = read_radiograph(path, wanted)
+        if wanted.value.lower() in _views(mirror, "mirror"):
+            film = _mirrored(film, path)
+        if wanted.value.lower() in _views(invert, "invert"):
+            film = replace(film, pixels=film.pixels.max() + film.pixels.min() - film.pixels)
+        films.append(film)
+    frontal, lateral = films
+    placed = frontal.placed is not None and lateral.placed is not None
+    notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
+    if spacing is not None:
+        frontal, lateral = (_with_spacing(f, s) for f, s in zip((frontal, lateral), spacing, strict=True))
+    if setup is not None and setup.exact is not None:
+        _check_shapes(setup.exact, frontal, lateral, str(geometry))
+        exact, registered = setup.exact, True
+    else:
+        if setup is not None:
+            frontal, lateral = _with_setup(frontal, lateral, setup)
+        exact, registered = pair_geometry(frontal, lateral), _registered(frontal, lateral)
+    if registered:
+        _check_heights(exact, f"{ap} and {lat}")
+    return RadiographPair(
+        frontal, lateral, exact, registered, (*frontal.warnings, *lateral.warnings, *notes)
+    )  # fmt: skip
+
+
+def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
+    """One film of any kind.
+
+    Args:
+        path: a file, or a folder that holds one film of this view.
+        wanted: the view.
+
+    Raises:
+        UserError: see the readers.
+    """
+    if path.is_dir():
+        path = choose_film(path, wanted)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.name.endswith((".nii", ".nii.gz")):
+        pixels, view = read_film(path, frontal=wanted is Projection.FRONTAL)
+        row, column = view.pixel_spacing_mm
+        return Radiograph(pixels, (row, column), field=(0, 0, *pixels.shape), placed=view)
+    if path.suffix.lower() in SUFFIXES:
+        return read_picture(path, wanted)
+    if path.suffix.lower() in (".dcm", ".dicom", ".ima") or read_header(path) is not None or _is_dicom(path):
+        return read_dicom(path, wanted)
+    raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
+
+
+def pair_geometry(
+    ap: Radiograph,
+    lat: Radiograph,
+    lat_isocentre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> BiplanarGeometry:
+    """The views of two films; a film that its header places in the world stays there.
+
+    Args:
+        ap: frontal film. Its isocentre is the world's origin.
+        lat: lateral film.
+        lat_isocentre_mm: where the lateral film's central ray is met by the plane of its spacing.
+    """
+    frontal = ap.placed or _view(ap, Projection.FRONTAL, (0.0, 0.0, 0.0))
+    lateral = lat.placed or _view(lat, Projection.LATERAL, lat_isocentre_mm)
+    return BiplanarGeometry(frontal, lateral)
+
+
+def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float, float]) -> View:
+    rows, columns = film.pixels.shape
+    optics = film.optics if film.spacing_mm is not None else Optics(reversed=film.optics.reversed)
+    beam = optics.beam or Beam.PARALLEL
+    to_detector, to_isocentre = optics.source_to_detector_mm, optics.source_to_isocentre_mm
+    magnification = to_detector / to_isocentre if to_detector and to_isocentre else 1.0
+    spacing = np.array(film.spacing_mm or (1.0, 1.0)) * np.where(DIVERGENCE[beam], magnification, 1.0)
+    column, towards = (LEFT, POSTERIOR) if wanted is Projection.FRONTAL else (POSTERIOR, -LEFT)
+    # A scanner's rows are heights in the patient: both films begin at the same one.
+    top = 0.0 if optics.simultaneous else (rows - 1) / 2
+    view = View(
+        beam=beam,
+        row_direction=_vector(INFERIOR),
+        column_direction=_vector(column),
+        beam_direction=_vector(-towards if optics.reversed else towards),
+        isocentre_mm=isocentre_mm,
+        principal_point=optics.principal_point or (top, (columns - 1) / 2),
+        pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
+        shape=(rows, columns),
+        source_to_isocentre_mm=to_isocentre or math.inf,
+        source_to_detector_mm=to_detector or math.inf,
+    )
+    return view.turned(*optics.turned_deg) if any(optics.turned_deg) else view
+
+
+def _registered(ap: Radiograph, lat: Radiograph) -> bool:
+    if ap.placed is not None and lat.placed is not None:
+        return True
+    return ap.optics.simultaneous and lat.optics.simultaneous and None not in (ap.spacing_mm, lat.spacing_mm)
+
+
+def _with_spacing(film: Radiograph, value: float) -> Radiograph:
+    if not (np.isfinite(value) and 0.01 <= value <= 5):
+        raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
+    if film.placed is not None:
+        raise UserError("--spacing is for films without one; a NIfTI film has its own")
+    return replace(film, spacing_mm=(value, value))
+
+
+def _with_setup(ap: Radiograph, lat: Radiograph, setup: PairSetup) -> tuple[Radiograph, Radiograph]:
+    out = []
+    for film, optics, spacing in ((ap, setup.ap, setup.ap_spacing_mm), (lat, setup.lat, setup.lat_spacing_mm)):
+        reverse = film.optics.reversed or optics.reversed
+        out.append(
+            replace(
+                film,
+                optics=replace(optics, reversed=reverse),
+                spacing_mm=spacing or film.spacing_mm,
+                placed=None,
+            )
+        )
+    return out[0], out[1]
+
+
+def _mirrored(film: Radiograph, path: Path) -> Radiograph:
+    if film.placed is not None:
+        raise UserError(f"{path}: a NIfTI film says itself how it lies; --mirror is for films that do not")
+    top, left, bottom, right = film.field
+    width = film.pixels.shape[1]
+    pixels = np.ascontiguousarray(film.pixels[:, ::-1])
+    return replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
+
+
+def _views(words: Sequence[str], option: str) -> set[str]:
+    found = {str(word).strip().lower() for word in words}
+    if found - {"ap", "lat"}:
+        raise UserError(f"--{option} takes ap, lat or both with a comma, not {', '.join(sorted(found))}")
+    return found
+
+
+def _check_shapes(geometry: BiplanarGeometry, ap: Radiograph, lat: Radiograph, where: str) -> None:
+    if geometry.ap.shape != ap.pixels.shape or geometry.lat.shape != lat.pixels.shape:
+        raise UserError(f"{where}: made for films of another size")
+
+
+def _check_heights(geometry: BiplanarGeometry, where: str) -> None:
+    """With rows that are heights in the patient both films must reach equally far."""
+    if geometry.ap.beam is Beam.CONE:
+        return
+    heights = [view.shape[0] * view.pixel_spacing_mm[0] for view in (geometry.ap, geometry.lat)]
+    if abs(heights[0] - heights[1]) > MAX_HEIGHT_DIFFERENCE_MM:
+        raise UserError(
+            f"{where} have different heights, {heights[0]:.0f} and {heights[1]:.0f} mm; rows must be shared"
+        )
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _vector(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,137 @@
+"""Scale and common frame from the marks, against spines whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.__main__ import main
+from scripts.data.simulation.posture import PostureOptions, draw_posture
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, BiplanarGeometry
+from scripts.geometry.frames import IPL_AXES
+from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations
+from scripts.io.nifti import read_nifti
+from scripts.io.radiographs.film import Optics, Radiograph
+from scripts.io.radiographs.pair import RadiographPair, pair_geometry
+from scripts.spine.calibration import calibrate, estimate_scale
+from tests.conftest import DATA
+
+FILMS = DATA / "films"
+
+
+def film(spacing: float | None, optics: Optics | None = None, shape: tuple[int, int] = (900, 500)) -> Radiograph:
+    return Radiograph(np.zeros(shape, np.float32), None if spacing is None else (spacing, spacing), optics or Optics())
+
+
+def marked(levels: tuple[int, ...], points: np.ndarray, geometry: BiplanarGeometry, noise: np.ndarray) -> Annotations:
+    pixels = [p + n for p, n in zip(geometry.project(points), noise, strict=True)]
+    views = [
+        ViewMarks(v.shape, tuple(Mark(n, (float(r), float(c))) for n, (r, c) in zip(levels, marks, strict=True)))
+        for v, marks in zip((geometry.ap, geometry.lat), pixels, strict=True)
+    ]
+    return Annotations(views[0], views[1])
+
+
+def spine(levels: tuple[int, ...], seed: int) -> np.ndarray:
+    """Centroids (N, 3) in world mm, their middle at the origin."""
+    posture = draw_posture(levels, PostureOptions(), np.random.default_rng(seed))
+    return (posture.centroids - posture.centroids.mean(0)) @ IPL_AXES
+
+
+@pytest.mark.parametrize("levels", [(19, 20, 21, 22, 23, 24), tuple(range(8, 20)), (3, 4, 5, 6, 7)])
+def test_scale_of_simulated_people_is_within_its_own_uncertainty(levels: tuple[int, ...]) -> None:
+    """100 people of all sizes, films of unequal scale, marks 1 mm off: 95 % within two standard deviations."""
+    true = (0.35, 0.42)
+    geometry = pair_geometry(film(true[0], shape=(1500, 900)), film(true[1], shape=(1500, 900)))
+    errors, claimed = [], []
+    for seed in range(100):
+        noise = np.random.default_rng(1000 + seed).normal(0, 1, (2, len(levels), 2)) / np.array(true)[:, None, None]
+        estimate = estimate_scale(marked(levels, spine(levels, seed), geometry, noise))
+        errors.append([np.log(estimate.ap_mm / true[0]), np.log(estimate.lat_mm / true[1])])
+        claimed.append(estimate.sd)
+    z = np.abs(errors) / np.array(claimed)[:, None]
+    assert (z < 2).mean() > 0.9 and abs(np.mean(errors)) < 0.03
+    assert 0.063 < np.mean(claimed) < 0.1
+
+
+def test_one_known_scale_gives_the_other_without_statistics() -> None:
+    levels = tuple(range(14, 25))
+    geometry = pair_geometry(film(0.3, shape=(2000, 900)), film(0.5, shape=(1500, 900)))
+    marks = marked(levels, 1.2 * spine(levels, 3), geometry, np.zeros((2, len(levels), 2)))
+    estimate = estimate_scale(marks, ap_mm=0.3)
+    assert (estimate.ap_mm, estimate.lat_mm) == (0.3, pytest.approx(0.5)) and estimate.sd < 0.02
+    assert estimate_scale(marks, lat_mm=0.5).ap_mm == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])
+def test_two_exposures_are_brought_into_one_frame(beam: Beam) -> None:
+    """The tube was moved between the shots: positions relative to each other come back exactly."""
+    optics = Optics(beam, 1800.0, 1500.0) if beam is Beam.CONE else Optics()
+    ap, lat = film(0.5, optics), film(0.4, replace(optics, reversed=True))
+    levels = tuple(range(17, 24))
+    truth = spine(levels, 5)
+    real = pair_geometry(ap, lat, (0.0, 0.0, 37.0))
+    marks = marked(levels, truth, real, np.zeros((2, len(levels), 2)))
+    pair = RadiographPair(ap, lat, pair_geometry(ap, lat), registered=False)
+    found = calibrate(pair, marks)
+    points, residual = found.geometry.back_project(
+        np.array([m.centroid for m in marks.ap.marks]), np.array([m.centroid for m in marks.lat.marks])
+    )
+    assert residual.max() < 0.01 and found.registered
+    assert np.allclose(points - points.mean(0), truth - truth.mean(0), atol=0.05)
+    assert any("share no height" in line for line in found.assumptions)
+
+
+def test_uncalibrated_pair_has_the_size_of_a_person() -> None:
+    levels = tuple(range(17, 25))
+    truth = spine(levels, 8)
+    real = pair_geometry(film(0.37, shape=(1200, 600)), film(0.31, shape=(1200, 600)))
+    marks = marked(levels, truth, real, np.zeros((2, len(levels), 2)))
+    ap, lat = film(None, shape=(1200, 600)), film(None, shape=(1200, 600))
+    found = calibrate(RadiographPair(ap, lat, pair_geometry(ap, lat), False), marks)
+    pixels = [np.array([m.centroid for m in view.marks]) for view in (marks.ap, marks.lat)]
+    points, residual = found.geometry.back_project(*pixels)
+    size = np.linalg.norm(points[-1] - points[0]) / np.linalg.norm(truth[-1] - truth[0])
+    assert residual.max() < 0.5 and abs(np.log(size)) < 3 * found.scale_sd[0]
+    assert sum("UNCALIBRATED" in line for line in found.assumptions) == 2
+    # Shape does not depend on the scale.
+    assert np.allclose((points - points.mean(0)) / size, truth - truth.mean(0), atol=0.5)
+
+
+def test_marks_that_make_no_scale_are_refused() -> None:
+    geometry = pair_geometry(film(1.0), film(1.0))
+    one = marked((20,), np.zeros((1, 3)), geometry, np.zeros((2, 1, 2)))
+    with pytest.raises(UserError, match="fewer than two levels"):
+        estimate_scale(one)
+    upside_down = marked((20, 21), np.array([[0, 0, -20.0], [0, 0, 20.0]]), geometry, np.zeros((2, 2, 2)))
+    with pytest.raises(UserError, match="foot to head"):
+        estimate_scale(upside_down)
+    other = replace(one, ap=ViewMarks((5, 5), one.ap.marks))
+    with pytest.raises(UserError, match="marks were set on a film"):
+        calibrate(RadiographPair(film(1.0), film(1.0), geometry, False), other)
+
+
+def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:
+    """No scale, no common height: a neck of a neck's size comes out, and the report says how sure its size is."""
+    arguments = [
+        "reconstruct", f"--ap={FILMS}/cervical_ap.jpg", f"--lat={FILMS}/cervical_lat.jpg",
+        f"--annotations={FILMS}/annotations.json", f"--output={tmp_path}/neck",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    report = json.loads((tmp_path / "neck" / "report.json").read_text())
+    assert [row["level"] for row in report["vertebrae"]] == ["C3", "C4", "C5", "C6"]
+    heights = [row["centroid_mm"][2] for row in report["vertebrae"]]
+    assert np.allclose(-np.diff(heights), 17.0, atol=3.0)
+    assert max(row["residual_mm"] for row in report["vertebrae"]) < 3
+    assert report["films"]["ap"]["scale_sd_percent"] > 6.3
+    assert sum("UNCALIBRATED" in line for line in report["warnings"]) == 2
+    assert read_annotations(tmp_path / "neck" / "annotations.json") == read_annotations(FILMS / "annotations.json")
+    assert read_nifti(tmp_path / "neck" / "spine.nii.gz")[0].any()
+    assert main([*arguments[:-1], "--levels=C4", "--spacing=0.26", f"--output={tmp_path}/given"]) == 0
+    given = json.loads((tmp_path / "given" / "report.json").read_text())
+    assert given["films"]["lat"] == {"beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0}

@@ -1,0 +1,225 @@
+"""Reconstructions out as DICOM: read back, checked against the standard, and nobody invented."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import trimesh
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from scripts.__main__ import main
+from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
+from scripts.io.dicom_out.codes import level_code
+from scripts.io.dicom_out.export import export_dicom, film_headers
+from scripts.io.nifti import read_nifti, write_nifti
+from scripts.levels import LEVEL_NAMES, level_name
+from scripts.spine.mesh import vertebra_mesh, write_stl
+from tests.conftest import SAMPLE
+from tests.dicom_films import SECRET, STUDY, write_dicom
+from tests.iod import missing_attributes
+
+NUMBERS = (18, 19, 20)
+WHEN = datetime(2026, 1, 2, 3, 4, 5)
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def reconstruction(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reconstruction's folder with the sample's true vertebrae in it."""
+    folder = tmp_path_factory.mktemp("reconstruction")
+    labels, affine = read_nifti(SAMPLE / "labelmap.nii.gz")
+    labels = np.where(np.isin(labels, NUMBERS), labels, 0).astype(np.uint8)
+    write_nifti(folder / "spine.nii.gz", labels, affine)
+    for number in NUMBERS:
+        write_stl(vertebra_mesh(labels == number, affine), folder / "meshes" / f"{level_name(number)}.stl")
+    shutil.copy(SAMPLE / "annotations.json", folder)
+    (folder / "report.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset | None]:
+    folder = tmp_path_factory.mktemp("films")
+    return film_headers(write_dicom(folder / "a.dcm", "ap"), write_dicom(folder / "l.dcm", "lat"))
+
+
+@pytest.fixture(scope="module")
+def exported(reconstruction: Path, films: list[Dataset | None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("dicom") / "out"
+    paths = export_dicom(reconstruction, output, films, WHEN)
+    assert [p.name for p in paths] == ["L1.stl.dcm", "T11.stl.dcm", "T12.stl.dcm", "spine.seg.dcm"]
+    return output
+
+
+@pytest.fixture(scope="module")
+def anonymous(reconstruction: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("dicom") / "out"
+    export_dicom(reconstruction, output, None, WHEN)
+    return output
+
+
+def test_segmentation_holds_each_voxel_where_it_was(reconstruction: Path, exported: Path) -> None:
+    """Through plain pydicom: bits, plane positions and orientation give back the labelmap's points in LPS mm."""
+    labels, affine = read_nifti(reconstruction / "spine.nii.gz")
+    data = pydicom.dcmread(exported / "spine.seg.dcm")
+    frames = data.pixel_array
+    shared = data.SharedFunctionalGroupsSequence[0]
+    row, column = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    spacing = [float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing]
+    names = {int(s.SegmentNumber): s.SegmentLabel for s in data.SegmentSequence}
+    assert list(names.values()) == ["T11", "T12", "L1"]
+    points: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
+    for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
+        origin = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        r, c = np.nonzero(frame)
+        name = names[int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)]
+        points[name].append(origin + r[:, None] * spacing[0] * column + c[:, None] * spacing[1] * row)
+    for number in NUMBERS:
+        wanted = np.argwhere(labels == number) @ affine[:3, :3].T + affine[:3, 3]
+        wanted = np.round(wanted @ LPS[:3, :3], 2)
+        found = np.round(np.concatenate(points[level_name(number)]), 2)
+        assert len(found) == len(wanted)
+        assert np.allclose(found[np.lexsort(found.T)], wanted[np.lexsort(wanted.T)], atol=0.011)
+
+
+def test_segmentation_reads_back_through_highdicom(reconstruction: Path, exported: Path) -> None:
+    labels, _ = read_nifti(reconstruction / "spine.nii.gz")
+    data = hd.seg.segread(exported / "spine.seg.dcm")
+    volume = data.get_volume(combine_segments=True)
+    counts = np.bincount(volume.array.astype(int).ravel(), minlength=4)[1:]
+    assert counts.tolist() == [(labels == n).sum() for n in NUMBERS]
+    assert [data.get_segment_description(i).segmented_property_type.meaning for i in (1, 2, 3)] == [
+        "T11 vertebra", "T12 vertebra", "L1 vertebra",
+    ]  # fmt: skip
+    assert data.get_segment_description(1).algorithm_type is hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+
+
+def test_stl_is_the_mesh_in_lps(reconstruction: Path, exported: Path) -> None:
+    for position, number in enumerate(NUMBERS, start=1):
+        name = level_name(number)
+        data = pydicom.dcmread(exported / f"{name}.stl.dcm")
+        assert data.InstanceNumber == position and data.MIMETypeOfEncapsulatedDocument == "model/stl"
+        document = data.EncapsulatedDocument[: data.EncapsulatedDocumentLength]
+        mesh = trimesh.load(trimesh.util.wrap_as_stream(document), file_type="stl")
+        truth = trimesh.load_mesh(reconstruction / "meshes" / f"{name}.stl")
+        assert mesh.is_watertight and mesh.volume == pytest.approx(truth.volume, rel=1e-5)
+        assert np.allclose(mesh.center_mass, truth.center_mass * [-1, -1, 1], atol=1e-3)
+        assert b"SPACE=LPS" in document[:80] and data.ConceptNameCodeSequence[0].CodeMeaning == f"{name} vertebra"
+
+
+def test_patient_study_and_references_are_the_films(exported: Path, films: list[Dataset | None]) -> None:
+    spaces, series = set(), set()
+    for path in exported.iterdir():
+        data = pydicom.dcmread(path)
+        assert (data.PatientID, data.PatientName, data.StudyInstanceUID) == ("4711", SECRET, STUDY)
+        assert (data.StudyDate, data.AccessionNumber) == ("20240506", "88")
+        referenced = {
+            i.ReferencedSOPInstanceUID for s in data.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence
+        }
+        assert referenced == {film.SOPInstanceUID for film in films if film is not None}
+        assert data.SeriesInstanceUID not in {film.SeriesInstanceUID for film in films if film is not None}
+        spaces.add(data.FrameOfReferenceUID)
+        series.add(data.SeriesInstanceUID)
+    assert len(spaces) == 1 and len(series) == 2
+
+
+def test_without_dicom_films_nobody_is_invented(anonymous: Path) -> None:
+    for path in anonymous.iterdir():
+        data = pydicom.dcmread(path)
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyID"):
+            assert keyword in data and not data[keyword].value
+        text = str(data)
+        assert "Referenced Series" not in text and "Source I" not in text and "Acquisition equipment" not in text
+
+
+@pytest.mark.parametrize("which", ["exported", "anonymous"])
+def test_every_required_attribute_is_there(which: str, request: pytest.FixtureRequest) -> None:
+    for path in request.getfixturevalue(which).iterdir():
+        data = pydicom.dcmread(path)
+        assert missing_attributes(data) == [], path.name
+        # The check itself sees what is missing.
+        del data.FrameOfReferenceUID, data.PatientName
+        data.SeriesInstanceUID = ""
+        assert len(missing_attributes(data)) == 2 + (data.Modality == "M3D")
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+@pytest.mark.parametrize("which", ["exported", "anonymous"])
+def test_dciodvfy_finds_no_error(which: str, request: pytest.FixtureRequest) -> None:
+    for path in request.getfixturevalue(which).iterdir():
+        run = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+        assert "Error" not in run.stdout + run.stderr, run.stderr
+
+
+def test_same_export_same_uids_other_content_others(
+    reconstruction: Path, exported: Path, films: list[Dataset | None], tmp_path: Path
+) -> None:
+    def uids(folder: Path) -> list[tuple[str, str, str]]:
+        read = [pydicom.dcmread(p) for p in sorted(folder.iterdir())]
+        return [(d.SOPInstanceUID, d.SeriesInstanceUID, d.FrameOfReferenceUID) for d in read]
+
+    export_dicom(reconstruction, tmp_path / "again", films)
+    assert uids(tmp_path / "again") == uids(exported)
+    other = tmp_path / "other"
+    shutil.copytree(reconstruction, other)
+    labels, affine = read_nifti(other / "spine.nii.gz")
+    labels = labels.copy()
+    labels[tuple(np.argwhere(labels)[0])] = 0
+    write_nifti(other / "spine.nii.gz", labels, affine)
+    export_dicom(other, tmp_path / "changed", films)
+    assert not set(sum(uids(tmp_path / "changed"), ())) & set(sum(uids(exported), ()))
+
+
+def test_codes_of_all_levels() -> None:
+    meanings = {name: level_code(number).meaning for number, name in LEVEL_NAMES.items()}
+    for name, meaning in meanings.items():
+        assert meaning == ("Vertebra" if name in ("T13", "L6") else f"{name} vertebra")
+    assert level_code(20).value == "66794005" and level_code(28).value == "51282000"
+    assert len({level_code(n).value for n in LEVEL_NAMES}) == 25
+
+
+def test_automatic_marks_and_films_of_two_studies(
+    reconstruction: Path, films: list[Dataset | None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "rec"
+    shutil.copytree(reconstruction, folder)
+    marks = [ViewMarks(s, (Mark(20, (9.0, 9.0), set_by="model"),)) for s in ((333, 360), (333, 275))]
+    write_annotations(folder / "annotations.json", Annotations(*marks))
+    ap, lat = films
+    assert ap is not None and lat is not None
+    moved = pydicom.Dataset(lat)
+    moved.StudyInstanceUID = generate_uid()
+    export_dicom(folder, tmp_path / "out", [ap, moved])
+    data = pydicom.dcmread(tmp_path / "out" / "spine.seg.dcm")
+    assert {s.SegmentAlgorithmType for s in data.SegmentSequence} == {"AUTOMATIC"}
+    assert len(data.ReferencedSeriesSequence) == 1
+    assert data.StudiesContainingOtherReferencedInstancesSequence[0].StudyInstanceUID == moved.StudyInstanceUID
+
+
+def test_export_from_the_command_line(reconstruction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study"
+    write_dicom(study / "IM1", "ap")
+    write_dicom(study / "IM2", "lat")
+    command = ["export", f"--reconstruction={reconstruction}", f"--output={tmp_path}/out"]
+    assert main([*command, f"--ap={study}", f"--lat={study}"]) == 0
+    assert pydicom.dcmread(tmp_path / "out" / "spine.seg.dcm").PatientID == "4711"
+    assert not any(secret in capsys.readouterr().out for secret in (SECRET, "4711"))
+    write_dicom(study / "IM2", "lat", film=np.eye(99, dtype=np.float32))
+    for arguments, message in (
+        ([*command, f"--ap={study}"], "both films or none"),
+        ([*command, f"--ap={study}", f"--lat={study}"], "other size"),
+        (["export", f"--reconstruction={study}", f"--output={tmp_path}/o"], "no reconstruction"),
+        ([*command, f"--ap={study}/IM1", f"--lat={study}/none"], "no such file"),
+    ):
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error and len(error.strip().splitlines()) == 1
+    assert pydicom.dcmread(tmp_path / "out" / "spine.seg.dcm").PatientID == "4711"

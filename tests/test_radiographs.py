@@ -1,0 +1,386 @@
+"""Radiographs in: what a film says of itself, what is assumed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import gdcm
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless, generate_uid
+
+from scripts.__main__ import main
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam
+from scripts.io.radiographs.film import Projection, Radiograph
+from scripts.io.radiographs.orientation import view_evidence
+from scripts.io.radiographs.pair import read_pair, read_radiograph
+from tests.conftest import SAMPLE
+from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
+
+AP, LAT = Projection.FRONTAL, Projection.LATERAL
+
+
+def same_picture(film: Radiograph, wanted: np.ndarray) -> float:
+    """Correlation; a mirror, transpose or inversion loses it."""
+    assert film.pixels.shape == wanted.shape
+    return float(np.corrcoef(film.pixels.ravel(), wanted.ravel())[0, 1])
+
+
+STORED = {
+    "plain": (lambda f: f, ["L", "F"], "MONOCHROME2"),
+    "mirrored": (lambda f: f[:, ::-1], ["R", "F"], "MONOCHROME2"),
+    "upside down": (lambda f: f[::-1], ["L", "H"], "MONOCHROME2"),
+    "lying": (lambda f: f.T, ["F", "L"], "MONOCHROME2"),
+    "lying, turned": (lambda f: f.T[::-1], ["F", "R"], "MONOCHROME2"),
+    "inverse": (lambda f: f.max() - f, ["L", "F"], "MONOCHROME1"),
+    "oblique letters": (lambda f: f[:, ::-1], ["RA", "FP"], "MONOCHROME2"),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("how", list(STORED))
+def test_however_stored_the_film_is_displayed_alike(how: str, bits: int, tmp_path: Path) -> None:
+    turn, letters, photometric = STORED[how]
+    path = write_dicom(
+        tmp_path / "a.dcm", "ap", np.ascontiguousarray(turn(sample_film("ap"))), bits,
+        PatientOrientation=letters, PhotometricInterpretation=photometric,
+    )  # fmt: skip
+    film = read_radiograph(path, AP)
+    assert same_picture(film, sample_film("ap")) > 0.9999
+    assert film.spacing_mm == (1.0, 1.0)
+    assert any("inverted" in w for w in film.warnings) == (how == "inverse")
+
+
+def test_lateral_faces_left(tmp_path: Path) -> None:
+    path = write_dicom(
+        tmp_path / "l.dcm", "lat", np.ascontiguousarray(sample_film("lat")[:, ::-1]), PatientOrientation=["A", "F"]
+    )
+    assert same_picture(read_radiograph(path, LAT), sample_film("lat")) > 0.9999
+
+
+def test_anisotropic_spacing_turns_with_the_film(tmp_path: Path) -> None:
+    lying = np.ascontiguousarray(sample_film("ap").T)
+    path = write_dicom(tmp_path / "a.dcm", "ap", lying, PatientOrientation=["F", "L"], PixelSpacing=[0.4, 0.7])
+    assert read_radiograph(path, AP).spacing_mm == (0.7, 0.4)
+
+
+def test_no_orientation_is_a_warning_and_mirror_mends_it(tmp_path: Path) -> None:
+    mirrored = np.ascontiguousarray(sample_film("ap")[:, ::-1])
+    ap = write_dicom(tmp_path / "a.dcm", "ap", mirrored, PatientOrientation=None, ViewPosition="PA")
+    lat = write_dicom(tmp_path / "l.dcm", "lat")
+    pair = read_pair(ap, lat)
+    assert any("no PatientOrientation" in line for line in pair.assumptions)
+    assert same_picture(pair.ap, mirrored) > 0.9999
+    assert same_picture(read_pair(ap, lat, mirror=["ap"]).ap, sample_film("ap")) > 0.9999
+    with pytest.raises(UserError, match="--mirror takes"):
+        read_pair(ap, lat, mirror=["front"])
+
+
+def test_rescale_window_and_lut(tmp_path: Path) -> None:
+    """Values follow slope, intercept, window and LUT; a window that shows nothing is ignored."""
+    path = write_dicom(
+        tmp_path / "a.dcm", "ap", WindowCenter=1500, WindowWidth=1001, RescaleSlope=2, RescaleIntercept=-100
+    )
+    raw = stored_pixels(path).astype(float) * 2 - 100
+    read = read_radiograph(path, AP)
+    top, left, bottom, right = read.field
+    film = ((read.pixels - read.pixels.min()) / np.ptp(read.pixels))[top:bottom, left:right]
+    assert np.allclose(film, np.clip((raw - 999.5) / 1000, 0, 1)[top:bottom, left:right], atol=2e-3)
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [4096, 0, 16], np.arange(4096, dtype="<u2")[::-1].tobytes()
+    path = write_dicom(
+        tmp_path / "b.dcm", "ap", VOILUTSequence=Sequence([item]), PhotometricInterpretation="MONOCHROME1"
+    )
+    assert same_picture(read_radiograph(path, AP), sample_film("ap")) > 0.9999
+    path = write_dicom(tmp_path / "c.dcm", "ap", WindowCenter=60000, WindowWidth=10)
+    film = read_radiograph(path, AP)
+    assert same_picture(film, sample_film("ap")) > 0.9999 and any("shows nothing" in w for w in film.warnings)
+
+
+@pytest.mark.parametrize(("relationship", "sign"), [("LIN", 1), ("LOG", 1), ("LOG", -1)])
+def test_raw_detector_values_become_line_integrals(relationship: str, sign: int, tmp_path: Path) -> None:
+    film = sample_film("ap")
+    raw = {"LIN": np.exp(-film / 2), "LOG": film.max() - film}[relationship] if sign == 1 else film
+    path = write_dicom(
+        tmp_path / "a.dcm", "ap", raw.astype(np.float32), 16, PresentationIntentType="FOR PROCESSING",
+        PixelIntensityRelationship=relationship, PixelIntensityRelationshipSign=sign,
+        PhotometricInterpretation="MONOCHROME1",
+    )  # fmt: skip
+    assert same_picture(read_radiograph(path, AP), film) > 0.999
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_films(syntax: str, tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", "ap")
+    data = pydicom.dcmread(path)
+    data.compress(syntax)
+    data.save_as(tmp_path / "b.dcm")
+    assert np.array_equal(read_radiograph(tmp_path / "b.dcm", AP).pixels, read_radiograph(path, AP).pixels)
+
+
+@pytest.mark.parametrize(("name", "uid"), [("JPEGLosslessProcess14_1", ".4.70"), ("JPEG2000Lossless", ".4.90")])
+def test_jpeg_films_that_only_gdcm_writes(name: str, uid: str, tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", "ap")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "b.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(tmp_path / "b.dcm").file_meta.TransferSyntaxUID.endswith(uid)
+    assert np.array_equal(read_radiograph(tmp_path / "b.dcm", AP).pixels, read_radiograph(path, AP).pixels)
+
+
+def test_a_syntax_that_nothing_decodes_is_named(tmp_path: Path) -> None:
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", "ap"))
+    data.file_meta.TransferSyntaxUID = HTJ2KLossless
+    data.PixelData = pydicom.encaps.encapsulate([b"\0" * 1000])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "b.dcm")
+    with pytest.raises(UserError, match=r"High-Throughput JPEG 2000.*cannot be decoded.*export it uncompressed"):
+        read_radiograph(tmp_path / "b.dcm", AP)
+
+
+SCALES = {
+    "corrected": ({}, (1.0, 1.0), Beam.PARALLEL, "no source distances"),
+    "detector only": ({"PixelSpacing": None}, (1.2, 1.2), Beam.PARALLEL, "5 to 30 % too large"),
+    "written twice": ({"PixelSpacing": [1.2, 1.2]}, (1.2, 1.2), Beam.PARALLEL, "5 to 30 % too large"),
+    "estimated factor": (
+        {"PixelSpacing": None, "EstimatedRadiographicMagnificationFactor": 1.25}, (0.96, 0.96), Beam.PARALLEL, "1.250",
+    ),
+    "distances": (
+        {"PixelSpacing": None, "DistanceSourceToDetector": 1800, "DistanceSourceToPatient": 1500}, (1.0, 1.0),
+        Beam.CONE, "1.200",
+    ),
+    "calibrated": (
+        {"PixelSpacing": [0.9, 0.9], "PixelSpacingCalibrationType": "FIDUCIAL"}, (0.9, 0.9), Beam.PARALLEL, "fiducial",
+    ),
+    "none": ({"PixelSpacing": None, "ImagerPixelSpacing": None}, None, Beam.PARALLEL, "no pixel spacing"),
+    "scanner": (
+        {"Manufacturer": "EOS imaging", "DistanceSourceToDetector": 1300, "DistanceSourceToIsocenter": 1000},
+        (1.0, 1.0), Beam.SLOT, "slot scanner",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", list(SCALES))
+def test_scale_and_beam_of_a_header(how: str, tmp_path: Path) -> None:
+    attributes, spacing, beam, warning = SCALES[how]
+    ap = write_dicom(tmp_path / "a.dcm", "ap", **attributes)
+    lat = write_dicom(tmp_path / "l.dcm", "lat", **attributes)
+    pair = read_pair(ap, lat)
+    assert pair.ap.spacing_mm == (None if spacing is None else pytest.approx(spacing))
+    assert pair.geometry.ap.beam is pair.geometry.lat.beam is beam
+    assert any(warning in line for line in pair.assumptions)
+    assert pair.registered == (how == "scanner")
+    if spacing:
+        size = pair.geometry.ap.pixel_size_mm(np.array(pair.geometry.ap.isocentre_mm))[0]
+        assert size == pytest.approx(spacing)
+
+
+def test_source_side_follows_the_view_position(tmp_path: Path) -> None:
+    """PA and left lateral: the source stands behind and on the right; what is nearer to it is larger."""
+    far = {"DistanceSourceToDetector": 1800, "DistanceSourceToPatient": 1500}
+    for ap_position, lat_position, sign in (("AP", "RL", 1), ("PA", "LL", -1)):
+        pair = read_pair(
+            write_dicom(tmp_path / "a.dcm", "ap", ViewPosition=ap_position, **far),
+            write_dicom(tmp_path / "l.dcm", "lat", ViewPosition=lat_position, **far),
+        )
+        front, left = np.array([[0.0, 100, 0]]), np.array([[-100.0, 0, 0]])
+        assert np.sign(pair.geometry.ap.magnification(front)[0, 1] - 1.2) == sign
+        assert np.sign(pair.geometry.lat.magnification(left)[0, 1] - 1.2) == sign
+
+
+def test_borders_are_masked_and_marks_stay(tmp_path: Path) -> None:
+    film = sample_film("ap").copy()
+    film[:20], film[-30:], film[:, :40], film[:, -25:] = 9.0, 9.0, 9.0, 9.0
+    film[3:12, 100:112] = 0.0  # a letter burnt into the border
+    path = write_dicom(tmp_path / "a.dcm", "ap", film)
+    read = read_radiograph(path, AP)
+    rows, columns = film.shape
+    wanted = np.array([20, 40, rows - 30, columns - 25])
+    assert read.pixels.shape == film.shape and np.abs(np.array(read.field) - wanted).max() <= 3
+    top, left, bottom, right = wanted + [3, 3, -3, -3]
+    inside, clean = read.pixels[top:bottom, left:right], sample_film("ap")[top:bottom, left:right]
+    assert np.corrcoef(inside.ravel(), clean.ravel())[0, 1] > 0.9999
+    assert read.pixels[:15].max() == read.pixels.min() and any("borders masked" in w for w in read.warnings)
+    shutter = write_dicom(
+        tmp_path / "s.dcm", "ap", ShutterShape="RECTANGULAR", ShutterUpperHorizontalEdge=11,
+        ShutterLeftVerticalEdge=21, ShutterLowerHorizontalEdge=300, ShutterRightVerticalEdge=330,
+        PatientOrientation=["R", "F"],
+    )  # fmt: skip
+    assert read_radiograph(shutter, AP).field == (10, columns - 330, 300, columns - 20)
+
+
+def test_films_without_borders_keep_every_pixel(tmp_path: Path) -> None:
+    for name, wanted in (("ap", AP), ("lat", LAT)):
+        film = sample_film(name)
+        read = read_radiograph(write_dicom(tmp_path / f"{name}.dcm", name), wanted)
+        top, left, bottom, right = read.field
+        # Air at the sides may go, with slivers of skin; the body may not.
+        assert film[top:bottom, left:right].sum() > 0.995 * film.sum()
+
+
+@pytest.mark.parametrize("kind", ["png8", "png16", "jpg", "tif", "rgb"])
+def test_pictures(kind: str, tmp_path: Path) -> None:
+    film = sample_film("ap")
+    scaled = film / film.max()
+    path = tmp_path / f"a.{'png' if kind.startswith('png') or kind == 'rgb' else kind}"
+    if kind == "png16":
+        image = Image.fromarray((scaled * 65535).astype(np.uint16))
+    else:
+        image = Image.fromarray((scaled * 255).astype(np.uint8))
+    (image.convert("RGB") if kind == "rgb" else image).save(path)
+    read = read_radiograph(path, AP)
+    assert same_picture(read, film) > (0.995 if kind == "jpg" else 0.9999) and read.spacing_mm is None
+    pair = read_pair(path, path, spacing=(0.5, 0.25))
+    assert pair.calibrated == (True, True) and pair.geometry.lat.pixel_spacing_mm == (0.25, 0.25)
+    assert not pair.registered and any("without a header" in line for line in pair.assumptions)
+
+
+def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
+    film = sample_film("ap")
+    dark = Image.fromarray(((1 - film / film.max()) * 255).astype(np.uint8))
+    dark.save(tmp_path / "a.png")
+    pair = read_pair(tmp_path / "a.png", tmp_path / "a.png", invert=["ap"])
+    assert any("use --invert" in line for line in pair.lat.warnings)
+    assert same_picture(pair.ap, film) > 0.999 and same_picture(pair.lat, film) < -0.999
+
+
+REFUSED = {
+    "swapped": "are --ap and --lat swapped",
+    "swapped by letters": "are --ap and --lat swapped",
+    "two patients": "two different patients by their PatientID",
+    "two birthdays": "two different patients by their PatientBirthDate",
+    "two studies": "two different studies",
+    "frames": "holds 3 frames",
+    "no pixels": "no radiograph",
+    "truncated": "truncated or damaged",
+    "magnification": "magnification of 4.00 is impossible",
+    "spacing": "PixelSpacing of 0 x 0 mm is impossible",
+    "blank": "blank",
+    "tiny": "are no radiograph",
+    "text": "neither DICOM",
+    "cut jpeg": "not a readable picture",
+}
+
+
+def spoilt(how: str, folder: Path) -> tuple[Path, Path]:
+    ap, lat = folder / "a.dcm", folder / "l.dcm"
+    write_dicom(ap, "ap")
+    write_dicom(lat, "lat")
+    if how == "swapped":
+        return lat, ap
+    if how == "swapped by letters":
+        write_dicom(ap, "lat", ViewPosition=None)
+    elif how == "two patients":
+        write_dicom(lat, "lat", PatientID="4712")
+    elif how == "two birthdays":
+        write_dicom(lat, "lat", PatientID=None, PatientBirthDate="19710102")
+    elif how == "two studies":
+        write_dicom(lat, "lat", StudyInstanceUID=generate_uid(), StudyDate="20240507")
+    elif how == "frames":
+        write_dicom(ap, "ap", NumberOfFrames=3)
+    elif how == "no pixels":
+        write_dicom(ap, "ap", PixelData=None)
+    elif how == "truncated":
+        ap.write_bytes(ap.read_bytes()[:50_000])
+    elif how == "magnification":
+        write_dicom(ap, "ap", PixelSpacing=None, EstimatedRadiographicMagnificationFactor=4)
+    elif how == "spacing":
+        write_dicom(ap, "ap", PixelSpacing=[0, 0])
+    elif how == "blank":
+        write_dicom(ap, "ap", np.zeros((100, 100), np.float32))
+    elif how == "tiny":
+        write_dicom(ap, "ap", sample_film("ap")[:20, :20])
+    elif how == "text":
+        ap = folder / "notes"
+        ap.write_text("no film")
+    elif how == "cut jpeg":
+        ap = folder / "a.jpg"
+        Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(ap)
+        ap.write_bytes(ap.read_bytes()[:700])
+    return ap, lat
+
+
+@pytest.mark.parametrize("how", list(REFUSED))
+def test_bad_films_are_refused_in_one_line_that_names_nobody(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ap, lat = spoilt(how, tmp_path)
+    status = main(
+        ["reconstruct", f"--ap={ap}", f"--lat={lat}", f"--annotations={SAMPLE}/annotations.json",
+         f"--output={tmp_path}/result"]
+    )  # fmt: skip
+    error = capsys.readouterr().err
+    assert status == 1 and len(error.strip().splitlines()) == 1 and REFUSED[how] in error
+    assert not any(secret in error for secret in (SECRET, "4711", "4712", "19700102"))
+    assert not (tmp_path / "result").exists()
+
+
+def test_one_day_in_two_studies_is_a_warning(tmp_path: Path) -> None:
+    ap = write_dicom(tmp_path / "a.dcm", "ap")
+    lat = write_dicom(tmp_path / "l.dcm", "lat", StudyInstanceUID=generate_uid())
+    assert any("two studies of one day" in line for line in read_pair(ap, lat).assumptions)
+
+
+def test_views_by_every_attribute() -> None:
+    for attributes, view, behind in (
+        ({"ViewPosition": "PA"}, AP, True),
+        ({"ViewPosition": "LL"}, LAT, True),
+        ({"PositionerPrimaryAngle": -88}, LAT, None),
+        ({"PositionerPrimaryAngle": 178}, AP, None),
+        ({"SeriesDescription": "Whole spine LAT standing"}, LAT, None),
+        ({"SeriesDescription": "Spine PA/LAT"}, None, None),
+        ({"PatientOrientation": ["A", "F"]}, LAT, None),
+        ({"PatientOrientation": ["R", "F"], "SeriesDescription": "lateral"}, AP, None),
+    ):
+        header = Dataset()
+        for keyword, value in attributes.items():
+            setattr(header, keyword, value)
+        evidence = view_evidence(header)
+        assert (evidence.projection, evidence.reversed) == (view, behind), attributes
+
+
+def test_a_study_folder_gives_its_pair(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "study" / "IM1", "ap")
+    write_dicom(tmp_path / "study" / "sub" / "IM2", "lat")
+    write_dicom(tmp_path / "study" / "IM3", "ap", film=sample_film("ap") * 0.5, ImageType=["DERIVED", "SECONDARY"])
+    (tmp_path / "study" / "notes.txt").write_text("not a film")
+    pair = read_pair(tmp_path / "study", tmp_path / "study")
+    assert same_picture(pair.lat, sample_film("lat")) > 0.9999
+    assert pair.ap.header is not None and pair.ap.header.ImageType[0] == "ORIGINAL"
+    shutil.copy(tmp_path / "study" / "IM1", tmp_path / "study" / "IM4")
+    with pytest.raises(UserError, match=r"2 films say that they are the AP view \(IM1, IM4\)"):
+        read_pair(tmp_path / "study", tmp_path / "study")
+    with pytest.raises(UserError, match="no film says that it is the LAT view"):
+        read_radiograph(write_dicom(tmp_path / "other" / "IM1", "ap").parent, LAT)
+
+
+def test_dicom_pair_reconstructs_as_the_nifti_pair_and_keeps_its_secrets(tmp_path: Path) -> None:
+    """The same film as DICOM, its height unknown, gives the same vertebra; the report tells what was assumed."""
+    write_dicom(tmp_path / "study" / "a", "ap", bits=16, PhotometricInterpretation="MONOCHROME1",
+                film=sample_film("ap").max() - sample_film("ap"))  # fmt: skip
+    write_dicom(tmp_path / "study" / "l", "lat", bits=16)
+    nifti = [f"--ap={SAMPLE}/ap.nii.gz", f"--lat={SAMPLE}/lat.nii.gz", f"--output={tmp_path}/nifti"]
+    dicom = [f"--ap={tmp_path}/study", f"--lat={tmp_path}/study", f"--output={tmp_path}/dicom"]
+    for films in (nifti, dicom):
+        assert main(["reconstruct", *films, f"--annotations={SAMPLE}/annotations.json", "--levels=T12"]) == 0
+    one, other = (json.loads((tmp_path / n / "report.json").read_text()) for n in ("nifti", "dicom"))
+    assert other["vertebrae"][0]["volume_cm3"] == pytest.approx(one["vertebrae"][0]["volume_cm3"], rel=0.03)
+    assert any("inverted" in line for line in other["warnings"]) and one["warnings"] == []
+    assert other["films"]["ap"] == {"beam": "parallel", "pixel_mm": [1.0, 1.0], "scale_sd_percent": 0.0}
+    for path in (tmp_path / "dicom").rglob("*"):
+        if path.is_file():
+            assert not any(s.encode() in path.read_bytes() for s in (SECRET, "4711", "19700102")), path
