@@ -19,7 +19,7 @@ from scripts.io.nifti import read_nifti
 from scripts.io.radiographs.film import Optics, Radiograph
 from scripts.io.radiographs.pair import RadiographPair, pair_geometry
 from scripts.spine.calibration import calibrate, estimate_scale
-from tests.conftest import DATA
+from tests.conftest import DATA, SAMPLE
 
 FILMS = DATA / "films"
 
@@ -101,6 +101,13 @@ def test_uncalibrated_pair_has_the_size_of_a_person() -> None:
     assert sum("UNCALIBRATED" in line for line in found.assumptions) == 2
     # Shape does not depend on the scale.
     assert np.allclose((points - points.mean(0)) / size, truth - truth.mean(0), atol=0.5)
+
+
+def test_scale_of_the_sample_patient_is_found_without_being_told() -> None:
+    """A real person: true scale 1 mm a pixel in both films."""
+    estimate = estimate_scale(read_annotations(SAMPLE / "annotations.json"))
+    assert abs(np.log(estimate.ap_mm)) < 2 * estimate.sd and abs(np.log(estimate.lat_mm)) < 2 * estimate.sd
+    assert estimate.lat_mm / estimate.ap_mm == pytest.approx(1, abs=0.01)
 
 
 def test_marks_that_make_no_scale_are_refused() -> None:

@@ -169,7 +169,7 @@ SCALES = {
     "none": ({"PixelSpacing": None, "ImagerPixelSpacing": None}, None, Beam.PARALLEL, "no pixel spacing"),
     "scanner": (
         {"Manufacturer": "EOS imaging", "DistanceSourceToDetector": 1300, "DistanceSourceToIsocenter": 1000},
-        (1.0, 1.0), Beam.SLOT, "slot scanner",
+        (1.0, 1.0), Beam.SLOT, "middle column",
     ),
 }  # fmt: skip
 

@@ -85,7 +85,7 @@ def _view(values: dict[str, Any], beam: Beam, together: bool, where: str) -> tup
         beam=beam,
         source_to_detector_mm=to_detector,
         source_to_isocentre_mm=to_isocentre,
-        reversed=values.get("source") in REVERSED_SOURCES,
+        reversed=values["source"] in REVERSED_SOURCES if "source" in values else None,
         principal_point=None if point is None else (float(point[0]), float(point[1])),
         turned_deg=tuple(float(values.get(f"{name}_deg", 0.0)) for name in ("yaw", "pitch", "roll")),  # type: ignore[arg-type]
         simultaneous=together,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 
 from scripts.errors import UserError
 from scripts.io.radiographs.collimation import find_field, header_field, mask_outside
-from scripts.io.radiographs.film import Field, Optics, Projection, Radiograph
+from scripts.io.radiographs.film import Field, Projection, Radiograph
 from scripts.io.radiographs.orientation import (
     FRONTAL,
     check_view,
@@ -78,9 +79,7 @@ def read_dicom(path: Path, wanted: Projection) -> Radiograph:
         field = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     if str(data.get("BurnedInAnnotation") or "").upper() == "YES":
         warnings.append(f"{name}: the header says that writing is burnt into the picture; it may identify the patient")
-    optics = scale.optics
-    if evidence.reversed:
-        optics = Optics(**{**optics.__dict__, "reversed": True})
+    optics = replace(scale.optics, reversed=evidence.reversed)
     del data.PixelData
     return finish(
         np.ascontiguousarray(pixels, dtype=np.float32),
@@ -88,7 +87,7 @@ def read_dicom(path: Path, wanted: Projection) -> Radiograph:
         where,
         Radiograph(
             np.empty((0, 0), np.float32), spacing, optics, field or (0, 0, 0, 0),
-            (*warnings, *scale.warnings, *notes), header=data,
+            (*warnings, *notes), scale.warnings, header=data,
         ),
     )  # fmt: skip
 
@@ -121,4 +120,4 @@ def finish(pixels: np.ndarray, wanted: Projection, where: str, film: Radiograph)
             f"{left} columns left, {columns - right} right"
         )
         pixels = mask_outside(pixels, field)
-    return Radiograph(pixels, film.spacing_mm, film.optics, field, tuple(lines), film.placed, film.header)
+    return replace(film, pixels=pixels, field=field, warnings=tuple(lines))

@@ -31,7 +31,8 @@ class Optics:
         beam: None if nothing is known; the rays are then taken as parallel.
         source_to_detector_mm: along the central ray.
         source_to_isocentre_mm: to the plane in which the film's spacing holds.
-        reversed: the source stood behind the patient (PA) or on the right (left lateral), not in front or on the left.
+        reversed: the source stood behind the patient (PA) or on the right (left lateral), not in front or on the left;
+            None if nothing says.
         principal_point: (row, column) pixel of the central ray; the film's centre if None.
         turned_deg: yaw, pitch and roll of the view, see `View.turned`.
         simultaneous: both views were taken at once by a machine that scans them together, so that rows are shared.
@@ -40,7 +41,7 @@ class Optics:
     beam: Beam | None = None
     source_to_detector_mm: float | None = None
     source_to_isocentre_mm: float | None = None
-    reversed: bool = False
+    reversed: bool | None = None
     principal_point: tuple[float, float] | None = None
     turned_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     simultaneous: bool = False
@@ -56,6 +57,7 @@ class Radiograph:
         optics: how the rays ran.
         field: (top, left, bottom, right) of the exposed part, end exclusive.
         warnings: what was assumed, without anything that identifies a patient.
+        scale_notes: where the scale comes from; without meaning once the user gives another.
         placed: where it lies in the world, for files whose header says so (NIfTI).
         header: the DICOM data set without its pixels, for references in DICOM outputs; it identifies the patient and
             goes nowhere else.
@@ -66,6 +68,7 @@ class Radiograph:
     optics: Optics = field(default_factory=Optics)
     field: Field = (0, 0, 0, 0)
     warnings: tuple[str, ...] = ()
+    scale_notes: tuple[str, ...] = ()
     placed: View | None = None
     header: Dataset | None = None
 

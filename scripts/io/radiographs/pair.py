@@ -86,7 +86,7 @@ def read_pair(
     placed = frontal.placed is not None and lateral.placed is not None
     notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
     if spacing is not None:
-        frontal, lateral = (_with_spacing(f, s) for f, s in zip((frontal, lateral), spacing, strict=True))
+        frontal, lateral = _with_spacing(frontal, spacing[0], "AP"), _with_spacing(lateral, spacing[1], "LAT")
     if setup is not None and setup.exact is not None:
         _check_shapes(setup.exact, frontal, lateral, str(geometry))
         exact, registered = setup.exact, True
@@ -96,9 +96,10 @@ def read_pair(
         exact, registered = pair_geometry(frontal, lateral), _registered(frontal, lateral)
     if registered:
         _check_heights(exact, f"{ap} and {lat}")
-    return RadiographPair(
-        frontal, lateral, exact, registered, (*frontal.warnings, *lateral.warnings, *notes)
-    )  # fmt: skip
+    lines = [line for film in (frontal, lateral) for line in (*film.warnings, *film.scale_notes)]
+    if setup is None or setup.exact is None:
+        lines += [line for film, name in ((frontal, "AP"), (lateral, "LAT")) for line in _optics_notes(film, name)]
+    return RadiographPair(frontal, lateral, exact, registered, (*lines, *notes))
 
 
 def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
@@ -174,26 +175,34 @@ def _registered(ap: Radiograph, lat: Radiograph) -> bool:
     return ap.optics.simultaneous and lat.optics.simultaneous and None not in (ap.spacing_mm, lat.spacing_mm)
 
 
-def _with_spacing(film: Radiograph, value: float) -> Radiograph:
+def _optics_notes(film: Radiograph, name: str) -> list[str]:
+    """What is taken for granted about a film's rays."""
+    if film.placed is not None or film.optics.beam is Beam.PARALLEL:
+        return []
+    if film.optics.beam is None:
+        return [f"{name}: no source distances; rays taken as parallel"]
+    if film.optics.principal_point is not None:
+        return []
+    where = "pass under its middle column" if film.optics.beam is Beam.SLOT else "hit its centre"
+    return [f"{name}: the central ray is taken to {where}"]
+
+
+def _with_spacing(film: Radiograph, value: float, name: str) -> Radiograph:
     if not (np.isfinite(value) and 0.01 <= value <= 5):
         raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
     if film.placed is not None:
         raise UserError("--spacing is for films without one; a NIfTI film has its own")
-    return replace(film, spacing_mm=(value, value))
+    return replace(film, spacing_mm=(value, value), scale_notes=(f"{name}: scale given by the user",))
 
 
 def _with_setup(ap: Radiograph, lat: Radiograph, setup: PairSetup) -> tuple[Radiograph, Radiograph]:
     out = []
     for film, optics, spacing in ((ap, setup.ap, setup.ap_spacing_mm), (lat, setup.lat, setup.lat_spacing_mm)):
-        reverse = film.optics.reversed or optics.reversed
-        out.append(
-            replace(
-                film,
-                optics=replace(optics, reversed=reverse),
-                spacing_mm=spacing or film.spacing_mm,
-                placed=None,
-            )
-        )
+        side = film.optics.reversed if optics.reversed is None else optics.reversed
+        film = replace(film, optics=replace(optics, reversed=side), placed=None)
+        if spacing is not None:
+            film = replace(film, spacing_mm=spacing, scale_notes=())
+        out.append(film)
     return out[0], out[1]
 
 

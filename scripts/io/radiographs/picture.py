@@ -47,7 +47,6 @@ def read_picture(path: Path, wanted: Projection) -> Radiograph:
     side = "the patient's right at the left" if wanted is Projection.FRONTAL else "the patient facing left"
     film = film.warned(
         f"{name}: a picture without a header; taken as bones bright with {side}, see --invert and --mirror",
-        f"{name}: no source distances; rays taken as parallel",
     )
     if seems_inverted(film.pixels, film.field):
         film = film.warned(f"{name}: its sides are brighter than its middle; if bones are dark, use --invert")

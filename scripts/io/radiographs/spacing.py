@@ -28,7 +28,7 @@ class Scale:
     Args:
         spacing_mm: (row, column), or None if the header does not say.
         optics: distances and beam.
-        warnings: what was assumed.
+        warnings: where the scale comes from.
     """
 
     spacing_mm: tuple[float, float] | None
@@ -52,12 +52,6 @@ def film_scale(header: Dataset, name: str, where: str) -> Scale:
     optics = _optics(header)
     warnings: list[str] = []
     magnification = _magnification(header, optics, where)
-    if optics.beam is None:
-        warnings.append(f"{name}: no source distances in the header; rays taken as parallel")
-    elif optics.beam is Beam.SLOT:
-        warnings.append(f"{name}: slot scanner; the isocentre is taken to lie under the film's middle column")
-    else:
-        warnings.append(f"{name}: the central ray is taken to hit the film's centre")
     if pixel is not None and (imager is None or not np.allclose(pixel, imager, rtol=SAME)):
         kind = str(header.get("PixelSpacingCalibrationType") or "")
         if kind:
@@ -66,7 +60,7 @@ def film_scale(header: Dataset, name: str, where: str) -> Scale:
             warnings.append(f"{name}: scale from PixelSpacing; nothing says whether magnification is corrected")
         return Scale(pixel, optics, tuple(warnings))
     if imager is None:
-        return Scale(None, optics, (*warnings, f"{name}: no pixel spacing in the header"))
+        return Scale(None, optics, (f"{name}: no pixel spacing in the header",))
     if magnification is None:
         warnings.append(
             f"{name}: scale is that of the detector, magnification unknown: lengths may be 5 to 30 % too large"

@@ -1,0 +1,116 @@
+"""``--geometry``: what the small YAML form means, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, geometry_of_grid
+from scripts.geometry.frames import Grid
+from scripts.io.geometry_file import read_geometry
+from scripts.io.radiographs.pair import read_pair
+from tests.conftest import ROOT, SAMPLE
+from tests.dicom_films import write_dicom
+
+VIEW = {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1500, "pixel_spacing_mm": [0.6, 0.3]}
+
+
+def written(folder: Path, document: object) -> Path:
+    path = folder / "geometry.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return path
+
+
+@pytest.mark.parametrize("beam", ["slot", "cone"])
+@pytest.mark.parametrize("at", ["isocentre", "detector"])
+def test_spacing_holds_where_the_file_says(beam: str, at: str, tmp_path: Path) -> None:
+    """A rod of 30 mm across the isocentre measures what the beam and the spacing say."""
+    document = {"beam": beam, "ap": {**VIEW, "spacing_at": at}, "lat": {**VIEW, "spacing_at": at}}
+    pair = read_pair(
+        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+    )
+    rod = np.array([[-15.0, 0, 15.0], [15.0, 0, -15.0]])
+    rows, columns = np.abs(np.diff(pair.geometry.ap.project(rod), axis=0))[0]
+    magnified = 1.2 if at == "detector" else 1.0
+    assert columns == pytest.approx(30 * magnified / 0.3)
+    # A slot's rows do not diverge, whatever plane the spacing is for.
+    assert rows == pytest.approx(30 * (magnified if beam == "cone" else 1.0) / 0.6)
+
+
+def test_sides_central_ray_and_turn(tmp_path: Path) -> None:
+    view = {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1500}
+    document = {
+        "beam": "cone",
+        "ap": {**view, "source": "posterior", "principal_point": [10, 20]},
+        "lat": {**view, "source": "right", "yaw_deg": 5},
+    }
+    pair = read_pair(
+        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+    )
+    ap, lat = pair.geometry.ap, pair.geometry.lat
+    assert np.allclose(ap.project(np.zeros((1, 3))), [[10, 20]])
+    assert np.allclose(ap.beam_direction, [0, 1, 0])
+    # From the right, towards the patient's left (-x), turned by 5 degrees about the long axis.
+    assert np.allclose(np.abs(lat.beam_direction), [np.cos(np.radians(5)), np.sin(np.radians(5)), 0], atol=1e-9)
+    assert lat.beam_direction[0] < 0
+    assert not pair.registered
+
+
+def test_simultaneous_films_are_registered_by_their_rows(tmp_path: Path) -> None:
+    document = {"beam": "parallel", "simultaneous": True}
+    pair = read_pair(
+        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+    )
+    assert pair.registered
+    point = pair.geometry.ap.project(np.array([[0, 0, -50.0]]))[0, 0]
+    assert point == pair.geometry.lat.project(np.array([[0, 0, -50.0]]))[0, 0] == pytest.approx(50)
+    short = write_dicom(tmp_path / "l", "lat", film=np.eye(120, dtype=np.float32))
+    with pytest.raises(UserError, match="different heights"):
+        read_pair(tmp_path / "a", short, geometry=tmp_path / "geometry.yaml")
+
+
+def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:
+    grid = Grid((0.0, 0.0, 0.0), (333, 275, 360))
+    exact = geometry_of_grid(grid, Beam.CONE)
+    path = tmp_path / "geometry.json"
+    path.write_text(json.dumps(exact.to_dict()))
+    pair = read_pair(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", geometry=path)
+    assert pair.geometry == exact and pair.registered
+    with pytest.raises(UserError, match="films of another size"):
+        other = write_dicom(tmp_path / "a", "ap", film=np.eye(64, dtype=np.float32))
+        read_pair(other, SAMPLE / "lat.nii.gz", geometry=path)
+
+
+BAD = {
+    "a: [": "not a readable geometry file",
+    "just words": "is not of type 'object'",
+    "ap: {}": "'beam' is a required property",
+    "beam: laser": "at $.beam: 'laser' is not one of",
+    "beam: cone": "at $.ap: a cone beam needs source_to_detector_mm",
+    "{beam: cone, ap: {source_to_detector_mm: 900, source_to_isocentre_mm: 1000}}": "beyond the detector",
+    "{beam: parallel, ap: {source_to_detector_mm: 900}}": "is it a cone",
+    "{beam: parallel, ap: {pixel_spacing_mm: 0}}": "at $.ap.pixel_spacing_mm",
+    "{beam: parallel, ap: {source: left}}": "at $.ap.source: 'left' is not one of",
+    "{beam: parallel, lat: {spacing: 0.1}}": "'spacing' was unexpected",
+    '{"ap": {"row_direction": [0, 0, -1]}, "lat": {}}': "not a readable geometry file",
+}
+
+
+@pytest.mark.parametrize("text", list(BAD))
+def test_bad_geometry_files(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        read_geometry(written(tmp_path, text))
+    assert BAD[text] in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).startswith(str(tmp_path))
+
+
+def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "films.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    setup = read_geometry(written(tmp_path, example))
+    assert setup.ap.beam is Beam.CONE and setup.ap_spacing_mm is not None
