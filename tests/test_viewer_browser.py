@@ -83,7 +83,10 @@ def reconstruct(page: Any, *levels: str) -> None:
     for level in levels:
         page.locator(f'#levels tr[data-level="{level}"] input[aria-label="reconstruct {level}"]').check()
     page.click("#reconstruct")
-    wait_for(lambda: page.evaluate("viewer.scene.meshes.size") >= len(levels) and page.locator("#reconstruct").is_enabled(), 300)
+    wait_for(
+        lambda: page.evaluate("viewer.scene.meshes.size") >= len(levels) and page.locator("#reconstruct").is_enabled(),
+        300,
+    )
 
 
 def test_marks_move_together_and_every_edit_can_be_undone(page: Any) -> None:
@@ -161,7 +164,9 @@ def test_exports_open_elsewhere(page: Any, tmp_path: Path) -> None:
     assert trimesh.load_mesh(exported("stl")).is_watertight
     assert set(trimesh.load_scene(exported("glb")).geometry) == {"T12", "L1"}
     files = zipfile.ZipFile(exported("dicom"))
-    kinds = {pydicom.dcmread(io.BytesIO(files.read(name))).Modality for name in files.namelist() if name.endswith(".dcm")}
+    kinds = {
+        pydicom.dcmread(io.BytesIO(files.read(name))).Modality for name in files.namelist() if name.endswith(".dcm")
+    }
     assert kinds == {"SEG", "M3D"}
     with page.expect_download() as waiting:
         page.click("#save")
@@ -232,5 +237,3 @@ def test_two_windows_are_two_users(chromium: Any, address: str, page: Any) -> No
     wait_for(lambda: other.locator(".mark").count() == 26, 120)
     assert mark(page, "ap", "T3").count() == 0
     context.close()
-
-

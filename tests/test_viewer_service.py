@@ -134,7 +134,9 @@ def test_other_addresses_need_the_token() -> None:
     from scripts.viewer.app import create_app
     from scripts.viewer.security import Guard
 
-    client = TestClient(create_app(Guard({"ward:80"}, "secret")), base_url="http://ward:80", headers={"Host": "ward:80"})
+    client = TestClient(
+        create_app(Guard({"ward:80"}, "secret")), base_url="http://ward:80", headers={"Host": "ward:80"}
+    )
     assert client.get("/").status_code == 401
     assert client.get("/?token=wrong").status_code == 401
     assert client.get("/?token=secret").status_code == 200

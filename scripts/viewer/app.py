@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 
 STATIC = Path(__file__).with_name("static")
 SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "sample"
+KEY = re.compile("[0-9a-f]{16}")
 SAMPLE_FILES = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}
 
 
@@ -181,8 +183,10 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
         return {"status": "cancelling"}
 
     @app.get("/api/cases/{name}/mesh/{level}")
-    async def mesh(request: Request, name: str, level: str) -> FileResponse:
-        return _file(owned(request, name).folder / f"{_level(level)}.mesh", "application/octet-stream")
+    async def mesh(request: Request, name: str, level: str, key: str) -> FileResponse:
+        if not KEY.fullmatch(key):
+            raise NotFound
+        return _file(owned(request, name).folder / f"{_level(level)}.{key}.mesh", "application/octet-stream")
 
     @app.get("/api/cases/{name}/measurements")
     async def measurements(request: Request, name: str, levels: str) -> dict[str, Any]:
@@ -233,5 +237,3 @@ def _file(path: Path, kind: str) -> FileResponse:
     if not path.is_file():
         raise NotFound
     return FileResponse(path, media_type=kind)
-
-

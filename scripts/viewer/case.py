@@ -9,54 +9,43 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.geometry.cropping import network_input, smooth_for_pitch
 from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
 from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.networks.predictor import Predictor
-from scripts.spine.assembly import LocatedVertebra, largest_component, locate_vertebrae, patient_lattice
-from scripts.spine.mesh import vertebra_mesh
-from scripts.spine.reconstruct import MAX_RESIDUAL_MM, FilmPair, pixel_size, read_film_pair
+from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
+from scripts.spine.engine import Session
+from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size, read_film_pair
 from scripts.viewer.outlines import vertebra_outline
 
 MARKS_FILE = "annotations.json"
 REQUEST_FILE = "request.json"
-
-
-@dataclass
-class Piece:
-    """A reconstructed vertebra.
-
-    Args:
-        key: of the marks and films it was made from.
-        vertebra: where it lies.
-        probability: (120, 120, 120) float32.
-    """
-
-    key: str
-    vertebra: LocatedVertebra
-    probability: np.ndarray
+MOST_OPEN = 4
 
 
 @dataclass
 class OpenCase:
-    """A case in memory; all of it can be read again from its folder."""
+    """A case in memory; all of it can be read or computed again from its folder.
+
+    Args:
+        films: in the frame and scale that the marks give where the files do not.
+        marks: of both views.
+        session: keeps what was reconstructed.
+    """
 
     films: FilmPair
-    smooth: tuple[torch.Tensor, torch.Tensor]
     marks: Annotations
-    pieces: dict[int, Piece] = field(default_factory=dict)
+    session: Session
 
 
 _OPEN: dict[Path, OpenCase] = {}
@@ -104,7 +93,10 @@ def describe(folder: Path) -> dict[str, Any]:
     """What the page needs to know of a case: views, geometry, marks, residuals, warnings."""
     case = opened(folder)
     views = {}
-    for name, film, view in (("ap", case.films.ap, case.films.geometry.ap), ("lat", case.films.lat, case.films.geometry.lat)):
+    for name, film, view in (
+        ("ap", case.films.ap, case.films.geometry.ap),
+        ("lat", case.films.lat, case.films.geometry.lat),
+    ):
         views[name] = {"shape": list(film.shape), "pixel_mm": list(pixel_size(view))}
     return {
         "views": views,
@@ -114,7 +106,9 @@ def describe(folder: Path) -> dict[str, Any]:
         "name": case.marks.case,
         "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
         "vertebrae": _rows(case),
-        "levels": [{"name": level_name(n), "colour": "#{:02x}{:02x}{:02x}".format(*level_colour(n))} for n in LEVEL_ORDER],
+        "levels": [
+            {"name": level_name(n), "colour": "#{:02x}{:02x}{:02x}".format(*level_colour(n))} for n in LEVEL_ORDER
+        ],
         "weights": predictor().weights.name,
     }
 
@@ -142,11 +136,11 @@ def set_marks(folder: Path, views: dict[str, Any]) -> dict[str, Any]:
         if film.shape != view.shape:
             raise UserError(f"the {name} marks were set on a film of {view.shape}, this one has {film.shape} pixels")
     proposal.replace(folder / MARKS_FILE)
-    pieces = case.pieces
-    _OPEN.pop(folder)
-    case = opened(folder)
-    case.pieces.update(pieces)
-    return {"vertebrae": _rows(case), "geometry": case.films.geometry.to_dict(), "warnings": list(case.films.warnings)}
+    # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
+    films = _read_films(folder, marks) if case.films.warnings else case.films
+    session = case.session if films is case.films else _session(films, case.session)
+    case = _OPEN[folder] = OpenCase(films, marks, session)
+    return {"vertebrae": _rows(case), "geometry": films.geometry.to_dict(), "warnings": list(films.warnings)}
 
 
 def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
@@ -165,62 +159,58 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     """
     case, level = opened(folder), level_number(name)
     started = time.perf_counter()
-    vertebra = _locate(case, level)
-    if vertebra.residual_mm > MAX_RESIDUAL_MM:
-        raise UserError(f"{name}: its two marks miss each other by {vertebra.residual_mm:.0f} mm")
+    part = case.session.reconstruct(case.marks, [level]).parts[0]
+    if not part.found:
+        raise UserError(f"{name}: the network found no vertebra at its marks")
     key = _key(case, level)
-    piece = case.pieces.get(level)
-    if piece is None or piece.key != key:
-        geometry = case.films.geometry
-        inputs = [network_input(case.smooth, vertebra.pixels, geometry, vertebra.cube)]
-        probability = largest_component(next(iter(predictor()(inputs))))
-        if not (probability > 0.5).any():
-            raise UserError(f"{name}: the network found no vertebra at its marks")
-        piece = Piece(key, vertebra, probability)
-        _write_surface(folder / f"{name}.mesh", piece)
-        case.pieces[level] = piece
-    mask = piece.probability > 0.5
-    grid = piece.vertebra.cube.grid
-    geometry = case.films.geometry
+    path = folder / f"{name}.{key}.mesh"
+    if not path.is_file():
+        _write_surface(path, part)
+    grid, geometry = part.vertebra.cube.grid, case.films.geometry
     return {
         "level": name,
         "key": key,
-        "confidence": round(float(piece.probability[mask].mean()), 3),
-        "residual_mm": round(vertebra.residual_mm, 2),
-        "volume_cm3": round(float(mask.sum()) * grid.spacing_mm**3 / 1000, 1),
-        "outlines": {n: vertebra_outline(mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
+        "confidence": round(float(part.probability[part.mask].mean()), 3),
+        "residual_mm": round(part.vertebra.residual_mm, 2),
+        "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
+        "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def pieces_of(folder: Path, names: list[str]) -> tuple[OpenCase, list[Piece]]:
-    """The case, and its reconstructed vertebrae head to foot; those that are missing are made."""
-    for name in names:
-        reconstruct_level(folder, name)
+def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconstruction]:
+    """The case, and some of its vertebrae together; what is missing is made.
+
+    Raises:
+        UserError: see `scripts.spine.engine.Session.reconstruct`.
+    """
     case = opened(folder)
-    wanted = {level_number(name) for name in names}
-    return case, [case.pieces[number] for number in case.marks.paired_levels() if number in wanted]
+    return case, case.session.reconstruct(case.marks, [level_number(name) for name in names])
 
 
 def opened(folder: Path) -> OpenCase:
     """The case in memory, read from its folder if this process has not seen it yet."""
     if folder not in _OPEN:
-        request = json.loads((folder / REQUEST_FILE).read_text())
         marks = read_annotations(folder / MARKS_FILE)
-        films = _read_films(folder, request, marks)
-        smooth = [
-            torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
-            for film, view in ((films.ap, films.geometry.ap), (films.lat, films.geometry.lat))
-        ]
-        _OPEN[folder] = OpenCase(films, (smooth[0], smooth[1]), marks)
+        films = _read_films(folder, marks)
+        _OPEN[folder] = OpenCase(films, marks, _session(films))
+        while len(_OPEN) > MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN)))
     return _OPEN[folder]
 
 
-def _read_films(folder: Path, request: dict[str, Any], marks: Annotations | None) -> FilmPair:
+def _session(films: FilmPair, old: Session | None = None) -> Session:
+    """A session; the old one if the films are where they were."""
+    if old is not None and old.films.geometry == films.geometry:
+        return old
+    return Session(films, predictor())
+
+
+def _read_films(folder: Path, marks: Annotations | None) -> FilmPair:
+    request = json.loads((folder / REQUEST_FILE).read_text())
     geometry = folder / request["geometry"] if request.get("geometry") else None
-    spacing = request.get("spacing")
     options = {
-        "spacing": tuple(spacing) if spacing else None,
+        "spacing": tuple(request["spacing"]) if request.get("spacing") else None,
         "mirror": request.get("mirror", []),
         "invert": request.get("invert", []),
     }
@@ -230,14 +220,9 @@ def _read_films(folder: Path, request: dict[str, Any], marks: Annotations | None
 
 def _find_marks(folder: Path, request: dict[str, Any]) -> Annotations:
     """No marks were given: none to begin with."""
-    films = _read_films(folder, request, None)
+    films = _read_films(folder, None)
     shapes = [(film.shape[0], film.shape[1]) for film in (films.ap, films.lat)]
     return Annotations(ViewMarks(shapes[0], ()), ViewMarks(shapes[1], ()), str(request.get("name", "")))
-
-
-def _locate(case: OpenCase, level: int) -> LocatedVertebra:
-    geometry = case.films.geometry
-    return locate_vertebrae(case.marks, geometry, patient_lattice(geometry), [level])[0]
 
 
 def _key(case: OpenCase, level: int) -> str:
@@ -247,24 +232,22 @@ def _key(case: OpenCase, level: int) -> str:
 
 
 def _rows(case: OpenCase) -> list[dict[str, Any]]:
-    rows = []
-    for number in case.marks.paired_levels():
-        vertebra = _locate(case, number)
-        piece = case.pieces.get(number)
-        rows.append(
-            {
-                "level": level_name(number),
-                "residual_mm": round(vertebra.residual_mm, 2),
-                "centroid_mm": [round(value, 2) for value in vertebra.cube.body_centroid_mm],
-                "reconstructed": piece is not None and piece.key == _key(case, number),
-            }
-        )
-    return rows
+    if not case.marks.paired_levels():
+        return []
+    geometry = case.films.geometry
+    return [
+        {
+            "level": level_name(vertebra.level),
+            "residual_mm": round(vertebra.residual_mm, 2),
+            "centroid_mm": [round(value, 2) for value in vertebra.cube.body_centroid_mm],
+        }
+        for vertebra in locate_vertebrae(case.marks, geometry, patient_lattice(geometry))
+    ]
 
 
-def _write_surface(path: Path, piece: Piece) -> None:
+def _write_surface(path: Path, part: Part) -> None:
     """Little-endian: number of vertices, number of triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
-    mesh = vertebra_mesh(piece.probability, piece.vertebra.cube.grid.affine)
+    mesh = part.mesh
     counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")
     work = path.with_name(f".{path.name}")
     work.write_bytes(counts.tobytes() + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes())
@@ -272,6 +255,6 @@ def _write_surface(path: Path, piece: Piece) -> None:
 
 
 def _write_picture(path: Path, film: np.ndarray) -> None:
-    low, high = np.percentile(film, (0.2, 99.8))
+    low, high = (float(np.percentile(film, share)) for share in (0.2, 99.8))
     grey = np.clip((film - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
     Image.fromarray(grey).save(path)

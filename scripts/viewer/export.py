@@ -13,11 +13,9 @@ import trimesh
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.spine.assembly import assemble
-from scripts.spine.mesh import vertebra_mesh
+from scripts.spine.assembly import Part
 from scripts.spine.output import write_reconstruction
-from scripts.spine.reconstruct import Reconstruction
-from scripts.viewer.case import Piece, opened, pieces_of, predictor
+from scripts.viewer.case import opened, predictor, reconstruction_of
 
 RECONSTRUCTION = "reconstruction"
 
@@ -35,27 +33,23 @@ def export(folder: Path, kind: str, levels: list[str]) -> str:
     """
     if kind not in KINDS:
         raise UserError(f"there is no export '{kind}'; there are {', '.join(KINDS)}")
-    case, pieces = pieces_of(folder, levels)
-    parts = [(piece.vertebra, piece.probability) for piece in pieces]
-    labels, grid = assemble(parts)
-    result = Reconstruction([v for v, _ in parts], [p for _, p in parts], labels, grid, warnings=list(case.films.warnings))
-    output = folder / RECONSTRUCTION
-    write_reconstruction(output, case.films, case.marks, result, predictor())
-    return str(KINDS[kind](folder, pieces))
+    case, result = reconstruction_of(folder, levels)
+    write_reconstruction(folder / RECONSTRUCTION, case.films, case.marks, result, predictor())
+    return str(KINDS[kind](folder, result.parts))
 
 
-def _one(name: str) -> Callable[[Path, list[Piece]], Path]:
+def _one(name: str) -> Callable[[Path, list[Part]], Path]:
     return lambda folder, _: folder / RECONSTRUCTION / name
 
 
-def _whole(folder: Path, _: list[Piece]) -> Path:
+def _whole(folder: Path, _: list[Part]) -> Path:
     return Path(shutil.make_archive(str(folder / "reconstruction"), "zip", folder / RECONSTRUCTION))
 
 
-def _surfaces(suffix: str) -> Callable[[Path, list[Piece]], Path]:
-    def write(folder: Path, pieces: list[Piece]) -> Path:
+def _surfaces(suffix: str) -> Callable[[Path, list[Part]], Path]:
+    def write(folder: Path, parts: list[Part]) -> Path:
         """All vertebrae in one file, in patient RAS mm; in OBJ each is a group of its own."""
-        meshes = [vertebra_mesh(piece.probability, piece.vertebra.cube.grid.affine) for piece in pieces]
+        meshes = [part.mesh for part in parts]
         path = folder / f"spine.{suffix}"
         trimesh.util.concatenate(meshes).export(path)
         return path
@@ -63,7 +57,7 @@ def _surfaces(suffix: str) -> Callable[[Path, list[Piece]], Path]:
     return write
 
 
-def _table(folder: Path, _: list[Piece]) -> Path:
+def _table(folder: Path, _: list[Part]) -> Path:
     report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
     rows = [{k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in report["vertebrae"]]
     text = io.StringIO()
@@ -74,7 +68,7 @@ def _table(folder: Path, _: list[Piece]) -> Path:
     return folder / "vertebrae.csv"
 
 
-def _dicom(folder: Path, _: list[Piece]) -> Path:
+def _dicom(folder: Path, _: list[Part]) -> Path:
     from scripts.io.dicom_out.export import export_dicom
 
     output = folder / "dicom"
@@ -82,7 +76,7 @@ def _dicom(folder: Path, _: list[Piece]) -> Path:
     return Path(shutil.make_archive(str(folder / "dicom"), "zip", output))
 
 
-KINDS: dict[str, Callable[[Path, list[Piece]], Path]] = {
+KINDS: dict[str, Callable[[Path, list[Part]], Path]] = {
     "zip": _whole,
     "nii.gz": _one("spine.nii.gz"),
     "glb": _one("spine.glb"),

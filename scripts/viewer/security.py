@@ -83,7 +83,10 @@ class Guard:
 
     def token_of(self, request: Request) -> str:
         """Where the right token came from: ``query``, ``cookie``, or an empty string for nowhere."""
-        for place, value in (("query", request.query_params.get("token")), ("cookie", request.cookies.get(TOKEN_COOKIE))):
+        for place, value in (
+            ("query", request.query_params.get("token")),
+            ("cookie", request.cookies.get(TOKEN_COOKIE)),
+        ):
             if value is not None and secrets.compare_digest(value, self.token):
                 return place
         return ""
