@@ -18,7 +18,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
 from scripts.levels import LEVEL_NUMBERS
-from scripts.viewer.engine import Engine, EngineBusy, EngineDied
+from scripts.viewer.engine import Engine, EngineBusyError, EngineDiedError
 from scripts.viewer.security import SESSION_COOKIE, Guard, refused
 from scripts.viewer.store import Store, StoredCase
 from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
@@ -29,7 +29,7 @@ KEY = re.compile("[0-9a-f]{16}")
 SAMPLE_FILES = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}
 
 
-class NotFound(Exception):
+class NotFoundError(Exception):
     """No such case, level or file, or not this browser's."""
 
 
@@ -60,22 +60,22 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
         # Paths of the service's folders say nothing to the user and are nobody's business.
         return refused(400, str(error).replace(f"{store.root}/", ""))
 
-    @app.exception_handler(EngineDied)
-    async def died(_: Request, error: EngineDied) -> JSONResponse:
+    @app.exception_handler(EngineDiedError)
+    async def died(_: Request, error: EngineDiedError) -> JSONResponse:
         return refused(503, "the engine stopped and is being started again; try once more")
 
-    @app.exception_handler(EngineBusy)
-    async def busy(_: Request, error: EngineBusy) -> JSONResponse:
+    @app.exception_handler(EngineBusyError)
+    async def busy(_: Request, error: EngineBusyError) -> JSONResponse:
         return refused(429, "too much is waiting; try again in a moment")
 
-    @app.exception_handler(NotFound)
-    async def not_found(_: Request, error: NotFound) -> JSONResponse:
+    @app.exception_handler(NotFoundError)
+    async def not_found(_: Request, error: NotFoundError) -> JSONResponse:
         return refused(404, "no such case; open it again")
 
     def owned(request: Request, name: str) -> StoredCase:
         found = store.find(name, request.cookies.get(SESSION_COOKIE, ""))
         if found is None:
-            raise NotFound
+            raise NotFoundError
         return found
 
     async def opened(request: Request, files: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
     @app.get("/api/cases/{name}/{view}.png")
     async def film(request: Request, name: str, view: str) -> FileResponse:
         if view not in ("ap", "lat"):
-            raise NotFound
+            raise NotFoundError
         return _file(owned(request, name).folder / f"{view}.png", "image/png")
 
     @app.put("/api/cases/{name}/marks")
@@ -169,9 +169,9 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
                     result = await engine.call("case.reconstruct_level", case.folder, level)
                 except UserError as error:
                     result = {"level": level, "error": str(error)}
-                except EngineDied:
+                except EngineDiedError:
                     result = {"level": level, "error": "the engine stopped and is being started again"}
-                except EngineBusy:
+                except EngineBusyError:
                     result = {"level": level, "error": "too much is waiting"}
                 yield json.dumps({**result, "done": done, "total": len(levels)}) + "\n"
 
@@ -185,7 +185,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
     @app.get("/api/cases/{name}/mesh/{level}")
     async def mesh(request: Request, name: str, level: str, key: str) -> FileResponse:
         if not KEY.fullmatch(key):
-            raise NotFound
+            raise NotFoundError
         return _file(owned(request, name).folder / f"{_level(level)}.{key}.mesh", "application/octet-stream")
 
     @app.get("/api/cases/{name}/measurements")
@@ -209,7 +209,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
 def _level(name: str) -> str:
     if name not in LEVEL_NUMBERS:
-        raise NotFound
+        raise NotFoundError
     return name
 
 
@@ -235,5 +235,5 @@ def _film_options(text: str) -> dict[str, Any]:
 
 def _file(path: Path, kind: str) -> FileResponse:
     if not path.is_file():
-        raise NotFound
+        raise NotFoundError
     return FileResponse(path, media_type=kind)

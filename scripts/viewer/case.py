@@ -246,7 +246,7 @@ def _rows(case: OpenCase) -> list[dict[str, Any]]:
 
 
 def _write_surface(path: Path, part: Part) -> None:
-    """Little-endian: number of vertices, number of triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
+    """Little-endian: numbers of vertices and triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
     mesh = part.mesh
     counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")
     work = path.with_name(f".{path.name}")

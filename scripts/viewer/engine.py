@@ -17,11 +17,11 @@ from scripts.errors import UserError
 MOST_WAITING = 32
 
 
-class EngineDied(Exception):
+class EngineDiedError(Exception):
     """The process was killed on the way; the next call starts a new one."""
 
 
-class EngineBusy(Exception):
+class EngineBusyError(Exception):
     """Too much is waiting."""
 
 
@@ -37,11 +37,11 @@ class Engine:
 
         Raises:
             UserError: the function's own.
-            EngineDied: the process did.
-            EngineBusy: more than `MOST_WAITING` calls are waiting.
+            EngineDiedError: the process did.
+            EngineBusyError: more than `MOST_WAITING` calls are waiting.
         """
         if self._waiting >= MOST_WAITING:
-            raise EngineBusy
+            raise EngineBusyError
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         pool = self._pool
@@ -51,7 +51,7 @@ class Engine:
         except BrokenProcessPool as error:
             if self._pool is pool:
                 self._pool = None
-            raise EngineDied from error
+            raise EngineDiedError from error
         finally:
             self._waiting -= 1
 
