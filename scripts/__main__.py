@@ -268,6 +268,48 @@ def export(reconstruction: str, output: str, ap: str | None = None, lat: str | N
         print(f"  {path}")
 
 
+def view(
+    ap: str = "",
+    lat: str = "",
+    annotations: str = "",
+    geometry: str = "",
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    browser: bool = True,
+) -> None:
+    """Open the interactive interface in the browser, with the sample patient or with two films.
+
+    Args:
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF).
+        lat: lateral radiograph.
+        annotations: annotations.json with the vertebrae's marks.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
+        host: address to serve on; on another than this machine's own a token is asked for.
+        port: to serve on; 0 for a free one.
+        browser: open it.
+    """
+    from scripts.viewer.serve import view_case
+
+    if bool(ap) != bool(lat):
+        raise UserError("view needs both films, --ap and --lat, or neither")
+    first: dict[str, Any] = {
+        key: Path(str(value))
+        for key, value in (("ap", ap), ("lat", lat), ("annotations", annotations), ("geometry", geometry))
+        if value
+    }
+    if first:
+        pair = _spacing(spacing)
+        first |= {"spacing": list(pair) if pair else None}
+        first |= {"mirror": list(_words(mirror)), "invert": list(_words(invert))}
+    view_case(first or None, str(host), int(port), bool(browser))
+
+
 def evaluate(
     dataset: str,
     output: str,
@@ -401,6 +443,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
     "evaluate": evaluate,
     "evaluate-localization": evaluate_localization,
+    "view": view,
 }
 
 

@@ -90,7 +90,9 @@ def test_training_and_inference_normalise_alike() -> None:
 
     for target in ("ScaleIntensityRangePercentilesd", "ConcatItemsd"):
         assert step(train, target) == step(inference, target)
-    improved, paper = (json.loads((ROOT / "configs" / n).read_text()) for n in ("train_improved.json", "paper_network.json"))
+    improved, paper = (
+        json.loads((ROOT / "configs" / n).read_text()) for n in ("train_improved.json", "paper_network.json")
+    )
     assert improved["network_def"] == inference["network_def"] and paper["network_def"] == train["network_def"]
 
 
