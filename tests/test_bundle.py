@@ -90,7 +90,10 @@ def test_training_and_inference_normalise_alike() -> None:
 
     for target in ("ScaleIntensityRangePercentilesd", "ConcatItemsd"):
         assert step(train, target) == step(inference, target)
-    assert train["network_def"] == inference["network_def"]
+    improved, paper = (
+        json.loads((ROOT / "configs" / n).read_text()) for n in ("train_improved.json", "paper_network.json")
+    )
+    assert improved["network_def"] == inference["network_def"] and paper["network_def"] == train["network_def"]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -120,7 +123,8 @@ def test_train_then_evaluate_then_infer(dataset: Path, tmp_path: Path, elsewhere
     without_discriminator = [a for pair in zip(common[::2], common[1::2], strict=True) for a in pair
                              if not pair[0].startswith("--discriminator")]  # fmt: skip
     bundle(
-        "run", "inference", "--config_file", f"{configs}/inference.json", *without_discriminator,
+        "run", "inference", "--config_file", f"['{configs}/inference.json','{configs}/paper_network.json']",
+        *without_discriminator,
         "--output_dir", str(inferred), "--ckpt_path", weights, cwd=cwd,
     )  # fmt: skip
     document = json.loads((dataset / "dataset.json").read_text())
@@ -150,8 +154,10 @@ def test_evaluate_verb_agrees_with_the_bundle_workflow(dataset: Path, tmp_path: 
 
     assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'verb'}"]) == 0
     bundle(
-        "run", "evaluating", "--config_file", "['configs/train.json','configs/evaluate.json']",
+        "run", "evaluating",
+        "--config_file", "['configs/train.json','configs/train_improved.json','configs/evaluate.json']",
         "--dataset_dir", str(dataset), "--output_dir", str(tmp_path / "workflow"), "--num_workers", "0",
+        "--amp", "False",
     )  # fmt: skip
     rows = [read_metrics_csv(tmp_path / name / "metrics.csv") for name in ("verb", "workflow")]
     for one, other in zip(*rows, strict=True):
