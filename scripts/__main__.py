@@ -279,6 +279,33 @@ def evaluate(
     print(f"  {Path(str(output)) / 'metrics.csv'}\n  {Path(str(output)) / 'summary.json'}")
 
 
+def verify() -> None:
+    """Check this bundle as MONAI's model zoo does, and say what would block a pull request there."""
+    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+    from scripts.release.zoo import verify as verify_bundle
+
+    blocking = verify_bundle(Bundle(BUNDLE_ROOT))
+    if blocking:
+        raise UserError(f"{blocking[0]} ({len(blocking)} in all)")
+
+
+def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
+    """Build the zip that is handed out, with exports, checksums, bill of materials and licences; see docs/release.md.
+
+    Args:
+        output: folder for all of it.
+        base_url: where this folder will be reachable, for large_files.yml.
+        tests: which tests must pass, comma-separated; all of them if left out.
+    """
+    from scripts.release.build import release as build_release
+    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+
+    folder = Path(str(output))
+    report = build_release(Bundle(BUNDLE_ROOT), folder, str(base_url), _words(tests))
+    for name in report["files"]:
+        print(folder / name if (folder / name).exists() else f"  with {name}")
+
+
 def _words(value: Any) -> tuple[str, ...]:
     """What fire makes of ``a,b``: a tuple, a string or a number."""
     if isinstance(value, (list, tuple)):
@@ -318,6 +345,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct,
     "export": export,
     "evaluate": evaluate,
+    "verify": verify,
+    "release": release,
 }
 
 

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from scripts.errors import UserError
+from scripts.io.checksums import check_released
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ class Predictor:
         bundle_root: the bundle's folder.
 
     Raises:
-        UserError: the weights are missing, damaged or of another network; the device does not exist.
+        UserError: the weights are missing, damaged, not as released or of another network; the device does not exist.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ def _device(name: str | None) -> torch.device:
 def _load_network(weights: Path, parser: Any, device: torch.device) -> torch.nn.Module:
     if not weights.is_file():
         raise UserError(f"{weights}: no such weight file")
+    check_released(weights)
     try:
         if weights.suffix == ".ts":
             return torch.jit.load(str(weights), map_location=device).eval()
