@@ -80,7 +80,8 @@ def _load_network(weights: Path, parser: Any, device: torch.device) -> torch.nn.
         raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
     network = parser.get_parsed_content("network_def")
     try:
-        network.load_state_dict(state)
+        # A training writes {"model": state dict}; the bundle's own file is the state dict.
+        network.load_state_dict(state.get("model", state))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{weights}: weights of another network than configs/inference.json describes") from error
     return network.to(device).eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.errors import UserError
 from scripts.io.checksums import LIST, changed_files, sha256
 from scripts.release.bundle import Bundle, read_json
+from scripts.release.export import export_networks
 from scripts.release.rules import Finding, configs, files, metadata, name, packages, readme
 
 
@@ -30,11 +31,9 @@ def large_files(bundle: Bundle) -> Iterator[Finding]:
 
 
 def networks(bundle: Bundle) -> Iterator[Finding]:
-    """Weights load without pickled code, fit their network, and give what the metadata says; TorchScript works."""
+    """Weights load without pickled code, fit their network, and give what the metadata says."""
     import torch
     from monai.bundle import ConfigParser
-
-    from scripts.release.export import export_networks
 
     for network in bundle.networks():
         parser = ConfigParser()
@@ -42,7 +41,11 @@ def networks(bundle: Bundle) -> Iterator[Finding]:
         module = parser.get_parsed_content("network_def")
         where = network.weights.relative_to(bundle.root)
         try:
-            module.load_state_dict(torch.load(network.weights, map_location="cpu", weights_only=True))
+            state = torch.load(network.weights, map_location="cpu", weights_only=True)
+            if "model" in state:
+                yield Finding(f"{where}: as a training writes it; the zoo wants its part 'model' alone")
+                continue
+            module.load_state_dict(state)
         except Exception as error:  # whatever a damaged file makes torch raise
             yield Finding(f"{where}: not the weights of {network.config.name} ({str(error).splitlines()[0]})")
             continue
@@ -50,47 +53,56 @@ def networks(bundle: Bundle) -> Iterator[Finding]:
             shape = list(module.eval()(torch.rand(network.input_shape(1))).shape)
         if shape != network.output_shape(1):
             yield Finding(f"{where}: gives {shape}, and configs/metadata.json says {network.output_shape(1)}")
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                export_networks(bundle, Path(folder), ("ts",))
-            except UserError as error:
-                yield Finding(str(error))
+
+
+def torchscript(bundle: Bundle) -> Iterator[Finding]:
+    """Networks can be exported."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export_networks(bundle, Path(folder), ("ts",))
+        except UserError as error:
+            yield Finding(str(error))
 
 
 def exports(bundle: Bundle) -> Iterator[Finding]:
     """Exports in the tree name no folder of the machine that made them, and are of this metadata."""
     remedy = "python -m scripts.release.export --output models"
     for path in sorted((bundle.root / "models").glob("*.ts")):
+        if not zipfile.is_zipfile(path):
+            yield Finding(f"models/{path.name}: truncated or damaged; {remedy}")
+            continue
         with zipfile.ZipFile(path) as archive:
             if any(entry.endswith(".debug_pkl") for entry in archive.namelist()):
                 yield Finding(f"models/{path.name}: names source files of the machine that made it; {remedy}")
             inside = {Path(entry).name: entry for entry in archive.namelist() if "/extra/" in entry}
             config = "inference.json" if path.stem == "model" else f"inference_{path.stem}.json"
-            for file in ("metadata.json", config):
-                if file in inside and json.loads(archive.read(inside[file])) != read_json(
-                    bundle.root / "configs" / file
-                ):
+            for file in {"metadata.json", config} & inside.keys():
+                if json.loads(archive.read(inside[file])) != read_json(bundle.root / "configs" / file):
                     yield Finding(f"models/{path.name}: holds an older {file}; {remedy}", blocks=False)
 
 
 Check = Callable[[Bundle], Iterator[Finding]]
 INTEGRITY: tuple[Check, ...] = (checksums, large_files)
-RULES: tuple[Check, ...] = (name, files, metadata, packages, configs, readme, exports, networks)
+RULES: tuple[Check, ...] = (name, files, metadata, packages, configs, readme, exports, networks, torchscript)
 
 
-def verify(bundle: Bundle) -> list[str]:
-    """Run every check and print what it found; nothing of a damaged tree is loaded.
+def verify(bundle: Bundle, rules: tuple[Check, ...] = RULES) -> list[str]:
+    """Run checks and print what they found; nothing of a damaged tree is loaded.
+
+    Args:
+        bundle: the tree.
+        rules: to be checked if nothing is damaged.
 
     Returns:
         what would block a pull request.
     """
-    blocking: list[str] = []
-    for check in (*INTEGRITY, *RULES):
-        if blocking and check is RULES[0]:
-            break
-        found = list(check(bundle))
-        blocking += [finding.text for finding in found if finding.blocks]
-        print(f"{'FAIL' if any(f.blocks for f in found) else 'ok':5}{check.__name__.replace('_', ' ')}")
-        for finding in found:
-            print(f"     {'' if finding.blocks else 'note: '}{finding.text}")
-    return blocking
+    damage = [text for check in INTEGRITY for text in _run(check, bundle)]
+    return damage or [text for check in rules for text in _run(check, bundle)]
+
+
+def _run(check: Check, bundle: Bundle) -> list[str]:
+    found = list(check(bundle))
+    print(f"{'FAIL' if any(f.blocks for f in found) else 'ok':5}{check.__name__.replace('_', ' ')}")
+    for finding in found:
+        print(f"     {'' if finding.blocks else 'note: '}{finding.text}")
+    return [finding.text for finding in found if finding.blocks]
