@@ -159,8 +159,8 @@ def simulate(
 def reconstruct(
     ap: str,
     lat: str,
-    annotations: str,
     output: str,
+    annotations: str | None = None,
     levels: Any = (),
     geometry: str | None = None,
     spacing: Any = (),
@@ -168,17 +168,21 @@ def reconstruct(
     invert: Any = (),
     truth: str | None = None,
     dicom: bool = False,
+    mesh_formats: Any = "stl",
+    decimate: float = 1.0,
+    turntable: str = "",
+    timings: bool = False,
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
 ) -> None:
-    """Reconstruct the marked vertebrae of two radiographs.
+    """Reconstruct the vertebrae of two radiographs.
 
     Args:
         ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
         lat: lateral radiograph, likewise; it may be the same folder.
-        annotations: annotations.json with the vertebrae's marks.
-        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, annotations.json and report.json.
+        annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
+        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, report.html, annotations.json and report.json.
         levels: which levels, comma-separated; all marked ones if left out.
         geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
         spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
@@ -186,31 +190,38 @@ def reconstruct(
         invert: films whose bones are dark: ap, lat or ap,lat.
         truth: true labelmap to compare with.
         dicom: also write dicom/, see export; patient and study are those of DICOM films.
+        mesh_formats: of the surfaces in meshes/: stl, obj, ply, comma-separated; spine.glb is always written.
+        decimate: share of the surfaces' triangles to keep.
+        turntable: name of a film of the turning spine to write, .gif or .mp4.
+        timings: write what took how long, and how much memory, into report.json.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
     """
     from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
+    from scripts.localization.annotate import annotate_films
+    from scripts.localization.inputs import read_films
+    from scripts.localization.localizer import Localizer
     from scripts.networks.predictor import Predictor
-    from scripts.spine.output import write_reconstruction
+    from scripts.spine.output import OutputOptions, write_reconstruction
     from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
     wanted = [level_number(name) for name in _words(levels)] or None
-    marks = read_annotations(Path(str(annotations)))
-    films = read_film_pair(
-        Path(str(ap)),
-        Path(str(lat)),
-        Path(str(geometry)) if geometry else None,
-        marks,
-        spacing=_spacing(spacing),
-        mirror=_words(mirror),
-        invert=_words(invert),
-    )
+    outputs = OutputOptions(_words(mesh_formats), float(decimate), str(turntable), bool(timings))
+    outputs.check()
+    place = Path(str(geometry)) if geometry else None
+    options: dict[str, Any] = {"spacing": _spacing(spacing), "mirror": _words(mirror), "invert": _words(invert)}
+    if annotations:
+        marks = read_annotations(Path(str(annotations)))
+    else:
+        marks, _ = annotate_films(read_films(Path(str(ap)), Path(str(lat)), place, **options), Localizer(device=device))
+    films = read_film_pair(Path(str(ap)), Path(str(lat)), place, marks, **options)
     predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
     result = reconstruct_pair(films, marks, predictor, wanted)
+    result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
     folder = Path(str(output))
-    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None)
+    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None, outputs)
     for row in report["vertebrae"]:
         dice = f"  Dice {row['dice']:.3f}  HD95 {row['hd95_mm']:.1f} mm" if "dice" in row else ""
         print(f"{row['level']:>4}  {row['volume_cm3']:6.1f} cm3{dice}")
@@ -227,7 +238,15 @@ def reconstruct(
         from scripts.io.dicom_out.export import export_dicom
 
         export_dicom(folder, folder / "dicom", list(films.headers))
-    for name in ("preview.png", "spine.glb", "spine.nii.gz", "meshes", "report.json", *(["dicom"] if dicom else [])):
+    for name in (
+        "preview.png",
+        "report.html",
+        "spine.glb",
+        "spine.nii.gz",
+        "meshes",
+        "report.json",
+        *(["dicom"] if dicom else []),
+    ):
         print(f"  {folder / name}")
 
 
@@ -247,6 +266,48 @@ def export(reconstruction: str, output: str, ap: str | None = None, lat: str | N
     films = film_headers(Path(str(ap)), Path(str(lat))) if ap is not None and lat is not None else None
     for path in export_dicom(Path(str(reconstruction)), Path(str(output)), films):
         print(f"  {path}")
+
+
+def view(
+    ap: str = "",
+    lat: str = "",
+    annotations: str = "",
+    geometry: str = "",
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    browser: bool = True,
+) -> None:
+    """Open the interactive interface in the browser, with the sample patient or with two films.
+
+    Args:
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF).
+        lat: lateral radiograph.
+        annotations: annotations.json with the vertebrae's marks.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
+        host: address to serve on; on another than this machine's own a token is asked for.
+        port: to serve on; 0 for a free one.
+        browser: open it.
+    """
+    from scripts.viewer.serve import view_case
+
+    if bool(ap) != bool(lat):
+        raise UserError("view needs both films, --ap and --lat, or neither")
+    first: dict[str, Any] = {
+        key: Path(str(value))
+        for key, value in (("ap", ap), ("lat", lat), ("annotations", annotations), ("geometry", geometry))
+        if value
+    }
+    if first:
+        pair = _spacing(spacing)
+        first |= {"spacing": list(pair) if pair else None}
+        first |= {"mirror": list(_words(mirror)), "invert": list(_words(invert))}
+    view_case(first or None, str(host), int(port), bool(browser))
 
 
 def evaluate(
@@ -306,6 +367,68 @@ def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
         print(folder / name if (folder / name).exists() else f"  with {name}")
 
 
+def annotate(
+    output: str,
+    ap: str | None = None,
+    lat: str | None = None,
+    geometry: str | None = None,
+    spacing: Any = (),
+    mirror: Any = (),
+    invert: Any = (),
+    interpolate: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Find every vertebra in two radiographs: levels, corners and centroids, matched, with confidence.
+
+    Args:
+        output: annotations.json to write; a picture of it is written beside it.
+        ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study; may be left out.
+        lat: lateral radiograph; may be left out.
+        geometry: YAML or JSON file that says how the films were taken; see docs/films.md.
+        spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; guessed if left out.
+        mirror: films to mirror left to right: ap, lat or ap,lat.
+        invert: films whose bones are dark: ap, lat or ap,lat.
+        interpolate: add what no view shows between two vertebrae, flagged and without confidence.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.levels import level_name
+    from scripts.localization.annotate import annotate_films, write_annotated
+    from scripts.localization.inputs import read_films
+    from scripts.localization.localizer import Localizer
+
+    paths = [Path(str(p)) if p else None for p in (ap, lat)]
+    place = Path(str(geometry)) if geometry else None
+    films = read_films(paths[0], paths[1], place, _spacing(spacing), _words(mirror), _words(invert))
+    localizer = Localizer(Path(weights) if weights else None, device)
+    marks, found = annotate_films(films, localizer, bool(interpolate))
+    target = Path(str(output))
+    picture = write_annotated(target, films, marks, found)
+    for view_name, film, view in zip(("AP", "LAT"), films.pixels, (marks.ap, marks.lat), strict=True):
+        if film is not None:
+            print(f"{view_name:>3}: " + " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in view.marks))
+    for warning in marks.warnings:
+        print(f"warning: {warning}")
+    print(f"  {target}\n  {picture}")
+
+
+def evaluate_localization(films: str, output: str, weights: str | None = None, device: str | None = None) -> None:
+    """Measure the annotation network on films whose vertebrae are known.
+
+    Args:
+        films: folder made by python -m scripts.localization.films.
+        output: folder for views.csv, vertebrae.csv, cases.csv, summary.json and summary.md.
+        weights: .pt or .ts file; the bundle's own if left out.
+        device: cpu, cuda, ...
+    """
+    from scripts.localization.evaluate import evaluate_films
+    from scripts.localization.localizer import Localizer
+
+    evaluate_films(",".join(_words(films)), str(output), Localizer(Path(weights) if weights else None, device))
+    print((Path(str(output)) / "summary.md").read_text())
+
+
 def _words(value: Any) -> tuple[str, ...]:
     """What fire makes of ``a,b``: a tuple, a string or a number."""
     if isinstance(value, (list, tuple)):
@@ -342,11 +465,14 @@ def _check_options(words: list[str]) -> None:
 VERBS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "simulate": simulate,
+    "annotate": annotate,
     "reconstruct": reconstruct,
     "export": export,
     "evaluate": evaluate,
     "verify": verify,
     "release": release,
+    "evaluate-localization": evaluate_localization,
+    "view": view,
 }
 
 

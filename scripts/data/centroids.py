@@ -57,7 +57,13 @@ def read_verse_centroids(
             f"{path.name}: its points lie outside their vertebrae, as voxels of the image (axes {''.join(direction)}) "
             "and as 1 mm coordinates of the MICCAI releases: made for another image?"
         )
-    centres = {n: apply_affine(affine, ndimage.center_of_mass(labels == n)) for n in points}
+    # Each in its own box: the whole image would be searched once a vertebra.
+    centres = {
+        n: apply_affine(
+            affine, np.add(ndimage.center_of_mass(labels[boxes[n - 1]] == n), [s.start for s in boxes[n - 1]])
+        )
+        for n in points
+    }
     off = {
         name: float(np.mean([np.linalg.norm(world[n] - centres[n]) for n in points])) if points else 0.0
         for name, world in found.items()

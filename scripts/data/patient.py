@@ -38,7 +38,7 @@ class Orientation:
 
 @dataclass(frozen=True)
 class PatientVolume:
-    """A case on its canonical 1 mm grid.
+    """A case on its canonical grid, of 1 mm unless asked otherwise.
 
     Args:
         attenuation: (I, P, L) per mm.
@@ -58,7 +58,11 @@ class PatientVolume:
 
 
 def canonical_patient(
-    volumes: CaseVolumes, bone_gain: float, limits: VariantRange, rng: np.random.Generator | None
+    volumes: CaseVolumes,
+    bone_gain: float,
+    limits: VariantRange,
+    rng: np.random.Generator | None,
+    spacing_mm: float = 1.0,
 ) -> PatientVolume:
     """A case on the canonical grid around its body, deformed at random if ``rng`` is given.
 
@@ -67,10 +71,11 @@ def canonical_patient(
         bone_gain: see `scripts.geometry.projector.hu_to_attenuation`.
         limits: of the deformation.
         rng: source of the deformation.
+        spacing_mm: of the grid.
     """
     volumes = _crop_to_body(volumes)
     attenuation = hu_to_attenuation(torch.from_numpy(volumes.hu), bone_gain)
-    grid = bounding_grid(volumes.affine, volumes.hu.shape)
+    grid = bounding_grid(volumes.affine, volumes.hu.shape, spacing_mm)
     variant = None
     if rng is not None:
         variant = Variant(grid, limits, rng)

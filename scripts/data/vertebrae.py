@@ -12,6 +12,8 @@ import torch
 from scripts.data.cases import CaseFiles
 from scripts.data.contact_sheet import write_contact_sheet
 from scripts.data.items import VertebraItem
+from scripts.data.landmarks import FILE_NAME as LANDMARKS_FILE
+from scripts.data.landmarks import SpineLandmarks, find_landmarks, known_landmarks, write_landmarks
 from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
 from scripts.data.subset import SpineRecord
@@ -108,7 +110,16 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
-    write_annotations(folder / "annotations.json", reference_annotations(case.key, patient.centroids, taken))
+    known = None if variant else known_landmarks(case.mask)
+    found = find_landmarks(
+        patient.labels,
+        patient.grid,
+        patient.centroids,
+        s1_mm=known.s1_mm if known else None,
+        complete=known.complete if known else False,
+    )
+    write_landmarks(folder / LANDMARKS_FILE, found)
+    write_annotations(folder / "annotations.json", reference_annotations(case.key, found, taken))
     jitter = options.variant_range.centroid_noise_mm if variant else 0.0
     items = []
     for number in in_order(list(patient.centroids)):
@@ -132,15 +143,18 @@ def read_case_file(path: Path) -> PreparedCase:
     return PreparedCase(record, tuple(items))
 
 
-def reference_annotations(name: str, centroids: dict[int, np.ndarray], geometry: BiplanarGeometry) -> Annotations:
-    """Annotations of both views from known 3D body centroids (VerSe number -> world mm)."""
-    numbers = in_order(list(centroids))
-    pixels = geometry.project(np.stack([centroids[number] for number in numbers]))
-    views = [
-        ViewMarks(view.shape, tuple(Mark(n, (float(p[0]), float(p[1]))) for n, p in zip(numbers, marks, strict=True)))
-        for view, marks in zip((geometry.ap, geometry.lat), pixels, strict=True)
-    ]
-    return Annotations(views[0], views[1], name)
+def reference_annotations(name: str, landmarks: SpineLandmarks, geometry: BiplanarGeometry) -> Annotations:
+    """Annotations of both views from known landmarks in space."""
+    marks: tuple[list[Mark], list[Mark]] = ([], [])
+    for vertebra in landmarks.vertebrae:
+        quads = (vertebra.coronal_mm, vertebra.sagittal_mm)
+        for which, (view, quad) in enumerate(zip((geometry.ap, geometry.lat), quads, strict=True)):
+            row, column = view.project(vertebra.centroid_mm)[0]
+            corners = None if quad is None else tuple((float(r), float(c)) for r, c in view.project(quad))
+            marks[which].append(Mark(vertebra.level, (float(row), float(column)), corners))
+    return Annotations(
+        ViewMarks(geometry.ap.shape, tuple(marks[0])), ViewMarks(geometry.lat.shape, tuple(marks[1])), name
+    )
 
 
 def write_films(folder: Path, films: tuple[torch.Tensor, torch.Tensor], geometry: BiplanarGeometry) -> None:

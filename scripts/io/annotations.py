@@ -28,6 +28,9 @@ class Mark:
         corners: four of the body, or None.
         confidence: 0 to 1.
         set_by: ``model``, ``edited`` or ``reference``.
+        seen_in: ``both``, ``ap`` or ``lat``: which views showed the model this vertebra; None from others.
+        interpolated: set between two others, not seen in any view.
+        level_posterior: the model's probability of each level that is not negligible, by name.
     """
 
     level: int
@@ -35,6 +38,9 @@ class Mark:
     corners: tuple[Pixel, ...] | None = None
     confidence: float = 1.0
     set_by: str = "reference"
+    seen_in: str | None = None
+    interpolated: bool = False
+    level_posterior: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,21 @@ class ViewMarks:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The marks of both views of a case."""
+    """The marks of both views of a case.
+
+    Args:
+        ap: of the frontal film.
+        lat: of the lateral film.
+        case: its name.
+        shift_margin: by how much, in nats, the model prefers its levels to those one off; None from others.
+        warnings: the model's own.
+    """
 
     ap: ViewMarks
     lat: ViewMarks
     case: str = ""
+    shift_margin: float | None = None
+    warnings: tuple[str, ...] = ()
 
     def paired_levels(self) -> list[int]:
         """Levels that are marked in both views, head to foot."""
@@ -71,7 +87,11 @@ class Annotations:
 def write_annotations(path: Path, annotations: Annotations) -> None:
     """Write the file in one step; the same annotations give the same bytes."""
     views = {"ap": _view_to_json(annotations.ap), "lat": _view_to_json(annotations.lat)}
-    document = {"schema_version": SCHEMA_VERSION, "case": annotations.case, "views": views}
+    document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "case": annotations.case, "views": views}
+    if annotations.shift_margin is not None:
+        document["shift_margin"] = round(annotations.shift_margin, 3)
+    if annotations.warnings:
+        document["warnings"] = list(annotations.warnings)
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
@@ -92,7 +112,13 @@ def read_annotations(path: Path) -> Annotations:
         raise UserError(f"{path}: not a readable JSON file ({error})") from error
     views = document["views"]
     try:
-        return Annotations(_view_from_json(views["ap"]), _view_from_json(views["lat"]), document.get("case", ""))
+        return Annotations(
+            _view_from_json(views["ap"]),
+            _view_from_json(views["lat"]),
+            document.get("case", ""),
+            document.get("shift_margin"),
+            tuple(document.get("warnings", ())),
+        )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -105,6 +131,9 @@ def _view_to_json(view: ViewMarks) -> dict[str, Any]:
             "corners": None if mark.corners is None else [[round(v, 3) for v in c] for c in mark.corners],
             "confidence": mark.confidence,
             "set_by": mark.set_by,
+            **({"seen_in": mark.seen_in} if mark.seen_in else {}),
+            **({"interpolated": True} if mark.interpolated else {}),
+            **({"level_posterior": mark.level_posterior} if mark.level_posterior else {}),
         }
         for mark in sorted(view.marks, key=lambda m: LEVEL_ORDER.index(m.level))
     ]
@@ -122,6 +151,9 @@ def _view_from_json(view: dict[str, Any]) -> ViewMarks:
                 corners=None if corners is None else tuple((float(r), float(c)) for r, c in corners),
                 confidence=float(entry["confidence"]),
                 set_by=entry["set_by"],
+                seen_in=entry.get("seen_in"),
+                interpolated=entry.get("interpolated", False),
+                level_posterior=entry.get("level_posterior"),
             )
         )
     levels = [mark.level for mark in marks]

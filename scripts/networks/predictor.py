@@ -40,13 +40,13 @@ class Predictor:
         bundle_root: Path = BUNDLE_ROOT,
     ) -> None:
         self.weights = weights or bundle_root / "models" / "model.pt"
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.batch_size = batch_size
         parser = ConfigParser()
         parser.read_config(str(bundle_root / "configs" / "inference.json"))
         parser["device"] = self.device
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
-        self.network = _load_network(self.weights, parser, self.device)
+        self.network = load_network(self.weights, parser, self.device)
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[torch.Tensor]) -> Iterator[np.ndarray]:
@@ -57,7 +57,12 @@ class Predictor:
             yield from torch.sigmoid(logits.float())[:, 0].cpu().numpy()
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The named device; a GPU if there is one and no name is given.
+
+    Raises:
+        UserError: it does not exist here.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -68,7 +73,18 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _load_network(weights: Path, parser: Any, device: torch.device) -> torch.nn.Module:
+def load_network(weights: Path, parser: Any, device: torch.device, config: str = "inference.json") -> torch.nn.Module:
+    """A trained network, ready to use.
+
+    Args:
+        weights: a plain state dict (``.pt``) or an exported TorchScript file (``.ts``).
+        parser: whose ``network_def`` a state dict is for.
+        device: where to.
+        config: name of the parser's file, for messages.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another network.
+    """
     if not weights.is_file():
         raise UserError(f"{weights}: no such weight file")
     check_released(weights)
@@ -83,5 +99,5 @@ def _load_network(weights: Path, parser: Any, device: torch.device) -> torch.nn.
         # A training writes {"model": state dict}; the bundle's own file is the state dict.
         network.load_state_dict(state.get("model", state))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{weights}: weights of another network than configs/inference.json describes") from error
+        raise UserError(f"{weights}: weights of another network than configs/{config} describes") from error
     return network.to(device).eval()

@@ -1,9 +1,11 @@
-"""Closed vertebra surfaces in patient millimetres, and the two files they are handed on in (STL, GLB)."""
+"""Closed vertebra surfaces in patient millimetres, and the files they are handed on in (STL, OBJ, PLY, GLB)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import fast_simplification
 import numpy as np
 import trimesh
 from scipy import sparse
@@ -35,6 +37,7 @@ _TAUBIN_INFLATE = 0.53
 # triangles of no area, which collapse in the float32 of STL and leave the surface open there.
 _ISO_CLEARANCE = 1e-3
 _DISPLAY_BLUR = 1.0  # voxels
+_MAX_VOLUME_CHANGE = 0.01
 
 
 def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float = 0.5) -> trimesh.Trimesh:
@@ -82,7 +85,9 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     if hard:
         vertices = _smooth(vertices, faces)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    if mesh.volume < 0:
+    # trimesh's volume computes all moments of the body.
+    corners = mesh.vertices.view(np.ndarray)[faces] - vertices[0]
+    if np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0:
         mesh.invert()
     return mesh
 
@@ -112,9 +117,80 @@ def write_stl(mesh: trimesh.Trimesh, path: str | Path) -> None:
         path: file to write; missing folders are made.
     """
     data = trimesh.exchange.stl.export_stl(mesh)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(STL_HEADER + data[len(STL_HEADER) :])
+    _write(path, STL_HEADER + data[len(STL_HEADER) :])
+
+
+def decimated(mesh: trimesh.Trimesh, keep: float) -> trimesh.Trimesh:
+    """The surface with fewer triangles (quadric error; Garland and Heckbert 1997, doi 10.1145/258734.258849).
+
+    What would open the surface or change its volume by more than 1 % is done less far.
+
+    Args:
+        mesh: closed.
+        keep: share of the triangles, above 0 and at most 1.
+    """
+    volume = mesh.volume if keep < 1 else 0.0
+    while keep < 1:
+        vertices, faces = fast_simplification.simplify(
+            mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32), target_reduction=1 - keep
+        )
+        fewer = trimesh.Trimesh(vertices, faces, process=False)
+        if fewer.is_watertight and fewer.is_winding_consistent and abs(fewer.volume / volume - 1) < _MAX_VOLUME_CHANGE:
+            return fewer
+        keep = min(1.0, 1.4 * keep)
+    return mesh
+
+
+def write_meshes(meshes: dict[int, trimesh.Trimesh], folder: Path, formats: tuple[str, ...], keep: float = 1.0) -> None:
+    """Every vertebra as ``meshes/LEVEL.FORMAT``, and all of them as ``spine.glb``.
+
+    Args:
+        meshes: VerSe number -> surface in RAS mm; nothing is written without one.
+        folder: to write into.
+        formats: of stl, obj and ply.
+        keep: see `decimated`.
+
+    Raises:
+        UserError: an unknown format or share.
+    """
+    check_meshes(formats, keep)
+    fewer = {number: decimated(mesh, keep) for number, mesh in meshes.items()}
+    for number, mesh in fewer.items():
+        for name in formats:
+            WRITERS[name](mesh, folder / "meshes" / f"{level_name(number)}.{name}")
+    if fewer:
+        write_glb(fewer, folder / "spine.glb")
+
+
+def check_meshes(formats: tuple[str, ...], keep: float) -> None:
+    """Raise a UserError for an unknown format or a share that is none."""
+    unknown = set(formats) - set(WRITERS)
+    if unknown:
+        raise UserError(f"--mesh-formats {','.join(sorted(unknown))}: choose from {', '.join(WRITERS)}")
+    if not 0 < keep <= 1:
+        raise UserError(f"--decimate {keep:g}: a share of the triangles to keep, above 0 and at most 1")
+
+
+def write_obj(mesh: trimesh.Trimesh, path: str | Path) -> None:
+    """Write an OBJ in the mesh's own RAS mm, which its first line says.
+
+    Args:
+        mesh: surface in RAS mm.
+        path: file to write; missing folders are made.
+    """
+    text = trimesh.exchange.obj.export_obj(_bare(mesh), include_color=False, header="unit mm, frame RAS")
+    _write(path, text.encode())
+
+
+def write_ply(mesh: trimesh.Trimesh, path: str | Path) -> None:
+    """Write a binary PLY in the mesh's own RAS mm.
+
+    Args:
+        mesh: surface in RAS mm.
+        path: file to write; missing folders are made.
+    """
+    data = trimesh.exchange.ply.export_ply(_bare(mesh), include_attributes=False)
+    _write(path, data.replace(b"comment https://github.com/mikedh/trimesh", b"comment unit mm, frame RAS", 1))
 
 
 def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
@@ -135,13 +211,24 @@ def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
     scene = trimesh.Scene()
     scene.graph.update(frame_from=scene.graph.base_frame, frame_to=GLB_ROOT, matrix=RAS_MM_TO_GLTF)
     for number in in_order(list(meshes)):
-        # A fresh mesh: the metadata of one that was read from a file holds its path.
-        mesh = trimesh.Trimesh(meshes[number].vertices, meshes[number].faces, process=False)
+        mesh = _bare(meshes[number])
         mesh.visual = TextureVisuals(material=_material(number))
         scene.add_geometry(mesh, node_name=names[number], geom_name=names[number], parent_node_name=GLB_ROOT)
+    _write(path, trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+
+
+WRITERS: dict[str, Callable[[trimesh.Trimesh, Path], None]] = {"stl": write_stl, "obj": write_obj, "ply": write_ply}
+
+
+def _bare(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Vertices and faces only: the metadata of a mesh that was read from a file holds its path."""
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+
+
+def _write(path: str | Path, data: bytes) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+    target.write_bytes(data)
 
 
 def _smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -4,28 +4,63 @@ from __future__ import annotations
 
 import json
 import platform
+import resource
 import time
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, resample_labels
 from scripts.io.annotations import Annotations, write_annotations
-from scripts.io.atomic import atomic_folder
+from scripts.io.atomic import atomic_folder, write_text
 from scripts.io.nifti import read_nifti, write_nifti
-from scripts.levels import level_name
 from scripts.metrics.ellipsoid import best_ellipsoid
 from scripts.metrics.surface import vertebra_metrics
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
-from scripts.spine.mesh import vertebra_mesh, write_glb, write_stl
-from scripts.spine.preview import write_preview
+from scripts.spine.mesh import check_meshes, write_meshes
+from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
 from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size
+from scripts.spine.render import View
+from scripts.spine.report import report_page, spine_row, vertebra_row
+from scripts.spine.review import Review, review
+from scripts.spine.turntable import check_turntable, write_turntable
 
 REPORT_FILE = "report.json"
+REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
+REPORT_HEIGHT = 640
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a reconstruction's folder holds beside what it always does.
+
+    Args:
+        formats: of the surfaces in ``meshes/``: stl, obj, ply; ``spine.glb`` is always written.
+        keep: share of the triangles to keep, 1 keeps all.
+        turntable: name of a film of the turning spine (.gif or .mp4), or empty.
+        timings: whether ``report.json`` says what took how long, a vertebra too, and how much memory.
+    """
+
+    formats: tuple[str, ...] = ("stl",)
+    keep: float = 1.0
+    turntable: str = ""
+    timings: bool = False
+
+    def check(self) -> None:
+        """Raise a UserError for what cannot be written, before any work is done."""
+        check_meshes(self.formats, self.keep)
+        if self.turntable:
+            check_turntable(self.turntable)
+
+
+DEFAULT_OUTPUT = OutputOptions()
 
 
 def write_reconstruction(
@@ -35,6 +70,7 @@ def write_reconstruction(
     result: Reconstruction,
     predictor: Predictor,
     truth_path: Path | None = None,
+    options: OutputOptions = DEFAULT_OUTPUT,
 ) -> dict[str, Any]:
     """The reconstruction's folder, whole or not at all.
 
@@ -45,33 +81,70 @@ def write_reconstruction(
         result: what was reconstructed.
         predictor: by which network.
         truth_path: true labelmap to compare with, if there is one.
+        options: what else to write.
 
     Returns:
         the report that was written as ``report.json``.
     """
     truth = _read_truth(truth_path, result.grid) if truth_path else None
+    clock = _Clock(result.seconds)
+    checked = review(films, result)
+    clock.stop("measure")
     with atomic_folder(output, marker=REPORT_FILE) as folder:
-        started = time.perf_counter()
         write_nifti(folder / "spine.nii.gz", result.labels, result.grid.affine)
         write_annotations(folder / "annotations.json", annotations)
-        (folder / "meshes").mkdir()
-        meshes = {}
-        for vertebra, probability in zip(result.vertebrae, result.probabilities, strict=True):
-            if (probability > 0.5).any():
-                meshes[vertebra.level] = vertebra_mesh(probability, vertebra.cube.grid.affine)
-                write_stl(meshes[vertebra.level], folder / "meshes" / f"{level_name(vertebra.level)}.stl")
-        if meshes:
-            write_glb(meshes, folder / "spine.glb")
-        marks = {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae}
-        scales = [pixel_size(view)[1] for view in (films.geometry.ap, films.geometry.lat)]
-        write_preview(
-            folder / "preview.png", films.ap, films.lat, marks, result.labels, annotations.case, (scales[0], scales[1])
+        clock.stop("volume")
+        write_meshes({p.level: p.mesh for p in result.parts if p.found}, folder, options.formats, options.keep)
+        clock.stop("meshes")
+        draw = partial(
+            draw_panels,
+            films.ap,
+            films.lat,
+            {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
+            drawn_spine(result.labels, result.grid.spacing_mm),
+            (pixel_size(films.geometry.ap)[1], pixel_size(films.geometry.lat)[1]),
+            {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
+            frozenset(checked.flags),
         )
-        seconds = {**result.seconds, "write": time.perf_counter() - started}
-        report = _report(annotations, result, predictor, truth, seconds)
+        panels, levels, scale = draw(views=PREVIEW_VIEWS)
+        compose(panels, annotations.case, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
+        of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
+        clock.stop("pictures")
+        if options.turntable:
+            write_turntable(folder / options.turntable, result.labels, result.grid.spacing_mm)
+            clock.stop("turntable")
+        report = _report(annotations, result, predictor, truth, checked)
         report["films"] = _films(films)
+        report["seconds"] = {name: round(value, 3) for name, value in clock.seconds.items()}
+        if options.timings:
+            report["timings"] = _timings(clock.seconds, result)
+        write_text(folder / "report.html", report_page(report, of_report))
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+class _Clock:
+    """Adds what passes between two stops to the seconds of earlier steps."""
+
+    def __init__(self, before: dict[str, float]) -> None:
+        self.seconds, self._last = dict(before), time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def _timings(seconds: dict[str, float], result: Reconstruction) -> dict[str, Any]:
+    """Seconds of each step, what a vertebra took in the network, and the largest memory of the process."""
+    count = max(result.computed, 1)
+    return {
+        "steps_s": {name: round(value, 3) for name, value in seconds.items()},
+        "total_s": round(sum(seconds.values()), 3),
+        "network_s_per_vertebra": round(seconds.get("network", 0.0) / count, 3),
+        # Linux counts in KiB.
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "cpu_threads": torch.get_num_threads(),
+    }
 
 
 def _films(films: FilmPair) -> dict[str, Any]:
@@ -92,22 +165,15 @@ def _report(
     result: Reconstruction,
     predictor: Predictor,
     truth: np.ndarray | None,
-    seconds: dict[str, float],
+    checked: Review,
 ) -> dict[str, Any]:
     rows = []
-    for vertebra, probability in zip(result.vertebrae, result.probabilities, strict=True):
-        mask = result.labels == vertebra.level
-        inside = probability[probability > 0.5]
-        row: dict[str, Any] = {
-            "level": level_name(vertebra.level),
-            "centroid_mm": [round(v, 2) for v in vertebra.cube.body_centroid_mm],
-            "residual_mm": round(vertebra.residual_mm, 2),
-            "mark_confidence": vertebra.confidence,
-            "shape_confidence": round(float(inside.mean()), 4) if inside.size else 0.0,
-            "volume_cm3": round(float(mask.sum()) * result.grid.spacing_mm**3 / 1000, 2),
-        }
+    for part in result.parts:
+        vertebra = part.vertebra
+        row = vertebra_row(part, checked)
+        row["volume_cm3"] = round(float(part.mask.sum()) * result.grid.spacing_mm**3 / 1000, 2)
         if truth is not None and (truth == vertebra.level).any():
-            metrics = vertebra_metrics(mask, truth == vertebra.level)
+            metrics = vertebra_metrics(result.labels == vertebra.level, truth == vertebra.level)
             row["dice"] = round(metrics.dice, 4)
             row["hd95_mm"] = round(metrics.hd95_mm, 2)
             mark = result.grid.to_index(np.array(vertebra.cube.body_centroid_mm))
@@ -117,8 +183,8 @@ def _report(
     report: dict[str, Any] = {
         "case": annotations.case,
         "vertebrae": rows,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "warnings": result.warnings,
+        "measurements": spine_row(checked.measures),
+        "warnings": [*result.warnings, *checked.warnings],
         "weights": predictor.weights.name,
         "device": str(predictor.device),
         "versions": {

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry, View
-from scripts.geometry.cropping import network_input, smooth_for_pitch
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations
 from scripts.io.radiographs.pair import read_pair
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
-from scripts.spine.assembly import LocatedVertebra, assemble, largest_component, locate_vertebrae, patient_lattice
+from scripts.spine.assembly import LocatedVertebra, Part
 from scripts.spine.calibration import calibrate
 
 if TYPE_CHECKING:
@@ -55,20 +52,30 @@ class Reconstruction:
     """A reconstructed spine in memory.
 
     Args:
-        vertebrae: head to foot.
-        probabilities: one (120, 120, 120) float32 cube each, largest component only.
+        parts: vertebrae, head to foot.
         labels: (I, P, L) uint8, VerSe numbers.
         grid: of the labels.
         seconds: how long each step took.
         warnings: what the user should know.
+        computed: vertebrae that went through the network in this call; the others were known.
     """
 
-    vertebrae: list[LocatedVertebra]
-    probabilities: list[np.ndarray]
+    parts: list[Part]
     labels: np.ndarray
     grid: Grid
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    computed: int = 0
+
+    @property
+    def vertebrae(self) -> list[LocatedVertebra]:
+        """Where the vertebrae are, head to foot."""
+        return [part.vertebra for part in self.parts]
+
+    @property
+    def probabilities(self) -> list[np.ndarray]:
+        """One (120, 120, 120) float32 cube each, overlaps resolved."""
+        return [part.probability for part in self.parts]
 
 
 def read_film_pair(
@@ -100,7 +107,7 @@ def read_film_pair(
 def reconstruct_pair(
     films: FilmPair, annotations: Annotations, predictor: Predictor, levels: list[int] | None = None
 ) -> Reconstruction:
-    """All marked vertebrae of a film pair.
+    """All marked vertebrae of a film pair, once, with a progress bar; see `scripts.spine.engine.Session`.
 
     Args:
         films: the radiographs.
@@ -111,36 +118,31 @@ def reconstruct_pair(
     Raises:
         UserError: the marks do not belong to these films, or a level cannot be found.
     """
-    geometry = films.geometry
+    from scripts.spine.engine import Progress, Session
+
+    with tqdm(desc="vertebrae", unit="vertebra", delay=0.1) as bar:
+
+        def show(step: Progress) -> None:
+            if step.stage == "network":
+                bar.total = step.total
+                bar.update(step.done - bar.n)
+
+        return Session(films, predictor).reconstruct(annotations, levels, show)
+
+
+def check_marks(films: FilmPair, annotations: Annotations) -> None:
+    """Raise a UserError if marks were set on films of another size."""
     for name, film, view in (("AP", films.ap, annotations.ap), ("LAT", films.lat, annotations.lat)):
         if film.shape != view.shape:
             raise UserError(f"the {name} marks were set on a film of {view.shape}, this one has {film.shape} pixels")
-    started = time.perf_counter()
-    vertebrae = locate_vertebrae(annotations, geometry, patient_lattice(geometry), levels)
-    warnings = [*films.warnings, *_residual_warnings(vertebrae)]
-    smooth = [
-        torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
-        for film, view in ((films.ap, geometry.ap), (films.lat, geometry.lat))
-    ]
-    inputs = [network_input((smooth[0], smooth[1]), v.pixels, geometry, v.cube) for v in vertebrae]
-    cropped = time.perf_counter()
-    probabilities = [
-        largest_component(p) for p in tqdm(predictor(inputs), total=len(inputs), desc="vertebrae", unit="vertebra")
-    ]
-    for vertebra, probability in zip(vertebrae, probabilities, strict=True):
-        if not (probability > 0.5).any():
-            warnings.append(f"{level_name(vertebra.level)}: the network found no vertebra at its mark")
-    predicted = time.perf_counter()
-    labels, grid = assemble(zip(vertebrae, probabilities, strict=True))
-    seconds = {
-        "crop": cropped - started,
-        "network": predicted - cropped,
-        "assemble": time.perf_counter() - predicted,
-    }
-    return Reconstruction(vertebrae, probabilities, labels, grid, seconds, warnings)
 
 
-def _residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
+def residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
+    """What is worth knowing about the residuals of the marks.
+
+    Raises:
+        UserError: a residual that no single vertebra can have.
+    """
     worst = max(vertebrae, key=lambda v: v.residual_mm)
     if worst.residual_mm > MAX_RESIDUAL_MM:
         raise UserError(

@@ -11,12 +11,21 @@ from scripts.drawing import BACKGROUND, level_colour
 from scripts.levels import level_name
 from scripts.spine.mesh import display_mesh
 
-View = Literal["front", "left", "back", "oblique"]
+View = Literal["front", "left", "back", "right", "oblique", "side", "top"]
+# Degrees the viewer has walked around the patient (from in front towards the patient's left), and has risen.
+Angles = tuple[float, float]
 # VerSe number -> corners (F, 3, 3) and their normals (F, 3, 3), both in (I, P, L) mm.
 Surfaces = dict[int, tuple[np.ndarray, np.ndarray]]
 
-# Degrees the viewer has walked around the patient, from in front towards the patient's left.
-AZIMUTH: dict[View, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "oblique": 135.0}
+ANGLES: dict[View, Angles] = {
+    "front": (0.0, 0.0),
+    "left": (90.0, 0.0),
+    "back": (180.0, 0.0),
+    "right": (270.0, 0.0),
+    "oblique": (135.0, 0.0),
+    "side": (60.0, 0.0),
+    "top": (0.0, 90.0),
+}
 
 _FINE = 2  # supersampling in each direction
 # Towards the light in the viewer's frame (right, down, away): a key light from the upper left, a weak one against it.
@@ -30,7 +39,8 @@ def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxe
     """Shaded orthographic picture of the whole labelmap; superior is up, vertebrae have their level's colour.
 
     ``front`` looks from anterior (patient's right at the image's left), ``left`` from the patient's left (the patient
-    faces left, like the lateral film), ``back`` from posterior, ``oblique`` from behind on the patient's left.
+    faces left, like the lateral film), ``back``, ``right``, ``oblique`` from behind on the patient's left,
+    ``side`` at 60 degrees between front and left, ``top`` from above (the patient faces down the picture).
 
     Args:
         labelmap: (I, P, L) uint8 of VerSe numbers; the axes grow to Inferior, Posterior and Left.
@@ -45,10 +55,10 @@ def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxe
         UserError: a label is no vertebra.
         ValueError: the labelmap is not 3-D or the view is unknown.
     """
-    if labelmap.ndim != 3 or view not in AZIMUTH:
-        raise ValueError(f"expected a 3-D labelmap and one of {list(AZIMUTH)}, got {labelmap.shape} and '{view}'")
+    if labelmap.ndim != 3 or view not in ANGLES:
+        raise ValueError(f"expected a 3-D labelmap and one of {list(ANGLES)}, got {labelmap.shape} and '{view}'")
     return render_surfaces(
-        display_surfaces(labelmap, voxel_mm), np.array(labelmap.shape) * voxel_mm, view, pixels_per_mm
+        display_surfaces(labelmap, voxel_mm), np.array(labelmap.shape) * voxel_mm, ANGLES[view], pixels_per_mm
     )[0]
 
 
@@ -65,13 +75,33 @@ def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
     return surfaces
 
 
-def render_surfaces(surfaces: Surfaces, size_mm: np.ndarray, view: View, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) uint8 picture from one side and (H, W) VerSe numbers of what it shows (0 = background)."""
-    sine, cosine = np.sin(np.deg2rad(AZIMUTH[view])), np.cos(np.deg2rad(AZIMUTH[view]))
+def render_surfaces(
+    surfaces: Surfaces, size_mm: np.ndarray, angles: Angles, scale: float, width_mm: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Picture (H, W, 3) uint8 from one side and (H, W) VerSe numbers of what it shows (0 = background).
+
+    Args:
+        surfaces: what to draw.
+        size_mm: (3,) of the box they lie in; its middle is the picture's.
+        angles: see `Angles`.
+        scale: pixels a mm.
+        width_mm: of the picture; what the box needs from that side if None.
+    """
+    azimuth, elevation = np.deg2rad(angles)
+    sine, cosine = np.sin(azimuth), np.cos(azimuth)
+    level_away, down = np.array([0.0, cosine, -sine]), np.array([1.0, 0.0, 0.0])
     # Rows: image right, image down, away from the viewer; columns: I, P, L.
-    axes = np.array([[0.0, sine, cosine], [1.0, 0.0, 0.0], [0.0, cosine, -sine]])
-    width_mm = abs(sine) * size_mm[1] + abs(cosine) * size_mm[2]
-    height, width = (_FINE * max(1, round(float(mm) * scale)) for mm in (size_mm[0], width_mm))
+    axes = np.array(
+        [
+            [0.0, sine, cosine],
+            np.cos(elevation) * down - np.sin(elevation) * level_away,
+            np.cos(elevation) * level_away + np.sin(elevation) * down,
+        ]
+    )
+    needs = np.abs(axes[:2]).round(12) @ size_mm
+    height, width = (
+        _FINE * max(1, round(float(mm) * scale)) for mm in (needs[1], needs[0] if width_mm is None else width_mm)
+    )
     depth = np.full(height * width, np.inf)
     normal = np.zeros((height * width, 3))
     number: np.ndarray = np.zeros(height * width, np.uint8)

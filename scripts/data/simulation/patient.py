@@ -82,6 +82,8 @@ def simulate_patient(number: int, options: SimulationOptions) -> SimulatedPatien
     present = in_order([int(n) for n in np.unique(labels) if n])
     used = [s for level, s in zip(spine.posture.levels, spine.shapes, strict=True) if level in present]
     borrowed = {ct.donor.licence} if ct.donor else set()
+    s1 = spine.s1_body() @ IPL_AXES
+    s1_inside = bool(np.all((i := grid.to_index(s1)) > 0) and np.all(i < grid.shape))
     truth = {
         "levels": [level_name(n) for n in present],
         "shapes": {level_name(n): s.shape.subject for n, s in zip(present, used, strict=True)},
@@ -95,6 +97,7 @@ def simulate_patient(number: int, options: SimulationOptions) -> SimulatedPatien
         "donor": ct.donor.name if ct.donor else "",
         "screws": [level_name(n) for n in ct.screws if n in present],
         "overlap": round(voxels.overlap, 5),
+        "s1_mm": [round(float(v), 2) for v in s1] if s1_inside else None,
     }
     return SimulatedPatient(ct.hu, labels, grid, {n: inside[n] for n in present}, truth)
 

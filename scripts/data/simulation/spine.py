@@ -16,6 +16,8 @@ from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, level_name
 
 FAR_MM = 12.0
+# Middle of the body of S1 in the sacrum's own frame (origin: its plate), read off the one sacrum of the library.
+S1_BODY_MM = (24.0, -2.0, 0.0)
 PLATE_BELOW_LAST_MM = 27.0
 # How the last lumbar vertebra runs in the sacrum's own subject.
 SACRUM_TANGENT_DEG = 15.0
@@ -59,6 +61,10 @@ class Spine:
     sacrum: DeformedShape
     sacrum_centre: np.ndarray
     sacrum_frame: np.ndarray
+
+    def s1_body(self) -> np.ndarray:
+        """Middle of the body of S1, (3,) mm along Inferior, Posterior, Left."""
+        return self.sacrum_centre + self.sacrum_frame @ (np.asarray(S1_BODY_MM) * np.abs(self.sacrum.scale))
 
 
 @dataclass(frozen=True)

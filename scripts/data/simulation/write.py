@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.jobs import run_jobs
+from scripts.data.landmarks import LANDMARKS_SUFFIX, find_landmarks, write_landmarks
 from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder, write_text
@@ -60,7 +61,7 @@ def patient_name(number: int, seed: int) -> str:
 
 
 def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
-    """CT, labelmap and centroids of one patient under ``folder/rawdata`` and ``folder/derivatives``.
+    """CT, labelmap, centroids and landmarks of one patient under ``folder/rawdata`` and ``folder/derivatives``.
 
     Args:
         folder: of the patient.
@@ -77,6 +78,10 @@ def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
         index = patient.grid.to_index(centroid)
         rows.append({"label": number, **{axis: round(float(v), 2) for axis, v in zip("XYZ", index, strict=True)}})
     (derived / f"sub-{name}_seg-subreg_ctd.json").write_text(json.dumps(rows) + "\n")
+    s1 = None if patient.truth["s1_mm"] is None else np.array(patient.truth["s1_mm"])
+    # All that is in the field of view is labelled, and where S1 lies is known.
+    landmarks = find_landmarks(patient.labels, patient.grid, patient.centroids, s1, complete=True)
+    write_landmarks(derived / f"sub-{name}{LANDMARKS_SUFFIX}", landmarks)
 
 
 def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[str, Any]:

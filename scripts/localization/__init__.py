@@ -1,0 +1,1 @@
+"""Vertebrae found in both films: network, decoding and evaluation."""

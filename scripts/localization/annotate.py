@@ -1,0 +1,64 @@
+"""The verb ``annotate``: films in, ``annotations.json`` and ``annotations.png`` out."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from scripts.io.annotations import Annotations, Mark, write_annotations
+from scripts.levels import LEVEL_ORDER, in_order
+from scripts.localization.inputs import Films
+from scripts.localization.localizer import Localization, Localizer, to_annotations
+from scripts.localization.picture import draw_annotations, write_picture
+
+
+def annotate_films(films: Films, localizer: Localizer, interpolate: bool = False) -> tuple[Annotations, Localization]:
+    """Marks of all vertebrae of a pair of films, or of one film alone.
+
+    Args:
+        films: what to annotate.
+        localizer: the network.
+        interpolate: add vertebrae that no view shows between two that are not neighbours, flagged, confidence 0.
+
+    Raises:
+        UserError: there is no vertebra in the films.
+    """
+    found = localizer(*films.pixels, films.geometry, films.pixel_mm)
+    annotations = to_annotations(found, films.shapes, films.name)
+    annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
+    return (fill_gaps(annotations) if interpolate else annotations), found
+
+
+def write_annotated(output: Path, films: Films, annotations: Annotations, found: Localization) -> Path:
+    """Write ``annotations.json`` and the picture beside it; returns the picture's path."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture = output.with_suffix(".png")
+    drawn = draw_annotations(films.pixels, annotations, found.pixel_mm, annotations.case)
+    write_annotations(output, annotations)
+    write_picture(picture, drawn)
+    return picture
+
+
+def fill_gaps(annotations: Annotations) -> Annotations:
+    """Evenly spaced marks, flagged as interpolated, for levels that a view lacks between two that it has."""
+    views = []
+    for view in (annotations.ap, annotations.lat):
+        marks = view.by_level()
+        added: dict[int, Mark] = {}
+        have = in_order(list(marks))
+        for upper, lower in itertools.pairwise(have):
+            between = [n for n in LEVEL_ORDER[LEVEL_ORDER.index(upper) + 1 : LEVEL_ORDER.index(lower)] if _usual(n)]
+            first, last = np.array(marks[upper].centroid), np.array(marks[lower].centroid)
+            for i, number in enumerate(between, start=1):
+                row, column = first + (last - first) * i / (len(between) + 1)
+                added[number] = Mark(number, (float(row), float(column)), None, 0.0, "model", None, interpolated=True)
+        views.append(replace(view, marks=tuple({**marks, **added}[n] for n in in_order([*marks, *added]))))
+    return replace(annotations, ap=views[0], lat=views[1])
+
+
+def _usual(number: int) -> bool:
+    """Neither T13 nor L6, which most spines lack."""
+    return number not in (28, 25)

@@ -1,0 +1,442 @@
+"""Two films in, every vertebra out: levels, corners and centroids in both views, matched, with confidence."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.bundle import ConfigParser
+
+from scripts.errors import UserError
+from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.geometry.cropping import smooth_for_pitch
+from scripts.io.annotations import Annotations, Mark, ViewMarks
+from scripts.levels import LEVEL_ORDER
+from scripts.localization.detection import DetectionOptions, Detections, find_detections
+from scripts.localization.films import PIXEL_MM, S1_INDEX
+from scripts.localization.network import INPUTS
+from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
+from scripts.localization.path import PathOptions, Reading, read_levels
+from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
+from scripts.networks.predictor import BUNDLE_ROOT, choose_device, load_network
+
+CONFIGS = ("train_localization.json", "evaluate_localization.json")
+# Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
+HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
+# What a sure detection is worth against the cost of its walk, and how far plausibilities must lie apart to be told.
+WORTH, TOLD_APART = 2.5, 4.0
+UNLIKELY = -40.0
+LARGEST_PX = 1024
+Size = tuple[float, float]
+# Below this many nats between the best reading and one a level off, the user is told.
+LEAST_MARGIN = 2.0
+NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """One vertebra as found.
+
+    Args:
+        level: place in the level table; S1 is the last of it.
+        ap: index among the AP detections, -1 if the view lacks it.
+        lat: likewise.
+        posterior: (LEVELS,) of its level.
+        score: probability of being a vertebra.
+        residual_mm: distance of the rays through both marks, NaN if seen in one view.
+    """
+
+    level: int
+    ap: int
+    lat: int
+    posterior: np.ndarray
+    score: float
+    residual_mm: float
+
+    @property
+    def confidence(self) -> float:
+        """Probability that it is a vertebra and of this level."""
+        return float(self.score * self.posterior[self.level])
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What was found in a pair of films.
+
+    Args:
+        views: detections of AP and LAT, in pixels of the films.
+        vertebrae: head to foot; S1 may be the last.
+        reading: of the levels.
+        warnings: what the user should know.
+        pixel_mm: what the network took each film's pixels for, (row, column).
+    """
+
+    views: tuple[Detections, Detections]
+    vertebrae: list[Vertebra]
+    reading: Reading
+    warnings: list[str] = field(default_factory=list)
+    pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A view read at one size of its pixels."""
+
+    plausibility: float
+    size_mm: np.ndarray
+    found: Detections
+    share: float = 1.0
+
+
+class Localizer:
+    """The trained network with its decoding, wired as ``configs/train_localization.json`` and its overlay say.
+
+    Args:
+        weights: ``.pt`` or ``.ts``; the bundle's ``models/localization.pt`` if None.
+        device: torch device; CUDA if there is one and None is given.
+        bundle_root: the bundle's folder.
+        detection: what counts as a detection; as the config says if None.
+        pairing: how the views' detections are matched; likewise.
+        path: how levels are read; likewise.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another network; the device does not exist.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        device: str | None = None,
+        bundle_root: Path = BUNDLE_ROOT,
+        detection: DetectionOptions | None = None,
+        pairing: PairingOptions | None = None,
+        path: PathOptions | None = None,
+    ) -> None:
+        self.weights = Path(weights) if weights else bundle_root / "models" / "localization.pt"
+        self.device = choose_device(device)
+        parser = ConfigParser()
+        parser.read_config([str(bundle_root / "configs" / name) for name in CONFIGS])
+        self.network = load_network(self.weights, parser, self.device, CONFIGS[0])
+        self.detection: DetectionOptions = detection or parser.get_parsed_content("detection")
+        self.pairing: PairingOptions = pairing or parser.get_parsed_content("pairing")
+        self.path: PathOptions = path or parser.get_parsed_content("path")
+
+    def __call__(
+        self,
+        ap: np.ndarray | None,
+        lat: np.ndarray | None,
+        geometry: BiplanarGeometry | None = None,
+        pixel_mm: tuple[Size | None, Size | None] = (None, None),
+    ) -> Localization:
+        """Find all vertebrae.
+
+        Args:
+            ap: (rows, columns), any brightness scale; None if there is no such film.
+            lat: likewise.
+            geometry: of both films; None if their files do not say how they lie to each other.
+            pixel_mm: then still the size of each film's pixels, (row, column), None where it is not known either.
+
+        Raises:
+            UserError: there is no film, or no vertebra in it.
+        """
+        if ap is None and lat is None:
+            raise UserError("no film to annotate")
+        if geometry is not None:
+            sizes = [view.pixel_size_mm(np.asarray(view.isocentre_mm))[0] for view in (geometry.ap, geometry.lat)]
+            return self._read((ap, lat), sizes, geometry)
+        films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
+        if all(film is None or size is not None for film, size in films):
+            known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
+            return self._decode(self._both((ap, lat), known), known, None, measured=True)
+        return self._any_size((ap, lat))
+
+    def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None]) -> Localization:
+        """Films of unknown size: each view at several sizes, then both at the sizes at which they agree best."""
+        tries = [self._sizes_of_view(film, which == 0) for which, film in enumerate(films)]
+        best: Localization | None = None
+        for one, other in itertools.product(*tries):
+            try:
+                found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None)
+            except UserError:
+                continue
+            total = found.reading.score + one.plausibility + other.plausibility
+            if best is None or total > best.reading.score:
+                # Nobody is surer of a vertebra than of the size of what he sees.
+                best = replace(
+                    found,
+                    vertebrae=[_doubted(v, one.share, other.share) for v in found.vertebrae],
+                    reading=replace(found.reading, score=total),
+                )
+        if best is None:
+            raise UserError(NOTHING_FOUND)
+        note = "the size of the films' pixels is not known: it was guessed, and levels rest on looks alone"
+        return replace(best, warnings=[note, *best.warnings])
+
+    def _sizes_of_view(self, film: np.ndarray | None, frontal: bool) -> list[_Try]:
+        """The two likeliest sizes of a film's pixels."""
+        if film is None:
+            return [_Try(0.0, np.ones(2), _nothing())]
+        tries = []
+        for height in HEIGHTS_MM:
+            size = np.full(2, height / film.shape[0])
+            found = self.detect(film, size, frontal, replace(self.detection, neighbours=True))
+            tries.append(_Try(self._plausibility(found, size), size, found))
+        weights = np.exp((np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / TOLD_APART)
+        shared = [replace(t, share=float(w)) for t, w in zip(tries, weights / weights.sum(), strict=True)]
+        return sorted(shared, key=lambda t: -t.plausibility)[:3]
+
+    def _plausibility(self, found: Detections, size: np.ndarray) -> float:
+        """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
+        if len(found) < 2:
+            return UNLIKELY
+        steps = _distances(found.centroid * size)
+        options = replace(self.path, spacing=1.0)
+        reading = read_levels(found.log_level, found.log_end, found.score, steps, options)
+        return float(WORTH * found.score[reading.levels >= 0].sum() + reading.score)
+
+    def _read(
+        self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, geometry: BiplanarGeometry
+    ) -> Localization:
+        views = self._both(films, sizes)
+        return self._decode(views, sizes, geometry)
+
+    def detect(
+        self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
+    ) -> Detections:
+        """Detections of one view alone, in pixels of the film; see `find_detections`."""
+        pair = (film, None) if frontal else (None, film)
+        return self._both(pair, [size_mm, size_mm], options)[0 if frontal else 1]
+
+    @torch.inference_mode()
+    def _both(
+        self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, options: DetectionOptions | None = None
+    ) -> tuple[Detections, Detections]:
+        inputs, valids = [], []
+        for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
+            if film is None:
+                inputs.append(torch.zeros(INPUTS, 32, 32))
+                valids.append(np.zeros((32, 32)))
+                continue
+            small = to_network_pixels(film, size)
+            valid = torch.ones_like(small)
+            inputs.append(view_input(normalise_film(small, valid), valid, which == 0))
+            valids.append(valid[0].numpy())
+        shape = [max(x.shape[axis] for x in inputs) for axis in (1, 2)]
+        padded = [F.pad(x, (0, shape[1] - x.shape[2], 0, shape[0] - x.shape[1])) for x in inputs]
+        maps = self.network(pad_to_network(torch.stack(padded))[None].to(self.device)).float().cpu()[0]
+        out = []
+        for view, valid, size, film in zip(maps, valids, sizes, films, strict=True):
+            found = find_detections(view, valid, PIXEL_MM, options or self.detection)
+            out.append(found if film is None else _in_film(found, np.asarray(size)))
+        return out[0], out[1]
+
+    def _decode(
+        self,
+        views: tuple[Detections, Detections],
+        sizes: Any,
+        geometry: BiplanarGeometry | None,
+        measured: bool = False,
+    ) -> Localization:
+        ap, lat = views
+        if not len(ap) and not len(lat):
+            raise UserError(NOTHING_FOUND)
+        pairing = self._pair(ap, lat, sizes, geometry)
+        order = _heights(pairing, ap, lat, sizes)
+        pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
+        log_level, log_end = (_together(pairing, getattr(ap, n), getattr(lat, n)) for n in ("log_level", "log_end"))
+        score = _scores(pairing, ap.score, lat.score)
+        options = self.path if geometry is not None or measured else replace(self.path, size=None)
+        reading = read_levels(log_level, log_end, score, _steps(pairing, ap, lat, sizes, geometry), options)
+        told = 1 / (1 + np.exp(-self.detection.score_bias) * (1 - score) / np.maximum(score, 1e-6))
+        vertebrae = [
+            Vertebra(
+                int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(told[i]),
+                float(pairing.residual_mm[i]),
+            )
+            for i, level in enumerate(reading.levels)
+            if level >= 0
+        ]  # fmt: skip
+        pixel_mm = tuple((float(s[0]), float(s[1])) for s in sizes)
+        return Localization(views, vertebrae, reading, _warnings(vertebrae, reading), (pixel_mm[0], pixel_mm[1]))
+
+    def _pair(self, ap: Detections, lat: Detections, sizes: Any, geometry: BiplanarGeometry | None) -> Pairing:
+        if geometry is None:
+            rows = ap.centroid[:, 0] * sizes[0][0], lat.centroid[:, 0] * sizes[1][0]
+            return pair_by_sequence(rows[0], rows[1], ap.log_level, lat.log_level, self.pairing)
+        n, m = len(ap), len(lat)
+        residual = np.zeros((n, m))
+        if n and m:
+            i, j = (v.ravel() for v in np.indices((n, m)))
+            residual = geometry.back_project(ap.centroid[i], lat.centroid[j])[1].reshape(n, m)
+        return pair_by_distance(residual, ap.log_level, lat.log_level, self.pairing)
+
+
+def _doubted(vertebra: Vertebra, ap: float, lat: float) -> Vertebra:
+    """A vertebra whose views' pixels have their size with some probability only."""
+    seen = [share for share, index in ((ap, vertebra.ap), (lat, vertebra.lat)) if index >= 0]
+    return replace(vertebra, score=vertebra.score * float(np.mean(seen)))
+
+
+def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
+    """A film (rows, columns) at the network's pixel size, (1, rows, columns).
+
+    Raises:
+        UserError: it is no film of a patient at this size, or has values that are no numbers.
+    """
+    if film.ndim != 2 or min(film.shape) < 8:
+        raise UserError(f"a film is 2D with at least 8 pixels a side, not {film.shape}")
+    if not np.isfinite(film).all():
+        raise UserError("the film has NaN or infinite pixels")
+    smooth = smooth_for_pitch(film.astype(np.float32), (float(size_mm[0]), float(size_mm[1])), PIXEL_MM)
+    shape = [max(round(n * s / PIXEL_MM), 1) for n, s in zip(film.shape, size_mm, strict=True)]
+    if max(shape) > LARGEST_PX:
+        raise UserError(
+            f"the film measures {shape[0] * PIXEL_MM:.0f} x {shape[1] * PIXEL_MM:.0f} mm; is its pixel size right?"
+        )
+    where = [(np.arange(n) + 0.5) * PIXEL_MM / s - 0.5 for n, s in zip(shape, size_mm, strict=True)]
+    grid = torch.from_numpy(
+        np.stack(np.meshgrid(*((2 * w + 1) / n - 1 for w, n in zip(where, film.shape, strict=True)), indexing="ij"), -1)
+    ).flip(-1)
+    image = torch.from_numpy(np.ascontiguousarray(smooth))[None, None]
+    return F.grid_sample(image, grid[None].float(), align_corners=False, padding_mode="border")[0]
+
+
+def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:
+    """As the file has them; S1, which is no vertebra to reconstruct, is left out.
+
+    Args:
+        found: in pixels of the films.
+        shapes: of the AP and the LAT film.
+        case: name of the case.
+    """
+    views = []
+    for which, shape in enumerate(shapes):
+        marks = []
+        for vertebra in found.vertebrae:
+            index = (vertebra.ap, vertebra.lat)[which]
+            if vertebra.level == S1_INDEX or index < 0:
+                continue
+            marks.append(_mark(vertebra, found, which, index))
+        views.append(ViewMarks(shape, tuple(marks)))
+    return Annotations(views[0], views[1], case, float(min(found.reading.margin, 1e6)), tuple(found.warnings))
+
+
+def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Mark:
+    view = found.views[which]
+    seen_in = "both" if vertebra.ap >= 0 and vertebra.lat >= 0 else ("ap", "lat")[which]
+    corners = tuple((float(r), float(c)) for r, c in view.corners[index])
+    likely = {NAMES[i]: round(float(p), 4) for i, p in enumerate(vertebra.posterior) if p >= 0.005}
+    return Mark(
+        level=LEVEL_ORDER[vertebra.level],
+        centroid=(float(view.centroid[index, 0]), float(view.centroid[index, 1])),
+        # The ring of C1 has no corners to learn from.
+        corners=None if vertebra.level == 0 else corners,
+        confidence=round(vertebra.confidence, 4),
+        set_by="model",
+        seen_in=seen_in,
+        level_posterior=likely,
+    )
+
+
+def _in_film(found: Detections, size_mm: np.ndarray) -> Detections:
+    """Detections in the network's pixels as pixels of the film."""
+
+    def place(points: np.ndarray) -> np.ndarray:
+        return (points + 0.5) * PIXEL_MM / size_mm - 0.5
+
+    return replace(
+        found,
+        centroid=place(found.centroid),
+        corners=place(found.corners),
+        neighbours=place(found.neighbours),
+        spread=found.spread * PIXEL_MM / float(np.mean(size_mm)),
+    )
+
+
+def _nothing() -> Detections:
+    return Detections(*(np.empty((0, *shape)) for shape in ((), (2,), (4, 2), (4,), (2, 2), (len(NAMES),), (7,))))
+
+
+def _heights(pairing: Pairing, ap: Detections, lat: Detections, sizes: Any) -> np.ndarray:
+    """Order from head to foot; the alignment has it already but for vertebrae seen in one view between two gaps."""
+    both = (pairing.ap >= 0) & (pairing.lat >= 0)
+    rows_ap, rows_lat = ap.centroid[:, 0] * sizes[0][0], lat.centroid[:, 0] * sizes[1][0]
+    shift = np.median(rows_ap[pairing.ap[both]] - rows_lat[pairing.lat[both]]) if both.any() else 0.0
+    heights = [rows_ap[i] if i >= 0 else rows_lat[j] + shift for i, j in zip(pairing.ap, pairing.lat, strict=True)]
+    return np.argsort(heights, kind="stable") if not both.any() or _interleaved(pairing) else np.arange(len(heights))
+
+
+def _interleaved(pairing: Pairing) -> bool:
+    """Whether gaps of both views follow each other, in whatever order the alignment listed them."""
+    kind = np.where(pairing.ap < 0, 1, np.where(pairing.lat < 0, 2, 0))
+    return bool(np.any((kind[1:] > 0) & (kind[:-1] > 0) & (kind[1:] != kind[:-1])))
+
+
+def _together(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Both views' log probabilities of each vertebra in one; neither may rule out what the other sees."""
+    floor = np.log(1e-4)
+    total = np.zeros((len(pairing.ap), ap.shape[1]))
+    for index, values in ((pairing.ap, ap), (pairing.lat, lat)):
+        seen = index >= 0
+        total[seen] += np.maximum(values[index[seen]], floor)
+    shifted = total - total.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def _scores(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    missed = np.ones(len(pairing.ap))
+    for index, score in ((pairing.ap, ap), (pairing.lat, lat)):
+        seen = index >= 0
+        missed[seen] *= 1 - np.clip(score[index[seen]], 0, 0.999)
+    return 1 - missed
+
+
+def _distances(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, None] - points[None], axis=-1)
+
+
+def _steps(
+    pairing: Pairing, ap: Detections, lat: Detections, sizes: Any, geometry: BiplanarGeometry | None
+) -> np.ndarray:
+    """(N, N) distances between vertebrae: in space where both were seen in both views, else in a view that has both."""
+    count = len(pairing.ap)
+    steps = np.full((count, count), np.nan)
+    for index, view, size in ((pairing.ap, ap, sizes[0]), (pairing.lat, lat, sizes[1])):
+        seen = np.flatnonzero(index >= 0)
+        flat = _distances(view.centroid[index[seen]] * np.asarray(size))
+        block = steps[np.ix_(seen, seen)]
+        # The longer of two projections is nearer to the truth.
+        steps[np.ix_(seen, seen)] = np.fmax(block, flat)
+    if geometry is not None:
+        both = np.flatnonzero((pairing.ap >= 0) & (pairing.lat >= 0))
+        if len(both):
+            points, _ = geometry.back_project(ap.centroid[pairing.ap[both]], lat.centroid[pairing.lat[both]])
+            steps[np.ix_(both, both)] = _distances(points)
+    return steps
+
+
+def _warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
+    warnings = []
+    single = [NAMES[v.level] for v in vertebrae if (v.ap < 0) != (v.lat < 0)]
+    if single:
+        warnings.append(f"seen in one view only: {', '.join(single)}")
+    for upper, lower in itertools.pairwise(vertebrae):
+        between = _missing_between(upper.level, lower.level)
+        if between:
+            warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
+    ends = {NAMES[v.level] for v in vertebrae}
+    if not ends & {"C1", "C2", "S1"}:
+        warnings.append("neither C2 nor S1 is in sight: levels are counted from looks and distances alone")
+    if reading.margin < LEAST_MARGIN:
+        warnings.append(f"levels are uncertain by one (margin {reading.margin:.1f})")
+    return warnings
+
+
+def _missing_between(upper: int, lower: int) -> list[int]:
+    """Levels that a spine without anomalies has between two."""
+    return [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]

@@ -1,0 +1,197 @@
+"""A session with one pair of films: what was reconstructed is kept, and only what changed is done again.
+
+The command line and the viewer both use it::
+
+    session = Session(films, predictor)
+    first = session.reconstruct(annotations, progress=print)
+    second = session.reconstruct(annotations_with_one_mark_moved)  # one vertebra goes through the network
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scripts.errors import UserError
+from scripts.geometry.cropping import network_input, smooth_for_pitch
+from scripts.io.annotations import Annotations
+from scripts.levels import level_name
+from scripts.networks.predictor import Predictor
+from scripts.spine.assembly import (
+    LocatedVertebra,
+    Part,
+    assemble,
+    locate_vertebrae,
+    patient_lattice,
+    resolve_overlaps,
+)
+from scripts.spine.reconstruct import FilmPair, Reconstruction, check_marks, pixel_size, residual_warnings
+
+# A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
+MAX_CONTESTED = 0.3
+# Level and its two marks, (row, column) each.
+Key = tuple[int, tuple[float, float], tuple[float, float]]
+
+
+class CancelledError(Exception):
+    """The caller no longer wants the result; what was finished is kept for the next call."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a reconstruction is.
+
+    Args:
+        stage: ``network`` (a vertebra at a time) or ``assemble``.
+        done: steps of the stage that are over.
+        total: all of them.
+        level: VerSe number of the vertebra that is ready, if one is.
+    """
+
+    stage: str
+    done: int
+    total: int
+    level: int | None = None
+
+
+class Session:
+    """Reconstructions of one film pair by one network. Calls may come from several threads; they take turns.
+
+    Args:
+        films: the radiographs.
+        predictor: the network; sessions may share one.
+        capacity: probability cubes to keep, 3.5 MB each; the least recently used go first.
+    """
+
+    def __init__(self, films: FilmPair, predictor: Predictor, capacity: int = 80) -> None:
+        self.films, self.predictor, self.capacity = films, predictor, capacity
+        self._lattice = patient_lattice(films.geometry)
+        self._cubes: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self._parts: dict[int, tuple[tuple[object, ...], Part]] = {}
+        self._smooth: list[torch.Tensor] | None = None
+        self._lock = threading.Lock()
+
+    def reconstruct(
+        self,
+        annotations: Annotations,
+        levels: list[int] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Reconstruction:
+        """The marked vertebrae. Those whose marks are as in an earlier call do not go through the network again.
+
+        Args:
+            annotations: the marks.
+            levels: VerSe numbers to reconstruct; all that are marked in both views if None.
+            progress: told of every step, in the caller's thread.
+            cancelled: asked before every vertebra.
+
+        Raises:
+            UserError: the marks do not belong to these films, or a level cannot be found.
+            CancelledError: ``cancelled`` said so.
+        """
+        tell = progress or (lambda step: None)
+        with self._lock:
+            started = time.perf_counter()
+            check_marks(self.films, annotations)
+            vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
+            warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
+            keys = [_key(v) for v in vertebrae]
+            inputs = self._inputs([v for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes])
+            cropped = time.perf_counter()
+            new = self._predict(vertebrae, keys, inputs, tell, cancelled or (lambda: False))
+            predicted = time.perf_counter()
+            tell(Progress("assemble", 0, 1))
+            parts = self._resolve(vertebrae, keys)
+            self._limit()
+            labels, grid = assemble((p.vertebra, p.probability) for p in parts)
+            tell(Progress("assemble", 1, 1))
+            for part in parts:
+                warnings.extend(_shape_warnings(part))
+            seconds = {
+                "crop": cropped - started,
+                "network": predicted - cropped,
+                "assemble": time.perf_counter() - predicted,
+            }
+            return Reconstruction(parts, labels, grid, seconds, warnings, new)
+
+    def _inputs(self, vertebrae: list[LocatedVertebra]) -> list[torch.Tensor]:
+        geometry = self.films.geometry
+        if self._smooth is None:
+            self._smooth = [
+                torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
+                for film, view in ((self.films.ap, geometry.ap), (self.films.lat, geometry.lat))
+            ]
+        ap, lat = self._smooth
+        return [network_input((ap, lat), v.pixels, geometry, v.cube) for v in vertebrae]
+
+    def _predict(
+        self,
+        vertebrae: list[LocatedVertebra],
+        keys: list[Key],
+        inputs: list[torch.Tensor],
+        tell: Callable[[Progress], None],
+        cancelled: Callable[[], bool],
+    ) -> int:
+        """Fill in the missing cubes; how many these were."""
+        missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
+        kept = len(keys) - len(missing)
+        tell(Progress("network", kept, len(keys)))
+        outputs = iter(self.predictor(inputs)) if inputs else iter(())
+        for done, (vertebra, key) in enumerate(missing, start=kept + 1):
+            if cancelled():
+                raise CancelledError
+            probability = next(outputs)
+            if not np.isfinite(probability).all():
+                raise UserError(f"{level_name(vertebra.level)}: the network answers NaN; its weights are damaged")
+            # Half precision holds a probability to 0.0005 in half the memory.
+            self._cubes[key] = probability.astype(np.float16)
+            tell(Progress("network", done, len(keys), vertebra.level))
+        if cancelled():
+            raise CancelledError
+        return len(missing)
+
+    def _resolve(self, vertebrae: list[LocatedVertebra], keys: list[Key]) -> list[Part]:
+        """Parts, the same objects as before where neither they nor a vertebra that reaches into them changed."""
+        for key in keys:
+            self._cubes.move_to_end(key)
+        reach = [[j for j, other in enumerate(vertebrae) if _meet(vertebra, other)] for vertebra in vertebrae]
+        signatures = [(v.confidence, keys[i], *(keys[j] for j in reach[i])) for i, v in enumerate(vertebrae)]
+        known = [self._parts.get(v.level, ((), None)) for v in vertebrae]
+        changed = [i for i, signature in enumerate(signatures) if known[i][0] != signature]
+        around = sorted({j for i in changed for j in reach[i]})
+        fresh = resolve_overlaps([(vertebrae[j], self._cubes[keys[j]]) for j in around]) if around else []
+        for i, part in zip(around, fresh, strict=True):
+            if i in changed:
+                self._parts[vertebrae[i].level] = (signatures[i], part)
+        return [self._parts[v.level][1] for v in vertebrae]
+
+    def _limit(self) -> None:
+        while len(self._cubes) > self.capacity:
+            self._cubes.popitem(last=False)
+
+
+def _key(vertebra: LocatedVertebra) -> Key:
+    ap, lat = ((float(pixel[0]), float(pixel[1])) for pixel in vertebra.pixels)
+    return vertebra.level, ap, lat
+
+
+def _meet(a: LocatedVertebra, b: LocatedVertebra) -> bool:
+    """Whether two cubes overlap."""
+    size = a.cube.grid.shape[0]
+    return bool(np.all(np.abs(np.array(a.cube.start) - b.cube.start) < size))
+
+
+def _shape_warnings(part: Part) -> list[str]:
+    name = level_name(part.level)
+    if not part.found:
+        return [f"{name}: the network found no vertebra at its mark"]
+    if part.contested > MAX_CONTESTED:
+        return [f"{name}: neighbours claim {100 * part.contested:.0f} % of it; are two marks on one vertebra?"]
+    return []

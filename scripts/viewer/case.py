@@ -1,0 +1,277 @@
+"""One opened case: two films, their marks, and the vertebrae reconstructed from them so far.
+
+Everything lies in the case's own folder, so that a process that dies takes nothing with it. These functions run in the
+engine's process (`scripts.viewer.engine`) and take and give plain values only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scripts.drawing import level_colour
+from scripts.errors import UserError
+from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
+from scripts.io.atomic import write_text
+from scripts.levels import LEVEL_ORDER, level_name, level_number
+from scripts.localization.annotate import annotate_films
+from scripts.localization.inputs import read_films
+from scripts.localization.localizer import Localizer
+from scripts.networks.predictor import Predictor
+from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
+from scripts.spine.engine import Session
+from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size, read_film_pair
+from scripts.viewer.outlines import vertebra_outline
+
+MARKS_FILE = "annotations.json"
+REQUEST_FILE = "request.json"
+MOST_OPEN = 4
+
+
+@dataclass
+class OpenCase:
+    """A case in memory; all of it can be read or computed again from its folder.
+
+    Args:
+        films: in the frame and scale that the marks give where the files do not.
+        marks: of both views.
+        session: keeps what was reconstructed.
+    """
+
+    films: FilmPair
+    marks: Annotations
+    session: Session
+
+
+_OPEN: dict[Path, OpenCase] = {}
+
+
+@cache
+def predictor() -> Predictor:
+    """The network, loaded once a process."""
+    return Predictor(batch_size=1)
+
+
+@cache
+def localizer() -> Localizer:
+    """The annotation network, likewise."""
+    return Localizer()
+
+
+def warm_up() -> str:
+    """Load the network; the name of its weights."""
+    return predictor().weights.name
+
+
+def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Read two films and their marks.
+
+    Args:
+        folder: of the case; it holds the uploaded files.
+        request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
+            ``spacing``, ``mirror`` and ``invert`` as in `scripts.io.radiographs.pair.read_pair`; ``name`` of the case.
+
+    Returns:
+        see `describe`.
+
+    Raises:
+        UserError: the films cannot be read or do not belong together.
+    """
+    write_text(folder / REQUEST_FILE, json.dumps(request))
+    if request.get("annotations"):
+        marks = read_annotations(folder / request["annotations"])
+    else:
+        marks = _find_marks(folder, request)
+    write_annotations(folder / MARKS_FILE, marks)
+    _OPEN.pop(folder, None)
+    case = opened(folder)
+    for name, film in (("ap", case.films.ap), ("lat", case.films.lat)):
+        _write_picture(folder / f"{name}.png", film)
+    return describe(folder)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What the page needs to know of a case: views, geometry, marks, residuals, warnings."""
+    case = opened(folder)
+    views = {}
+    for name, film, view in (
+        ("ap", case.films.ap, case.films.geometry.ap),
+        ("lat", case.films.lat, case.films.geometry.lat),
+    ):
+        views[name] = {"shape": list(film.shape), "pixel_mm": list(pixel_size(view))}
+    return {
+        "views": views,
+        "geometry": case.films.geometry.to_dict(),
+        "scale_sd": list(case.films.scale_sd),
+        "warnings": list(case.films.warnings),
+        "name": case.marks.case,
+        "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
+        "vertebrae": _rows(case),
+        "levels": [
+            {"name": level_name(n), "colour": "#{:02x}{:02x}{:02x}".format(*level_colour(n))} for n in LEVEL_ORDER
+        ],
+        "weights": predictor().weights.name,
+    }
+
+
+def set_marks(folder: Path, views: dict[str, Any]) -> dict[str, Any]:
+    """Replace the marks.
+
+    Args:
+        folder: of the case.
+        views: as in ``annotations.json``.
+
+    Returns:
+        ``vertebrae`` (residual and whether it is reconstructed as marked), and the geometry, which follows the marks
+        where the films do not know their own.
+
+    Raises:
+        UserError: they are no marks of these films; the old ones stay.
+    """
+    case = opened(folder)
+    proposal = folder / ".proposed.json"
+    stored = json.loads((folder / MARKS_FILE).read_text())
+    write_text(proposal, json.dumps({**stored, "views": views}))
+    marks = read_annotations(proposal)
+    for name, film, view in (("AP", case.films.ap, marks.ap), ("LAT", case.films.lat, marks.lat)):
+        if film.shape != view.shape:
+            raise UserError(f"the {name} marks were set on a film of {view.shape}, this one has {film.shape} pixels")
+    proposal.replace(folder / MARKS_FILE)
+    # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
+    films = _read_films(folder, marks) if case.films.warnings else case.films
+    session = case.session if films is case.films else _session(films, case.session)
+    case = _OPEN[folder] = OpenCase(films, marks, session)
+    return {"vertebrae": _rows(case), "geometry": films.geometry.to_dict(), "warnings": list(films.warnings)}
+
+
+def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
+    """One vertebra; at once if nothing it depends on has changed.
+
+    Args:
+        folder: of the case.
+        name: of the level.
+
+    Returns:
+        ``level``, ``key`` (of the mesh), ``confidence``, ``residual_mm``, ``volume_cm3``, ``seconds``, ``outlines``
+        (polygons of film pixels a view).
+
+    Raises:
+        UserError: it is not marked in both views, its marks do not belong together, or nothing was found there.
+    """
+    case, level = opened(folder), level_number(name)
+    started = time.perf_counter()
+    part = case.session.reconstruct(case.marks, [level]).parts[0]
+    if not part.found:
+        raise UserError(f"{name}: the network found no vertebra at its marks")
+    key = _key(case, level)
+    path = folder / f"{name}.{key}.mesh"
+    if not path.is_file():
+        _write_surface(path, part)
+    grid, geometry = part.vertebra.cube.grid, case.films.geometry
+    return {
+        "level": name,
+        "key": key,
+        "confidence": round(float(part.probability[part.mask].mean()), 3),
+        "residual_mm": round(part.vertebra.residual_mm, 2),
+        "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
+        "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconstruction]:
+    """The case, and some of its vertebrae together; what is missing is made.
+
+    Raises:
+        UserError: see `scripts.spine.engine.Session.reconstruct`.
+    """
+    case = opened(folder)
+    return case, case.session.reconstruct(case.marks, [level_number(name) for name in names])
+
+
+def opened(folder: Path) -> OpenCase:
+    """The case in memory, read from its folder if this process has not seen it yet."""
+    if folder not in _OPEN:
+        marks = read_annotations(folder / MARKS_FILE)
+        films = _read_films(folder, marks)
+        _OPEN[folder] = OpenCase(films, marks, _session(films))
+        while len(_OPEN) > MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN)))
+    return _OPEN[folder]
+
+
+def _session(films: FilmPair, old: Session | None = None) -> Session:
+    """A session; the old one if the films are where they were."""
+    if old is not None and old.films.geometry == films.geometry:
+        return old
+    return Session(films, predictor())
+
+
+def _read_films(folder: Path, marks: Annotations | None) -> FilmPair:
+    request = json.loads((folder / REQUEST_FILE).read_text())
+    geometry, options = _film_options(folder, request)
+    paired = marks if marks is not None and marks.paired_levels() else None
+    return read_film_pair(folder / request["ap"], folder / request["lat"], geometry, paired, **options)
+
+
+def _film_options(folder: Path, request: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """The geometry file, and what `read_pair` is told besides."""
+    options = {
+        "spacing": tuple(request["spacing"]) if request.get("spacing") else None,
+        "mirror": request.get("mirror", []),
+        "invert": request.get("invert", []),
+    }
+    return folder / request["geometry"] if request.get("geometry") else None, options
+
+
+def _find_marks(folder: Path, request: dict[str, Any]) -> Annotations:
+    """What the annotation network finds; none where it finds nothing, so that they can be set by hand."""
+    geometry, options = _film_options(folder, request)
+    films = read_films(folder / request["ap"], folder / request["lat"], geometry, **options)
+    try:
+        return annotate_films(films, localizer())[0]
+    except UserError:
+        return Annotations(ViewMarks(films.shapes[0], ()), ViewMarks(films.shapes[1], ()))
+
+
+def _key(case: OpenCase, level: int) -> str:
+    marks = [view.by_level()[level].centroid for view in (case.marks.ap, case.marks.lat)]
+    facts = json.dumps([marks, case.films.geometry.to_dict(), str(predictor().weights)])
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _rows(case: OpenCase) -> list[dict[str, Any]]:
+    if not case.marks.paired_levels():
+        return []
+    geometry = case.films.geometry
+    return [
+        {
+            "level": level_name(vertebra.level),
+            "residual_mm": round(vertebra.residual_mm, 2),
+            "centroid_mm": [round(value, 2) for value in vertebra.cube.body_centroid_mm],
+        }
+        for vertebra in locate_vertebrae(case.marks, geometry, patient_lattice(geometry))
+    ]
+
+
+def _write_surface(path: Path, part: Part) -> None:
+    """Little-endian: numbers of vertices and triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
+    mesh = part.mesh
+    counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")
+    work = path.with_name(f".{path.name}")
+    work.write_bytes(counts.tobytes() + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes())
+    work.replace(path)
+
+
+def _write_picture(path: Path, film: np.ndarray) -> None:
+    low, high = (float(np.percentile(film, share)) for share in (0.2, 99.8))
+    grey = np.clip((film - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(path)

@@ -1,0 +1,77 @@
+"""The engine's process: one that computes while the service answers, and that may die without taking it along.
+
+The service names functions instead of importing them: it starts in a second, while the engine loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from scripts.errors import UserError
+
+MOST_WAITING = 32
+
+
+class EngineDiedError(Exception):
+    """The process was killed on the way; the next call starts a new one."""
+
+
+class EngineBusyError(Exception):
+    """Too much is waiting."""
+
+
+class Engine:
+    """Runs functions one after the other in a process of its own."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._waiting = 0
+
+    async def call(self, function: str, *arguments: Any) -> Any:
+        """The result of a function of this package, named as ``module.function``.
+
+        Raises:
+            UserError: the function's own.
+            EngineDiedError: the process did.
+            EngineBusyError: more than `MOST_WAITING` calls are waiting.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise EngineBusyError
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        pool = self._pool
+        self._waiting += 1
+        try:
+            return await asyncio.wrap_future(pool.submit(_guarded, function, *arguments))
+        except BrokenProcessPool as error:
+            if self._pool is pool:
+                self._pool = None
+            raise EngineDiedError from error
+        finally:
+            self._waiting -= 1
+
+    def pids(self) -> list[int]:
+        """Of the process, if there is one."""
+        return list(self._pool._processes) if self._pool is not None and self._pool._processes else []
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _guarded(function: str, *arguments: Any) -> Any:
+    """A foreseen error keeps its line; another one says no more than its kind, for its text may hold anything."""
+    try:
+        module, name = function.split(".")
+        return getattr(importlib.import_module(f"scripts.viewer.{module}"), name)(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"this could not be computed ({type(error).__name__})") from error

@@ -1,0 +1,91 @@
+"""What a user takes away: the folder that ``reconstruct`` writes, or one file of it in the format asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import trimesh
+
+from scripts.errors import UserError
+from scripts.io.atomic import write_text
+from scripts.spine.assembly import Part
+from scripts.spine.output import write_reconstruction
+from scripts.viewer.case import opened, predictor, reconstruction_of
+
+RECONSTRUCTION = "reconstruction"
+
+
+def export(folder: Path, kind: str, levels: list[str]) -> str:
+    """Write one of `KINDS` for some levels; the path of the file.
+
+    Args:
+        folder: of the case.
+        kind: key of `KINDS`.
+        levels: names; those not yet reconstructed are.
+
+    Raises:
+        UserError: no such kind, or a level cannot be reconstructed.
+    """
+    if kind not in KINDS:
+        raise UserError(f"there is no export '{kind}'; there are {', '.join(KINDS)}")
+    case, result = reconstruction_of(folder, levels)
+    write_reconstruction(folder / RECONSTRUCTION, case.films, case.marks, result, predictor())
+    return str(KINDS[kind](folder, result.parts))
+
+
+def _one(name: str) -> Callable[[Path, list[Part]], Path]:
+    return lambda folder, _: folder / RECONSTRUCTION / name
+
+
+def _whole(folder: Path, _: list[Part]) -> Path:
+    return Path(shutil.make_archive(str(folder / "reconstruction"), "zip", folder / RECONSTRUCTION))
+
+
+def _surfaces(suffix: str) -> Callable[[Path, list[Part]], Path]:
+    def write(folder: Path, parts: list[Part]) -> Path:
+        """All vertebrae in one file, in patient RAS mm; in OBJ each is a group of its own."""
+        meshes = [part.mesh for part in parts]
+        path = folder / f"spine.{suffix}"
+        trimesh.util.concatenate(meshes).export(path)
+        return path
+
+    return write
+
+
+def _table(folder: Path, _: list[Part]) -> Path:
+    report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
+    rows = [{k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in report["vertebrae"]]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "vertebrae.csv", text.getvalue())
+    return folder / "vertebrae.csv"
+
+
+def _dicom(folder: Path, _: list[Part]) -> Path:
+    from scripts.io.dicom_out.export import export_dicom
+
+    output = folder / "dicom"
+    export_dicom(folder / RECONSTRUCTION, output, list(opened(folder).films.headers))
+    return Path(shutil.make_archive(str(folder / "dicom"), "zip", output))
+
+
+KINDS: dict[str, Callable[[Path, list[Part]], Path]] = {
+    "zip": _whole,
+    "nii.gz": _one("spine.nii.gz"),
+    "glb": _one("spine.glb"),
+    "png": _one("preview.png"),
+    "json": _one("report.json"),
+    "html": _one("report.html"),
+    "stl": _surfaces("stl"),
+    "obj": _surfaces("obj"),
+    "ply": _surfaces("ply"),
+    "csv": _table,
+    "dicom": _dicom,
+}

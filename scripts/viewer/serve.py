@@ -1,0 +1,66 @@
+"""The verb ``view``: the service on this machine, and the browser at it."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from scripts.errors import UserError
+from scripts.viewer.app import create_app
+from scripts.viewer.security import Guard
+
+LOOPBACK = "127.0.0.1"
+
+
+def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 8765, browser: bool = True) -> None:
+    """Serve until interrupted.
+
+    Bound to this machine, no token is needed; bound to an address that others reach, the address printed carries one.
+
+    Args:
+        first: see `create_app`.
+        host: address to bind to.
+        port: 0 for a free one.
+        browser: open one.
+
+    Raises:
+        UserError: the port is taken, the address is not this machine's, or a file of the first case does not exist.
+    """
+    for key, path in (first or {}).items():
+        if isinstance(path, Path) and not path.is_file():
+            raise UserError(f"{path}: no such file ({key})")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise UserError(f"{host}:{port} cannot be served on ({error.strerror}); choose another --port") from error
+    port = listener.getsockname()[1]
+    local = is_loopback(host)
+    token = "" if local else secrets.token_urlsafe(24)
+    names = {"localhost", LOOPBACK, host} if local else {host, socket.gethostname(), socket.getfqdn()}
+    guard = Guard({f"{name}:{port}" for name in names}, token)
+    address = f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+    print(f"{address}  (Ctrl+C ends it)", flush=True)
+    if browser:
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    # No access log: what is asked for is nobody's business.
+    config = uvicorn.Config(create_app(guard, first), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+    sys.stdout.flush()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

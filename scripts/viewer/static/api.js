@@ -1,0 +1,71 @@
+// The service's routes, one function each. Errors are Errors with the service's one line.
+
+async function checked(response) {
+  if (response.ok) return response;
+  let reason = `the service answered ${response.status}`;
+  try {
+    reason = (await response.json()).error ?? reason;
+  } catch {
+    // no JSON: the status has to do
+  }
+  throw new Error(reason);
+}
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("the service does not answer; is it still running?");
+  }
+  return checked(response);
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+
+export const openFirst = () => json("/api/first", { method: "POST" });
+export const openSample = () => json("/api/sample", { method: "POST" });
+export const openFiles = (form) => json("/api/cases", { method: "POST", body: form });
+export const describe = (id) => json(`/api/cases/${id}`);
+export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
+export const close = (id) => request(`/api/cases/${id}`, { method: "DELETE" });
+export const putMarks = (id, views) =>
+  json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify({ views }) });
+export const cancel = (id) => json(`/api/cases/${id}/reconstruct`, { method: "DELETE" });
+export const measurements = (id, levels) => json(`/api/cases/${id}/measurements?levels=${levels.join(",")}`);
+export const exportUrl = (id, kind, levels) => `/api/cases/${id}/export/${kind}?levels=${levels.join(",")}`;
+export const sessionUrl = (id) => `/api/cases/${id}/session`;
+
+export async function download(url) {
+  const response = await request(url);
+  const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? "export";
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// Positions (mm, RAS) and triangle indices of one vertebra.
+export async function mesh(id, level, key) {
+  const buffer = await (await request(`/api/cases/${id}/mesh/${level}?key=${key}`)).arrayBuffer();
+  const [vertices, triangles] = new Uint32Array(buffer, 0, 2);
+  return {
+    positions: new Float32Array(buffer, 8, vertices * 3),
+    indices: new Uint32Array(buffer, 8 + vertices * 12, triangles * 3),
+  };
+}
+
+// Calls onResult for each vertebra as it is done.
+export async function reconstruct(id, levels, onResult) {
+  const response = await request(`/api/cases/${id}/reconstruct`, { method: "POST", body: JSON.stringify({ levels }) });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    const lines = (rest + (value ?? "")).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) await onResult(JSON.parse(line));
+    if (done) return;
+  }
+}

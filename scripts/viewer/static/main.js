@@ -1,0 +1,323 @@
+// Puts the parts together: opening, reconstructing, measuring, exporting, keys.
+
+import * as api from "./api.js";
+import { EXPORTS, Panel } from "./panel.js";
+import { Radiograph } from "./radiograph.js";
+import { PRESETS, Scene } from "./scene.js";
+import { State } from "./state.js";
+
+const byId = (id) => document.getElementById(id);
+const state = new State();
+state.filmUrl = (view) => api.filmUrl(state.case.id, view);
+const panel = new Panel(state, toast);
+const films = [...document.querySelectorAll("section[data-view]")].map((section) => new Radiograph(section, section.dataset.view, state, toast));
+const scene = new Scene(byId("scene"), byId("canvas"), byId("names"), state);
+let running = false;
+let toastTimer = 0;
+
+function toast(text) {
+  byId("toast").textContent = text;
+  byId("toast").hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { byId("toast").hidden = true; }, 8000);
+}
+
+function status(text) {
+  byId("status").textContent = text;
+}
+
+async function open(promise) {
+  status("opening…");
+  try {
+    const description = await promise;
+    if (state.case) api.close(state.case.id).catch(() => {});
+    state.load(description);
+    panel.drawMeasurements([], "after the reconstruction");
+    status(`${state.paired().length} vertebrae marked`);
+    return true;
+  } catch (error) {
+    status("");
+    toast(error.message);
+    byId("open-error").textContent = error.message;
+    return false;
+  }
+}
+
+// Marks go to the service before anything that depends on them; one at a time, the newest last.
+let sending = Promise.resolve();
+function sendMarks() {
+  const { id } = state.case;
+  sending = sending.catch(() => {}).then(async () => {
+    if (state.case.id !== id || state.saved === state.marks) return;
+    const sent = state.marks;
+    const answer = await api.putMarks(id, state.views());
+    state.saved = sent;
+    Object.assign(state.case, { geometry: answer.geometry, warnings: answer.warnings });
+    state.changed("warnings");
+  });
+  return sending;
+}
+
+async function reconstruct(levels) {
+  if (running || !state.case || !levels.length) return;
+  running = true;
+  const { id } = state.case;
+  byId("progress").hidden = byId("cancel").hidden = false;
+  byId("progress").value = 0;
+  byId("reconstruct").disabled = true;
+  const started = performance.now();
+  try {
+    await sendMarks();
+    const drawn = [];
+    await api.reconstruct(id, levels, async (result) => {
+      if (state.case.id !== id) return;
+      byId("progress").value = result.done / result.total;
+      if (result.cancelled) return status(`cancelled after ${result.done} of ${result.total}`);
+      status(`${result.done} of ${result.total}: ${result.level}`);
+      const marks = [state.marks.ap[result.level]?.centroid, state.marks.lat[result.level]?.centroid];
+      state.results[result.level] = { ...result, marked: JSON.stringify(marks) };
+      if (result.error) scene.drop(result.level);
+      else drawn.push(api.mesh(id, result.level, result.key).then((mesh) => scene.put(result.level, result.key, mesh)));
+      state.changed("results");
+      if (result.done === result.total) status(`${result.total} vertebrae in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    });
+    await Promise.all(drawn);
+    if (!scene.framed && scene.meshes.size) {
+      scene.fit();
+      scene.framed = true;
+    }
+    const failed = Object.values(state.results).filter((result) => result.error);
+    if (failed.length) toast(failed.map((result) => result.error).join("\n"));
+  } catch (error) {
+    status("");
+    toast(error.message);
+  } finally {
+    running = false;
+    byId("progress").hidden = byId("cancel").hidden = true;
+    byId("reconstruct").disabled = false;
+  }
+  await measure();
+}
+
+const done = () => state.sorted(Object.keys(state.results).filter((level) => !state.results[level].error));
+
+async function measure() {
+  if (!state.case || !done().length) return panel.drawMeasurements([], "after the reconstruction");
+  try {
+    const answer = await api.measurements(state.case.id, done());
+    panel.drawMeasurements(answer.rows, answer.note);
+  } catch (error) {
+    panel.drawMeasurements([], error.message);
+  }
+}
+
+// A settled correction re-reconstructs what it changed, if that was there before.
+async function correct() {
+  const stale = done().filter((level) => {
+    const marks = [state.marks.ap[level]?.centroid, state.marks.lat[level]?.centroid];
+    return marks[0] && marks[1] && state.results[level].marked !== JSON.stringify(marks);
+  });
+  if (stale.length && stale.length <= 3) await reconstruct(stale);
+  else if (state.case) await sendMarks().catch((error) => toast(error.message));
+}
+
+state.addEventListener("change", ({ detail }) => {
+  if (detail === "settled") correct();
+  if (detail === "marks") {
+    for (const level of Object.keys(state.results)) {
+      if (!(level in state.marks.ap) || !(level in state.marks.lat)) {
+        delete state.results[level];
+        scene.drop(level);
+      }
+    }
+  }
+  if (detail === "results") for (const level of [...scene.meshes.keys()]) if (!state.results[level]) scene.drop(level);
+});
+
+function filesForm(ap, lat, annotations, geometry) {
+  const form = new FormData();
+  form.append("ap", ap);
+  form.append("lat", lat);
+  if (annotations) form.append("annotations", annotations);
+  if (geometry) form.append("geometry", geometry);
+  const ticked = (what) => ["ap", "lat"].filter((view) => byId(`${what}-${view}`).checked);
+  const spacing = byId("spacing").value.split(/[,; ]+/).filter(Boolean).map(Number);
+  form.append("options", JSON.stringify({ spacing, mirror: ticked("mirror"), invert: ticked("invert") }));
+  return form;
+}
+
+byId("open").addEventListener("click", () => byId("open-dialog").showModal());
+byId("open-go").addEventListener("click", async (event) => {
+  event.preventDefault();
+  const [ap, lat, annotations, geometry] = ["ap", "lat", "annotations", "geometry"].map((name) => byId(`file-${name}`).files[0]);
+  if (!ap || !lat) {
+    byId("open-error").textContent = "Choose both films.";
+    return;
+  }
+  byId("open-error").textContent = "";
+  if (await open(api.openFiles(filesForm(ap, lat, annotations, geometry)))) byId("open-dialog").close();
+});
+
+// Two films dropped: which is which follows their names, else their shapes (a lateral film is the narrower one).
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  const files = [...event.dataTransfer.files];
+  const marks = files.find((file) => file.name.endsWith(".json"));
+  const pair = files.filter((file) => file !== marks);
+  const lat = pair.find((file) => /lat|side|sag/i.test(file.name));
+  const ap = pair.find((file) => file !== lat && /ap|pa|front|cor/i.test(file.name)) ?? pair.find((file) => file !== lat);
+  if (pair.length !== 2 || !lat) return toast("Drop two films, the lateral one with 'lat' in its name, or use Open films.");
+  open(api.openFiles(filesForm(ap, lat, marks, null)));
+});
+
+byId("sample").addEventListener("click", () => open(api.openSample()));
+byId("save").addEventListener("click", save);
+byId("undo").addEventListener("click", () => undo());
+byId("redo").addEventListener("click", () => redo());
+byId("linked").addEventListener("change", (event) => { state.linked = event.target.checked; });
+byId("reconstruct").addEventListener("click", () => reconstruct(state.sorted(state.chosen)));
+byId("cancel").addEventListener("click", () => api.cancel(state.case.id));
+byId("help-button").addEventListener("click", () => byId("help").showModal());
+
+async function save() {
+  try {
+    await sendMarks();
+    await api.download(api.sessionUrl(state.case.id));
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+function undo() {
+  state.undo();
+  state.changed("settled");
+}
+
+function redo() {
+  state.redo();
+  state.changed("settled");
+}
+
+for (const [kind, label] of EXPORTS) {
+  const button = Object.assign(document.createElement("button"), { textContent: label });
+  button.dataset.kind = kind;
+  button.addEventListener("click", async () => {
+    const levels = done();
+    if (!levels.length) return toast("Reconstruct first.");
+    status(`exporting ${label}…`);
+    try {
+      await api.download(api.exportUrl(state.case.id, kind, levels));
+      status(`${label} exported`);
+    } catch (error) {
+      status("");
+      toast(error.message);
+    }
+  });
+  byId("exports").append(button);
+}
+
+for (const name of ["azimuth", "elevation", "roll"]) {
+  byId(name).addEventListener("input", () => scene.view(...["azimuth", "elevation", "roll"].map((n) => Number(byId(n).value))));
+}
+scene.onTurned = () => {
+  for (const name of ["azimuth", "elevation", "roll"]) {
+    byId(name).value = scene[name];
+    document.querySelector(`output[for=${name}]`).textContent = `${Math.round(scene[name])}°`;
+  }
+};
+function look(id, apply, text) {
+  const input = byId(id);
+  const update = () => {
+    apply(Number(input.value));
+    document.querySelector(`output[for=${id}]`).textContent = text(input.value);
+    scene.ask();
+  };
+  input.addEventListener("input", update);
+  update();
+}
+look("opacity", (value) => { scene.opacity = value / 100; }, (value) => `${value} %`);
+look("explode", (value) => { scene.spread = value; }, (value) => `${value} mm`);
+byId("show-names").addEventListener("change", (event) => { scene.named = event.target.checked; scene.ask(); });
+byId("isolate").addEventListener("change", (event) => { scene.isolated = event.target.checked; scene.ask(); });
+for (const button of document.querySelectorAll("[data-preset]")) button.addEventListener("click", () => scene.view(...PRESETS[button.dataset.preset]));
+byId("fit").addEventListener("click", () => scene.fit());
+scene.onTurned();
+
+function step(by) {
+  const levels = state.levels();
+  if (!levels.length) return;
+  const at = levels.indexOf(state.selected);
+  state.select(levels[at < 0 ? 0 : (at + by + levels.length) % levels.length]);
+}
+
+const KEYS = [
+  ["Tab, click", "choose a mark", null],
+  ["arrows (Shift: 10)", "move the mark; in 3D: turn", null],
+  ["[ and ]", "the vertebra above, below", { "[": () => step(-1), "]": () => step(1) }],
+  ["double click", "add a mark", null],
+  ["Del", "remove the vertebra", { Delete: () => state.selected && state.remove(state.selected), Backspace: () => state.selected && state.remove(state.selected) }],
+  ["+ and -", "name it one level lower, higher", { "+": () => rename(1), "-": () => rename(-1) }],
+  ["Space", "choose it for reconstruction, or not", { " ": () => state.selected && toggle(state.selected) }],
+  ["R", "reconstruct what is chosen", { r: () => reconstruct(state.sorted(state.chosen)) }],
+  ["Esc", "cancel the reconstruction", { Escape: () => running && api.cancel(state.case.id) }],
+  ["1 2 3 4", "AP, LAT, top, 60°", Object.fromEntries(Object.keys(PRESETS).map((name, i) => [String(i + 1), () => scene.view(...PRESETS[name])]))],
+  ["F", "fit all views", { f: () => { films.forEach((film) => film.fit()); scene.fit(); } }],
+  ["K", "link the heights, or not", { k: () => { byId("linked").click(); } }],
+  ["O", "open two films", { o: () => byId("open-dialog").showModal() }],
+  ["Ctrl+Z, Ctrl+Y", "undo, redo", null],
+  ["Ctrl+S", "save the marks", null],
+  ["?", "these keys", { "?": () => byId("help").showModal() }],
+];
+const actions = Object.assign({}, ...KEYS.map(([, , keys]) => keys ?? {}));
+for (const [keys, what] of KEYS) {
+  const row = byId("keys").insertRow();
+  row.insertCell().textContent = keys;
+  row.insertCell().textContent = what;
+}
+
+function rename(by) {
+  if (!state.selected) return;
+  const select = byId("relabel");
+  const usual = state.order.filter((level) => (level !== "T13" && level !== "L6") || level === state.selected);
+  const name = usual[usual.indexOf(state.selected) + by];
+  if (!name) return;
+  select.value = name;
+  panel.relabel();
+}
+
+function toggle(level) {
+  state.chosen[state.chosen.has(level) ? "delete" : "add"](level);
+  state.changed("look");
+}
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || !state.case) return;
+  if (event.target.matches?.("input[type=text], select")) return;
+  const letter = event.key.toLowerCase();
+  if (event.ctrlKey || event.metaKey) {
+    const action = { z: event.shiftKey ? redo : undo, y: redo, s: save }[letter];
+    if (action) {
+      event.preventDefault();
+      action();
+    }
+    return;
+  }
+  if (event.key === " " && event.target.matches?.("button, input")) return;
+  const action = actions[event.key] ?? actions[letter];
+  if (action) {
+    event.preventDefault();
+    action();
+  }
+});
+
+window.addEventListener("pagehide", () => {
+  if (state.case) fetch(`/api/cases/${state.case.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+});
+window.viewer = { state, scene }; // for the tests
+open(api.openFirst());

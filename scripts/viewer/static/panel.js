@@ -1,0 +1,133 @@
+// The list of vertebrae, the measurements, and what can be taken away.
+
+import { grade } from "./radiograph.js";
+import { residual } from "./geometry.js";
+import { Refused } from "./state.js";
+
+export const EXPORTS = [
+  ["zip", "everything (zip)"], ["stl", "STL"], ["obj", "OBJ"], ["ply", "PLY"], ["glb", "glTF"], ["nii.gz", "NIfTI"],
+  ["dicom", "DICOM SEG + STL"], ["csv", "CSV"], ["json", "JSON"], ["png", "picture"], ["html", "report"],
+];
+const LARGE_MISS_MM = 3;
+const byId = (id) => document.getElementById(id);
+
+function cell(row, content, className = "") {
+  const made = row.insertCell();
+  made.className = className;
+  made.append(content);
+  return made;
+}
+
+function box(checked, label, action) {
+  const made = Object.assign(document.createElement("input"), { type: "checkbox", checked });
+  made.setAttribute("aria-label", label);
+  made.addEventListener("change", () => action(made.checked));
+  made.addEventListener("click", (event) => event.stopPropagation());
+  return made;
+}
+
+export class Panel {
+  constructor(state, onError) {
+    Object.assign(this, { state, onError });
+    state.addEventListener("change", ({ detail }) => this.draw(detail));
+    byId("choose-all").addEventListener("click", () => this.choose(state.paired()));
+    byId("choose-none").addEventListener("click", () => this.choose([]));
+    byId("remove").addEventListener("click", () => state.selected && state.remove(state.selected));
+    byId("relabel").addEventListener("change", () => this.relabel());
+  }
+
+  choose(levels) {
+    this.state.chosen = new Set(levels);
+    this.state.changed("look");
+  }
+
+  relabel() {
+    try {
+      this.state.relabel(this.state.selected, byId("relabel").value, byId("ripple").checked);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.onError(error.message);
+      this.drawSelected();
+    }
+  }
+
+  draw(what) {
+    if (!this.state.case) return;
+    if (what === "case") {
+      byId("case-name").textContent = this.state.case.name;
+      this.drawWarnings();
+    }
+    if (what === "warnings") this.drawWarnings();
+    this.drawSelected();
+    this.drawLevels();
+    byId("undo").disabled = this.state.position <= 0;
+    byId("redo").disabled = this.state.position >= this.state.history.length - 1;
+    byId("undo").title = `Undo ${this.state.history[this.state.position]?.what ?? ""} (Ctrl+Z)`;
+  }
+
+  drawWarnings() {
+    byId("warnings").textContent = this.state.case.warnings.join("\n");
+  }
+
+  drawSelected() {
+    const { selected } = this.state;
+    byId("selected-name").textContent = selected ?? "none";
+    for (const id of ["relabel", "remove", "ripple"]) byId(id).disabled = !selected;
+    const select = byId("relabel");
+    if (select.options.length !== this.state.order.length) {
+      select.replaceChildren(...this.state.order.map((level) => new Option(level, level)));
+    }
+    select.value = selected ?? "";
+  }
+
+  drawLevels() {
+    const body = document.querySelector("#levels tbody");
+    const focus = document.activeElement?.closest?.("#levels tr")?.dataset.level;
+    const focusLabel = document.activeElement?.getAttribute?.("aria-label");
+    body.replaceChildren();
+    for (const level of this.state.levels()) {
+      const row = body.insertRow();
+      row.dataset.level = level;
+      row.classList.toggle("selected", level === this.state.selected);
+      row.addEventListener("click", () => this.state.select(level));
+      this.fill(row, level);
+    }
+    if (focus) [...body.querySelectorAll(`tr[data-level="${focus}"] input`)].find((i) => i.getAttribute("aria-label") === focusLabel)?.focus();
+  }
+
+  fill(row, level) {
+    const { ap, lat } = this.state.marks;
+    const both = ap[level] && lat[level];
+    const chosen = box(this.state.chosen.has(level), `reconstruct ${level}`, (on) => {
+      this.state.chosen[on ? "add" : "delete"](level);
+      this.state.changed("look");
+    });
+    chosen.disabled = !both;
+    cell(row, chosen);
+    cell(row, level, "level").style.borderLeftColor = this.state.colours[level];
+    const worst = [ap[level], lat[level]].filter(Boolean).sort((a, b) => a.confidence - b.confidence)[0];
+    const look = grade(worst);
+    const only = both ? "" : ap[level] ? " (AP only)" : " (LAT only)";
+    cell(row, look.name + only).style.color = look.colour;
+    const miss = both ? residual(this.state.case.geometry, ap[level].centroid, lat[level].centroid) : null;
+    cell(row, miss === null ? "–" : miss.toFixed(1), miss > LARGE_MISS_MM ? "miss bad" : "miss");
+    const result = this.state.results[level];
+    const done = cell(row, result?.error ? "failed" : result ? `${Math.round(100 * result.confidence)} %` : "", result?.error ? "bad" : "");
+    if (result?.error) done.title = result.error;
+    cell(row, box(!this.state.hidden.has(level), `show ${level}`, (on) => {
+      this.state.hidden[on ? "delete" : "add"](level);
+      this.state.changed("look");
+    }));
+  }
+
+  drawMeasurements(rows, note) {
+    const body = document.querySelector("#measurements tbody");
+    body.replaceChildren();
+    for (const { name, text } of rows) {
+      const row = body.insertRow();
+      cell(row, name);
+      cell(row, text);
+    }
+    byId("measure-note").textContent = note;
+  }
+}

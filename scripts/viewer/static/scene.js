@@ -1,0 +1,211 @@
+// The reconstructed spine in 3D. Draws only when something has changed.
+
+import * as THREE from "/static/vendor/three.module.min.js";
+
+export const PRESETS = { ap: [0, 0, 0], lat: [90, 0, 0], top: [0, 90, 0], side60: [60, 0, 0] };
+
+export class Scene {
+  constructor(section, canvas, names, state) {
+    Object.assign(this, { section, canvas, names, state, azimuth: 35, elevation: 10, roll: 0, opacity: 1, spread: 0 });
+    this.onTurned = () => {};
+    this.meshes = new Map(); // level -> {mesh, key}
+    this.root = new THREE.Scene();
+    this.camera = new THREE.OrthographicCamera();
+    this.root.add(new THREE.HemisphereLight(0xffffff, 0x445066, 1.1));
+    this.light = new THREE.DirectionalLight(0xffffff, 2.2);
+    this.root.add(this.light, this.light.target);
+    this.centre = new THREE.Vector3();
+    this.offset = new THREE.Vector2();
+    this.size = 300;
+    this.scale = 1;
+    this.start();
+    new ResizeObserver(() => this.ask()).observe(canvas);
+    canvas.addEventListener("pointerdown", (event) => this.turn(event));
+    canvas.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
+    canvas.addEventListener("keydown", (event) => this.key(event));
+    state.addEventListener("change", ({ detail }) => {
+      if (detail === "case") this.clear();
+      this.ask();
+    });
+  }
+
+  start() {
+    try {
+      this.renderer = new THREE.WebGLRenderer({ canvas: this.canvas, antialias: true, preserveDrawingBuffer: true });
+    } catch {
+      this.renderer = null;
+      this.section.querySelector("#scene-empty").textContent = "This browser has no WebGL: the 3D picture cannot be shown. Everything else works.";
+      return;
+    }
+    this.renderer.setClearColor(0x0c0e12);
+    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    this.canvas.addEventListener("webglcontextrestored", () => this.ask());
+  }
+
+  put(level, key, { positions, indices }) {
+    this.drop(level);
+    const geometry = new THREE.BufferGeometry();
+    geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
+    geometry.setIndex(new THREE.BufferAttribute(indices, 1));
+    geometry.computeVertexNormals();
+    geometry.computeBoundingBox();
+    const material = new THREE.MeshStandardMaterial({ color: this.state.colours[level], roughness: 0.65, metalness: 0 });
+    const mesh = new THREE.Mesh(geometry, material);
+    mesh.name = level;
+    this.root.add(mesh);
+    this.meshes.set(level, { mesh, key });
+    if (this.meshes.size === 1 || !this.framed) this.fit();
+    this.ask();
+  }
+
+  drop(level) {
+    const known = this.meshes.get(level);
+    if (!known) return;
+    this.root.remove(known.mesh);
+    known.mesh.geometry.dispose();
+    known.mesh.material.dispose();
+    this.meshes.delete(level);
+    this.ask();
+  }
+
+  clear() {
+    for (const level of [...this.meshes.keys()]) this.drop(level);
+    this.framed = false;
+  }
+
+  fit() {
+    const box = new THREE.Box3();
+    for (const { mesh } of this.meshes.values()) if (mesh.visible) box.union(mesh.geometry.boundingBox);
+    if (box.isEmpty()) return;
+    box.getCenter(this.centre);
+    this.size = Math.max(box.getSize(new THREE.Vector3()).length() * 1.02, 60);
+    this.scale = 1;
+    this.offset.set(0, 0);
+    this.ask();
+  }
+
+  // Azimuth 0 is from the front, 90 from the patient's left; elevation 90 from above. Degrees.
+  view(azimuth, elevation, roll = this.roll) {
+    const wrap = (angle) => ((((angle + 180) % 360) + 360) % 360) - 180;
+    this.azimuth = wrap(azimuth);
+    this.elevation = Math.min(Math.max(elevation, -90), 90);
+    this.roll = wrap(roll);
+    this.onTurned();
+    this.ask();
+  }
+
+  ask() {
+    if (this.asked || !this.renderer) return;
+    this.asked = true;
+    requestAnimationFrame(() => {
+      this.asked = false;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (!width || !height) return;
+    this.section.querySelector("#scene-empty").hidden = this.meshes.size > 0;
+    const ratio = Math.min(window.devicePixelRatio, 2);
+    this.renderer.setPixelRatio(ratio);
+    this.renderer.setSize(width, height, false);
+    this.aim(width, height);
+    const levels = this.state.sorted([...this.meshes.keys()]);
+    levels.forEach((level, index) => this.style(level, index - (levels.length - 1) / 2));
+    this.renderer.render(this.root, this.camera);
+    this.drawNames(levels, width, height);
+  }
+
+  aim(width, height) {
+    const [a, e, r] = [this.azimuth, this.elevation, this.roll].map(THREE.MathUtils.degToRad);
+    // RAS: the patient's left is -x, front +y, head +z.
+    const back = new THREE.Vector3(-Math.sin(a) * Math.cos(e), Math.cos(a) * Math.cos(e), Math.sin(e));
+    const up = new THREE.Vector3(Math.sin(a) * Math.sin(e), -Math.cos(a) * Math.sin(e), Math.cos(e)).applyAxisAngle(back, r);
+    const tall = this.size / this.scale;
+    const wide = (tall * width) / height;
+    const right = new THREE.Vector3().crossVectors(up, back);
+    const target = this.centre.clone().addScaledVector(right, this.offset.x).addScaledVector(up, this.offset.y);
+    Object.assign(this.camera, { left: -wide / 2, right: wide / 2, top: tall / 2, bottom: -tall / 2, near: 1, far: 6000 });
+    this.camera.position.copy(target).addScaledVector(back, 3000);
+    this.camera.up.copy(up);
+    this.camera.lookAt(target);
+    this.camera.updateProjectionMatrix();
+    this.light.position.copy(this.camera.position).addScaledVector(up, 900).addScaledVector(right, -700);
+    this.light.target.position.copy(target);
+    this.light.target.updateMatrixWorld();
+  }
+
+  style(level, place) {
+    const { mesh } = this.meshes.get(level);
+    const selected = level === this.state.selected;
+    mesh.visible = !this.state.hidden.has(level) && (!this.isolated || !this.state.selected || selected);
+    mesh.position.set(0, 0, -place * this.spread);
+    mesh.material.transparent = this.opacity < 1;
+    mesh.material.opacity = this.opacity;
+    mesh.material.depthWrite = this.opacity >= 1;
+    mesh.material.color.set(this.state.colours[level]);
+    mesh.material.emissive.set(selected ? 0x1c4a7a : 0x000000);
+  }
+
+  drawNames(levels, width, height) {
+    this.names.replaceChildren();
+    if (!this.named) return;
+    for (const level of levels) {
+      const { mesh } = this.meshes.get(level);
+      if (!mesh.visible) continue;
+      const at = mesh.geometry.boundingBox.getCenter(new THREE.Vector3()).add(mesh.position).project(this.camera);
+      const label = Object.assign(document.createElement("span"), { textContent: level });
+      label.style.left = `${((at.x + 1) / 2) * width}px`;
+      label.style.top = `${((1 - at.y) / 2) * height}px`;
+      this.names.append(label);
+    }
+  }
+
+  turn(event) {
+    const start = { x: event.clientX, y: event.clientY, azimuth: this.azimuth, elevation: this.elevation, offset: this.offset.clone() };
+    const panning = event.shiftKey || event.button !== 0;
+    let moved = false;
+    this.canvas.setPointerCapture(event.pointerId);
+    const move = (now) => {
+      const [dx, dy] = [now.clientX - start.x, now.clientY - start.y];
+      moved ||= Math.hypot(dx, dy) > 3;
+      if (!moved) return;
+      if (panning) {
+        const mm = this.size / this.scale / this.canvas.clientHeight;
+        this.offset.set(start.offset.x - dx * mm, start.offset.y + dy * mm);
+        this.ask();
+      } else this.view(start.azimuth - dx * 0.5, start.elevation + dy * 0.5);
+    };
+    const end = (last) => {
+      this.canvas.removeEventListener("pointermove", move);
+      this.canvas.removeEventListener("pointerup", end);
+      if (!moved && !panning) this.state.select(this.pick(last));
+    };
+    this.canvas.addEventListener("pointermove", move);
+    this.canvas.addEventListener("pointerup", end);
+  }
+
+  pick(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const at = new THREE.Vector2(((event.clientX - box.left) / box.width) * 2 - 1, 1 - ((event.clientY - box.top) / box.height) * 2);
+    const caster = new THREE.Raycaster();
+    caster.setFromCamera(at, this.camera);
+    const seen = [...this.meshes.values()].map(({ mesh }) => mesh).filter((mesh) => mesh.visible);
+    return caster.intersectObjects(seen, false)[0]?.object.name ?? null;
+  }
+
+  zoom(event) {
+    event.preventDefault();
+    this.scale = Math.min(Math.max(this.scale * Math.exp(-event.deltaY * 0.0015), 0.3), 20);
+    this.ask();
+  }
+
+  key(event) {
+    const steps = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, 5], ArrowDown: [0, -5] };
+    const step = steps[event.key];
+    if (!step) return;
+    event.preventDefault();
+    this.view(this.azimuth + step[0], this.elevation + step[1]);
+  }
+}

@@ -1,0 +1,240 @@
+// All that the page knows, in one place. Marks change only through `edit`, so that everything can be undone.
+
+import { matchingRow } from "./geometry.js";
+
+export const VIEWS = ["ap", "lat"];
+export const other = (view) => (view === "ap" ? "lat" : "ap");
+
+export class Refused extends Error {}
+
+export class State extends EventTarget {
+  constructor() {
+    super();
+    this.case = null;
+    this.selected = null;
+    this.chosen = new Set();
+    this.results = {}; // level -> what the service said of its reconstruction
+    this.hidden = new Set();
+    this.colours = {};
+    this.linked = true;
+    this.history = [];
+    this.position = -1;
+  }
+
+  // `what` changed: "case", "marks", "selection", "results", "look".
+  changed(what) {
+    this.dispatchEvent(new CustomEvent("change", { detail: what }));
+  }
+
+  load(description) {
+    this.case = description;
+    this.order = description.levels.map((level) => level.name);
+    this.colours = Object.fromEntries(description.levels.map((level) => [level.name, level.colour]));
+    this.history = [{ marks: toMarks(description.marks), what: "opened" }];
+    this.position = 0;
+    this.saved = this.marks;
+    this.results = {};
+    this.hidden = new Set();
+    this.selected = null;
+    this.chosen = new Set(this.paired());
+    this.changed("case");
+  }
+
+  get marks() {
+    return this.history[this.position]?.marks ?? { ap: {}, lat: {} };
+  }
+
+  sorted(levels) {
+    return [...levels].sort((a, b) => this.order.indexOf(a) - this.order.indexOf(b));
+  }
+
+  levels() {
+    return this.sorted(new Set([...Object.keys(this.marks.ap), ...Object.keys(this.marks.lat)]));
+  }
+
+  paired() {
+    return this.sorted(Object.keys(this.marks.ap).filter((level) => level in this.marks.lat));
+  }
+
+  // `what` names the step; steps of the same name that follow each other with `merge` count as one (a drag).
+  edit(what, change, merge = false) {
+    const marks = structuredClone(this.marks);
+    change(marks);
+    const again = merge && this.position > 0 && this.history[this.position].what === what;
+    this.history = this.history.slice(0, this.position + (again ? 0 : 1));
+    this.history.push({ marks, what });
+    this.position = this.history.length - 1;
+    this.afterMarks();
+  }
+
+  undo() {
+    if (this.position > 0) {
+      this.position -= 1;
+      this.afterMarks();
+    }
+  }
+
+  redo() {
+    if (this.position < this.history.length - 1) {
+      this.position += 1;
+      this.afterMarks();
+    }
+  }
+
+  afterMarks() {
+    const levels = new Set(this.levels());
+    if (this.selected && !levels.has(this.selected)) this.selected = null;
+    this.chosen = new Set([...this.chosen].filter((level) => levels.has(level)));
+    this.changed("marks");
+  }
+
+  select(level) {
+    this.selected = level;
+    this.changed("selection");
+  }
+
+  move(view, level, row, column, merge = false) {
+    const [rows, columns] = this.case.views[view].shape;
+    const place = [clamp(row, rows - 1), clamp(column, columns - 1)];
+    this.edit(`move ${level}`, (marks) => {
+      moveTo(marks[view][level], place);
+      const partner = marks[other(view)][level];
+      if (this.linked && partner) {
+        const height = this.matching(view, place, partner.centroid[1]);
+        moveTo(partner, [height, partner.centroid[1]]);
+      }
+    }, merge);
+  }
+
+  moveCorner(view, level, index, row, column, merge = false) {
+    this.edit(`corner ${level}`, (marks) => {
+      const mark = marks[view][level];
+      mark.corners[index] = [row, column];
+      mark.set_by = "edited";
+    }, merge);
+  }
+
+  matching(view, pixel, column) {
+    const geometry = this.case.geometry;
+    const height = matchingRow(geometry[view], pixel, geometry[other(view)], column);
+    return clamp(height, this.case.views[other(view)].shape[0] - 1);
+  }
+
+  // A mark where there is none: the free level that fits between its neighbours.
+  add(view, row, column) {
+    const level = this.proposed(view, row);
+    this.edit(`add ${level}`, (marks) => {
+      marks[view][level] = newMark([row, column]);
+      const there = other(view);
+      if (!marks[there][level] && this.linked) {
+        const guess = columnAt(marks[there], row, this.case, view) ?? this.case.views[there].shape[1] / 2;
+        marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
+      }
+    });
+    this.chosen.add(level);
+    this.select(level);
+    return level;
+  }
+
+  proposed(view, row) {
+    const marks = this.marks[view];
+    const waiting = this.sorted(Object.keys(this.marks[other(view)]).filter((level) => !(level in marks)));
+    const present = this.sorted(Object.keys(marks));
+    const above = present.filter((level) => marks[level].centroid[0] <= row).pop();
+    const below = present.find((level) => marks[level].centroid[0] > row);
+    const usual = this.order.filter((level) => level !== "T13" && level !== "L6");
+    const first = above ? this.order.indexOf(above) + 1 : 0;
+    const last = below ? this.order.indexOf(below) : this.order.length;
+    const fits = this.order.slice(first, last);
+    const choices = fits.filter((level) => usual.includes(level) && !(level in marks));
+    const best = waiting.find((level) => fits.includes(level)) ?? (below && !above ? choices.pop() : choices[0]);
+    const level = best ?? fits.find((name) => !(name in marks)) ?? (present.length ? null : "L3");
+    if (!level) {
+      throw new Refused(`there is no free level between ${above ?? "the top"} and ${below ?? "the bottom"}; relabel one first`);
+    }
+    return level;
+  }
+
+  remove(level, view = null) {
+    const following = this.levels();
+    const next = following[following.indexOf(level) + 1] ?? following[following.indexOf(level) - 1] ?? null;
+    this.edit(`remove ${level}`, (marks) => {
+      for (const name of view ? [view] : VIEWS) delete marks[name][level];
+    });
+    this.select(this.levels().includes(level) ? level : next);
+  }
+
+  // Another name for a mark; with `ripple` its neighbours move by as many levels.
+  relabel(level, name, ripple) {
+    if (level === name) return;
+    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === name);
+    const shift = usual.indexOf(name) - usual.indexOf(level);
+    const names = {};
+    for (const old of this.levels()) {
+      if (old !== level && !ripple) continue;
+      const place = usual.indexOf(old);
+      const moved = old === level ? name : place < 0 ? undefined : usual[place + shift];
+      if (!moved) throw new Refused(`${old} cannot move by ${shift}: there is no such level`);
+      names[old] = moved;
+    }
+    if (!ripple && this.levels().includes(name)) throw new Refused(`${name} is taken; relabel with its neighbours, or move that one first`);
+    const renamed = (marks) => Object.fromEntries(Object.entries(marks).map(([old, mark]) => [names[old] ?? old, mark]));
+    const proposal = { ap: renamed(this.marks.ap), lat: renamed(this.marks.lat) };
+    for (const view of VIEWS) this.checkOrder(proposal[view], view);
+    this.edit(`relabel ${level}`, (marks) => {
+      for (const view of VIEWS) {
+        marks[view] = proposal[view];
+        for (const [old, now] of Object.entries(names)) if (old !== now && marks[view][now]) marks[view][now].set_by = "edited";
+      }
+    });
+    this.chosen = new Set([...this.chosen].map((old) => names[old] ?? old));
+    this.results = {};
+    this.select(name);
+    this.changed("results");
+  }
+
+  checkOrder(marks, view) {
+    const levels = this.sorted(Object.keys(marks));
+    for (let i = 1; i < levels.length; i += 1) {
+      if (marks[levels[i]].centroid[0] <= marks[levels[i - 1]].centroid[0]) {
+        throw new Refused(`then ${levels[i - 1]} would lie below ${levels[i]} in ${view.toUpperCase()}`);
+      }
+    }
+  }
+
+  // As `annotations.json` has them.
+  views() {
+    const list = (marks) => this.sorted(Object.keys(marks)).map((level) => ({ ...marks[level], level }));
+    return Object.fromEntries(
+      VIEWS.map((view) => [view, { shape: this.case.views[view].shape, vertebrae: list(this.marks[view]) }]),
+    );
+  }
+}
+
+const clamp = (value, most) => Math.min(Math.max(value, 0), most);
+const newMark = (centroid) => ({ centroid, corners: null, confidence: 1, set_by: "edited" });
+
+function toMarks(views) {
+  return Object.fromEntries(
+    VIEWS.map((view) => [view, Object.fromEntries(views[view].vertebrae.map((mark) => [mark.level, mark]))]),
+  );
+}
+
+function moveTo(mark, [row, column]) {
+  const step = [row - mark.centroid[0], column - mark.centroid[1]];
+  mark.centroid = [row, column];
+  mark.corners = mark.corners?.map((corner) => [corner[0] + step[0], corner[1] + step[1]]) ?? null;
+  mark.set_by = "edited";
+}
+
+// Where the spine runs at a height of the other film, from the marks that are there.
+function columnAt(marks, row, description, view) {
+  const list = Object.values(marks).map((mark) => mark.centroid).sort((a, b) => a[0] - b[0]);
+  if (!list.length) return null;
+  const height = (row * description.views[view].pixel_mm[0]) / description.views[other(view)].pixel_mm[0];
+  const below = list.findIndex((point) => point[0] > height);
+  if (below < 0) return list[list.length - 1][1];
+  if (below === 0) return list[0][1];
+  const [a, b] = [list[below - 1], list[below]];
+  return a[1] + ((b[1] - a[1]) * (height - a[0])) / (b[0] - a[0]);
+}

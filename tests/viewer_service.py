@@ -1,0 +1,72 @@
+"""A running service and a browser for the viewer's tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+
+@contextmanager
+def service(*options: str) -> Iterator[str]:
+    """``python -m scripts view`` in a process of its own; its address."""
+    command = [sys.executable, "-m", "scripts", "view", "--port", "0", "--browser", "False", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.match(r"(http://\S+)", line)
+        assert found, f"the service said: {line!r}"
+        wait_until_healthy(found[1])
+        yield found[1]
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def wait_until_healthy(address: str) -> None:
+    base = address.split("?")[0]
+    for _ in range(300):
+        try:
+            if httpx.get(f"{base}healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the service never answered")
+
+
+def wait_for(condition: object, seconds: float = 120.0) -> None:
+    """Until ``condition()`` is true. Playwright's own waiting needs eval, which the page's policy forbids."""
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
