@@ -28,12 +28,7 @@ lint: $(VENV)/.ready ## style and types
 	$(BIN)/mypy
 
 verify: $(VENV)/.ready ## the checks that MONAI's model zoo makes of a bundle
-	mkdir -p eval && cp tests/data/meta_schema_20240725.json eval/schema.json
-	$(BIN)/python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath eval/schema.json
-	$(BIN)/python -m monai.bundle verify_net_in_out --net_id network_def --meta_file configs/metadata.json \
-		--config_file configs/inference.json
-	$(BIN)/python -m monai.bundle ckpt_export --net_id network_def --filepath eval/model.ts \
-		--ckpt_file models/model.pt --meta_file configs/metadata.json --config_file configs/inference.json
+	$(BIN)/python -m scripts verify
 
 clean: ## remove the virtual environment and all outputs
 	rm -rf $(VENV) output eval

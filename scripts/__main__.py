@@ -388,6 +388,33 @@ def benchmark(
         raise UserError(f"{len(failed)} of the trainings failed; the same command tries them again")
 
 
+def verify() -> None:
+    """Check this bundle as MONAI's model zoo does, and say what would block a pull request there."""
+    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+    from scripts.release.zoo import verify as verify_bundle
+
+    blocking = verify_bundle(Bundle(BUNDLE_ROOT))
+    if blocking:
+        raise UserError(f"{blocking[0]} ({len(blocking)} in all)")
+
+
+def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
+    """Build the zip that is handed out, with exports, checksums, bill of materials and licences; see docs/release.md.
+
+    Args:
+        output: folder for all of it.
+        base_url: where this folder will be reachable, for large_files.yml.
+        tests: which tests must pass, comma-separated; all of them if left out.
+    """
+    from scripts.release.build import release as build_release
+    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+
+    folder = Path(str(output))
+    report = build_release(Bundle(BUNDLE_ROOT), folder, str(base_url), _words(tests))
+    for name in report["files"]:
+        print(folder / name if (folder / name).exists() else f"  with {name}")
+
+
 def annotate(
     output: str,
     ap: str | None = None,
@@ -491,6 +518,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
     "evaluate": evaluate,
     "benchmark": benchmark,
+    "verify": verify,
+    "release": release,
     "evaluate-localization": evaluate_localization,
     "view": view,
 }

@@ -64,3 +64,17 @@ def simulate_case(
 @pytest.fixture
 def case(tmp_path: Path) -> SimulatedCase:
     return simulate_case(tmp_path / "source", "patient1")
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset of three simulated patients, one in each list, with L1 and L2 each."""
+    from scripts.data.prepare import SplitOptions, prepare_dataset
+    from scripts.data.vertebrae import PrepareOptions
+
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("p1", "p2", "p3"):
+        simulate_case(folder / "source", name, levels=(20, 21))
+    split = SplitOptions(training=("p1",), validation=("p2",), test=("p3",))
+    prepare_dataset(folder / "source", folder / "dataset", PrepareOptions(), split)
+    return folder / "dataset"

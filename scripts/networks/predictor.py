@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from scripts.errors import UserError
+from scripts.io.checksums import check_released
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ class Predictor:
         bundle_root: the bundle's folder.
 
     Raises:
-        UserError: the weights are missing, damaged or of another network; the device does not exist.
+        UserError: the weights are missing, damaged, not as released or of another network; the device does not exist.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ def load_network(weights: Path, parser: Any, device: torch.device, config: str =
     """
     if not weights.is_file():
         raise UserError(f"{weights}: no such weight file")
+    check_released(weights)
     try:
         if weights.suffix == ".ts":
             return torch.jit.load(str(weights), map_location=device).eval()
@@ -94,7 +96,8 @@ def load_network(weights: Path, parser: Any, device: torch.device, config: str =
         raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
     network = parser.get_parsed_content("network_def")
     try:
-        network.load_state_dict(state)
+        # A training writes {"model": state dict}; the bundle's own file is the state dict.
+        network.load_state_dict(state.get("model", state))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{weights}: weights of another network than configs/{config} describes") from error
     return network.to(device).eval()

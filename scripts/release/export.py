@@ -1,0 +1,121 @@
+"""Networks as TorchScript and ONNX, the same bytes from the same weights on any machine.
+
+``python -m scripts.release.export --output models`` writes the files of every network that a config describes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import fire
+
+from scripts.errors import UserError
+from scripts.release.bundle import BUNDLE_ROOT, Bundle
+
+# Tensors of a TorchScript archive are aligned, so that they can be mapped into memory.
+ALIGNMENT = 64
+# The difference of logits between a network and its export that rounding may explain.
+TOLERANCE = 1e-3
+
+
+def export_networks(bundle: Bundle, output: Path, formats: tuple[str, ...] = ("ts", "onnx")) -> list[Path]:
+    """Export every network of a bundle, in a process of its own.
+
+    TorchScript lists a module's constants in the order of a Python set, which the hash seed of a process decides.
+
+    Args:
+        bundle: its networks' files keep their stems: model.pt becomes model.ts and model.onnx.
+        output: an existing folder.
+        formats: of ``ts`` and ``onnx``.
+
+    Raises:
+        UserError: a network does not fit its weights or cannot be exported.
+    """
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "scripts.release.export", f"--output={output.resolve()}",
+         f"--formats={','.join(formats)}"],
+        cwd=bundle.root, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if run.returncode:
+        reason = (run.stderr.strip() or run.stdout.strip()).splitlines()[-1:]
+        raise UserError(f"export of the networks failed: {' '.join(reason)}")
+    return [output / f"{network.weights.stem}.{ending}" for network in bundle.networks() for ending in formats]
+
+
+def strip_torchscript(source: Path, target: Path) -> None:
+    """Copy a TorchScript archive without what differs from machine to machine: source positions and time stamps.
+
+    Source positions hold absolute paths of the machine that exported.
+    """
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as copy:
+        for name in archive.namelist():
+            if name.endswith((".debug_pkl", "/.data/serialization_id")):
+                continue
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            start = copy.start_dir + 30 + len(name.encode())
+            padding = -(start + 4) % ALIGNMENT
+            # An extra field of a private kind: two bytes of kind, two of length, then zeros.
+            entry.extra = b"FB" + padding.to_bytes(2, "little") + bytes(padding)
+            copy.writestr(entry, archive.read(name))
+
+
+def strip_onnx(source: Path, target: Path) -> None:
+    """Copy an ONNX model without stack traces and remarks."""
+    import onnx
+
+    model = onnx.load(source)
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def main(output: str, formats: str = "ts,onnx") -> None:
+    """Export here and now; see `export_networks`."""
+    from monai.bundle import ckpt_export, onnx_export
+
+    root = BUNDLE_ROOT
+    bundle = Bundle(root)
+    wanted = formats.split(",") if isinstance(formats, str) else list(formats)
+    for network in bundle.networks():
+        common = {
+            "net_id": "network_def",
+            "ckpt_file": str(network.weights),
+            "meta_file": str(root / "configs" / "metadata.json"),
+            "config_file": str(network.config),
+        }
+        (image,), (pred,) = network.data_format["inputs"], network.data_format["outputs"]
+        with tempfile.TemporaryDirectory() as folder:
+            # The archive's top folder is the file's stem, and MONAI Deploy expects it to stay so.
+            raw = Path(folder) / network.weights.stem
+            if "ts" in wanted:
+                ckpt_export(
+                    filepath=f"{raw}.ts",
+                    input_shape=network.input_shape(1),
+                    converter_kwargs={"verify": True, "atol": TOLERANCE},
+                    **common,
+                )
+                strip_torchscript(raw.with_suffix(".ts"), Path(output) / f"{network.weights.stem}.ts")
+            if "onnx" in wanted:
+                # A batch of two: a dimension of one would be taken for a constant.
+                onnx_export(
+                    filepath=f"{raw}.onnx",
+                    input_shape=network.input_shape(2),
+                    converter_kwargs={
+                        "verify": True, "use_ort": True, "atol": TOLERANCE,
+                        "input_names": [image], "output_names": [pred],
+                        "dynamic_axes": {image: {0: "batch"}, pred: {0: "batch"}},
+                    },
+                    **common,
+                )  # fmt: skip
+                strip_onnx(raw.with_suffix(".onnx"), Path(output) / f"{network.weights.stem}.onnx")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
