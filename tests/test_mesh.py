@@ -13,8 +13,10 @@ from skimage.color import rgb2lab
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
+from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_ORDER
-from scripts.spine.mesh import vertebra_mesh, write_glb, write_stl
+from scripts.spine.mesh import decimated, vertebra_mesh, write_glb, write_meshes, write_stl
+from tests.conftest import SAMPLE
 
 RADIUS = 14.0
 CENTRE = np.array([20.3, 22.8, 19.6])
@@ -166,3 +168,43 @@ def test_colours_tell_neighbours_apart() -> None:
     assert lab[:, 0].min() > 65  # readable as text on the dark ground of the preview
     with pytest.raises(UserError):
         level_colour(26)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.15])
+def test_fewer_triangles_same_body(keep: float) -> None:
+    mesh = vertebra_mesh(ball(False), np.eye(4))
+    fewer = decimated(mesh, keep)
+    assert len(fewer.faces) == pytest.approx(keep * len(mesh.faces), rel=0.05)
+    assert fewer.is_watertight and fewer.volume == pytest.approx(mesh.volume, rel=0.01)
+    assert decimated(mesh, 1.0) is mesh
+
+
+@pytest.mark.parametrize("kind", ["stl", "obj", "ply"])
+def test_every_format_comes_back_the_same(kind: str, tmp_path: Path) -> None:
+    shift = np.eye(4)
+    shift[:3, 3] = [-40.0, 12.0, 900.0]
+    mesh = vertebra_mesh(ball(True), shift)
+    mesh.metadata["name"] = "Doe"
+    write_meshes({20: mesh}, tmp_path, (kind,))
+    path = tmp_path / "meshes" / f"L1.{kind}"
+    again = trimesh.load(path)
+    assert again.is_watertight and np.allclose(again.bounds, mesh.bounds, atol=1e-3)
+    assert again.volume == pytest.approx(mesh.volume, rel=1e-4)
+    raw = path.read_bytes()
+    assert b"mm" in raw[:400] and b"RAS" in raw[:400] and b"Doe" not in raw and b"http" not in raw
+
+
+def test_real_vertebrae_are_closed_and_keep_their_volume() -> None:
+    labels, affine = read_nifti(SAMPLE / "labelmap.nii.gz")
+    for number in (8, 14, 20):
+        mask = labels == number
+        mesh = vertebra_mesh(mask, affine)
+        assert mesh.is_watertight and mesh.volume == pytest.approx(mask.sum() * abs(np.linalg.det(affine)), rel=0.02)
+        assert decimated(mesh, 0.2).is_watertight
+
+
+def test_unknown_formats_and_shares_are_refused(tmp_path: Path) -> None:
+    for formats, keep in ((("stl", "fbx"), 1.0), (("stl",), 0.0), (("stl",), 1.5)):
+        with pytest.raises(UserError, match="choose from|share"):
+            write_meshes({20: vertebra_mesh(ball(True), np.eye(4))}, tmp_path, formats, keep)
+    assert not any(tmp_path.iterdir())

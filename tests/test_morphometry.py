@@ -1,0 +1,197 @@
+"""Angles: of phantoms built from formulas, of simulated spines whose poses are known; and what cannot be measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from benchmarks.measurements import measured_poses, simulated, true_poses
+from scripts.data.simulation.posture import PostureOptions, draw_posture
+from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.spine.morphometry import (
+    FRONTAL,
+    SAGITTAL,
+    axial_rotation,
+    cobb_curves,
+    measure_spine,
+    sagittal_angle,
+    tilt,
+)
+from scripts.spine.plausibility import kinks
+from scripts.spine.pose import Endplate, NoBodyError, VertebraPose, estimate_pose
+from scripts.spine.symmetry import symmetry_plane
+
+GRID = Grid((0.0, 0.0, 0.0), (110, 120, 110))
+CENTRE = np.array([55.3, 45.8, 54.6])
+UPPER_WEDGE_DEG = 8.0
+
+
+def phantom(frontal: float, sagittal: float, turn: float, soft: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A body of 40 x 32 mm with flat endplates, the upper one lower in front, a canal and processes; and its frame.
+
+    Leaning angles as `tilt` counts them, the turn as `axial_rotation` does. The frame's columns: down, backwards, left.
+    """
+    # Turned about its own long axis first; then leaned forwards (about left) and to the left (about backwards).
+    own = Rotation.from_rotvec(np.radians(-turn) * np.array([1.0, 0, 0]))
+    lean = Rotation.from_rotvec(np.radians(sagittal) * np.array([0, 0, 1.0]))
+    side = Rotation.from_rotvec(np.radians(-frontal) * np.array([0, 1.0, 0]))
+    frame = (side * lean * own).as_matrix()
+    down, back, left = ((np.stack(np.indices(GRID.shape), -1) - CENTRE) @ frame).transpose(3, 0, 1, 2)
+    top = -12 - np.tan(np.radians(UPPER_WEDGE_DEG)) * back
+    body = np.maximum.reduce([np.hypot(back / 16, left / 20) * 18 - 18, top - down, down - 13])
+    ring = np.maximum(np.abs(np.hypot(back - 26, left) - 12) - 3, np.abs(down + 1) - 7)
+    spinous = np.maximum.reduce([np.abs(left) - 3, np.abs(back - 48) - 12, np.abs(down - 4) - 6])
+    wings = np.maximum.reduce([np.abs(np.abs(left) - 24) - 14, np.abs(back - 28) - 4, np.abs(down) - 4])
+    distance = np.minimum.reduce([body, ring, spinous, wings])
+    return (np.clip(0.5 - distance, 0, 1) if soft else distance < 0).astype(np.float32), frame
+
+
+@pytest.mark.parametrize("soft", [True, False])
+@pytest.mark.parametrize(
+    ("frontal", "sagittal", "turn"), [(0, 0, 0), (25, -8, 0), (-12, 35, 0), (9, 14, 18), (0, 0, -22)]
+)
+def test_phantom_against_its_formula(frontal: float, sagittal: float, turn: float, soft: bool) -> None:
+    mask, frame = phantom(frontal, sagittal, turn, soft)
+    centroid = GRID.to_world(CENTRE + [2.0, 3.0, -2.0])
+    pose = estimate_pose(LEVEL_NUMBERS["L2"], mask, GRID.affine, centroid, IPL_AXES.T @ frame[:, 0])
+    slope = np.tan(np.radians(UPPER_WEDGE_DEG))
+    for plate, own in ((pose.upper, np.array([-1, -slope, 0])), (pose.lower, np.array([-1.0, 0, 0]))):
+        assert plate is not None
+        true = frame @ own / np.linalg.norm(own)
+        assert tilt(plate, FRONTAL).degrees == pytest.approx(np.degrees(np.arctan2(true[2], -true[0])), abs=1.0)
+        assert tilt(plate, SAGITTAL).degrees == pytest.approx(np.degrees(np.arctan2(-true[1], -true[0])), abs=1.0)
+    # Forwards is perpendicular to the mean of both endplates.
+    half = np.radians(UPPER_WEDGE_DEG / 2)
+    forwards = frame @ np.array([np.sin(half), -np.cos(half), 0])
+    expected = np.degrees(np.arctan2(forwards[2], -forwards[1]))
+    assert axial_rotation(pose).degrees == pytest.approx(expected, abs=1.0)
+    assert pose.width_mm == pytest.approx(40, abs=1.0) and pose.canal_found
+    assert pose.depth_mm == pytest.approx(33, abs=1.0)  # the ring's front reaches 1 mm further than the body
+    assert pose.heights_mm is not None
+    assert pose.heights_mm[2] - pose.heights_mm[0] == pytest.approx(slope * 0.7 * pose.depth_mm, abs=1.2)
+    assert np.linalg.norm(IPL_AXES @ pose.origin_mm - IPL_AXES @ GRID.to_world(CENTRE)) < 3.0
+
+
+@pytest.fixture(scope="module")
+def spine() -> tuple[dict[int, VertebraPose], dict[int, VertebraPose]]:
+    """Measured and true poses of a simulated scoliosis, T1 to L5."""
+    made, labels, grid = simulated(3, first_level=8)
+    measured = measured_poses(labels, grid, made.posture.levels, made.posture.centroids @ IPL_AXES)
+    return measured, true_poses(made, measured, turned_only=True)
+
+
+def test_simulated_scoliosis_within_a_degree(
+    spine: tuple[dict[int, VertebraPose], dict[int, VertebraPose]],
+) -> None:
+    measured, true = spine
+    assert len(true) == 17
+    curves = cobb_curves(list(true.values()))
+    assert curves[0].cobb.degrees > 15
+    found = cobb_curves(list(measured.values()))
+    assert (found[0].upper, found[0].lower, found[0].convex_to) == (
+        curves[0].upper,
+        curves[0].lower,
+        curves[0].convex_to,
+    )
+    assert found[0].cobb.degrees == pytest.approx(curves[0].cobb.degrees, abs=1.0)
+    for first, last in (("T4", "T12"), ("L1", "L5")):
+        pair = [sagittal_angle(poses, first, last) for poses in (measured, true)]
+        assert pair[0] and pair[1] and pair[0].degrees == pytest.approx(pair[1].degrees, abs=1.0)
+    turns = np.array([[axial_rotation(poses[n]).degrees for n in true] for poses in (measured, true)])
+    assert np.abs(turns[0] - turns[1]).max() < 1.3 and np.ptp(turns[1]) > 8
+
+
+def test_reported_uncertainty_holds(spine: tuple[dict[int, VertebraPose], dict[int, VertebraPose]]) -> None:
+    measured, true = spine
+    errors = [
+        abs(tilt(plate, plane).degrees - tilt(getattr(true[n], name), plane).degrees) / tilt(plate, plane).sd
+        for n in true
+        for name in ("upper", "lower")
+        if (plate := getattr(measured[n], name)) is not None
+        for plane in (FRONTAL, SAGITTAL)
+    ]
+    assert np.mean(np.array(errors) < 2) > 0.95
+
+
+def pose(level: int, frontal_upper: float, frontal_lower: float, sideways: float, height: float) -> VertebraPose:
+    """A pose with given frontal tilts, `sideways` mm to the left and `height` mm down."""
+
+    def plate(degrees: float) -> Endplate:
+        angle = np.radians(degrees)
+        return Endplate(np.zeros(3), np.array([0, -np.sin(angle), np.cos(angle)])[[1, 0, 2]], (1.0, 1.0), 0.1)
+
+    origin = np.array([-sideways, 0.0, -height])
+    return VertebraPose(
+        level, origin, np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]), plate(frontal_upper), plate(frontal_lower), 1.0,
+        30.0, 25.0, (20.0, 20.0, 20.0), True,
+    )  # fmt: skip
+
+
+def test_cobb_by_hand() -> None:
+    """T5 to T9 bend by 30 degrees to the right, T9 to L1 by 20 back."""
+    tilts = {12: 15, 13: 8, 14: 0, 15: -8, 16: -15, 17: -10, 18: -4, 19: 2, 20: 5}
+    offsets = (0, -6, -9, -6, 0, 4, 5, 3, 0)
+    poses = [pose(n, t, t, x, 25.0 * i) for i, ((n, t), x) in enumerate(zip(tilts.items(), offsets, strict=True))]
+    curves = cobb_curves(poses)
+    assert [(round(c.cobb.degrees), level_name(c.upper), level_name(c.lower), c.convex_to) for c in curves] == [
+        (30, "T5", "T9", "right"),
+        (20, "T9", "L1", "left"),
+    ]
+    assert level_name(curves[0].apex) == "T7" and curves[0].cobb.sd == pytest.approx(2**0.5)
+    assert cobb_curves(poses[:2]) == () and cobb_curves([pose(n, 0, 0, 0, 0) for n in (12, 13, 14)]) == ()
+
+
+def test_heights_ratios_and_missing_levels() -> None:
+    poses = [replace(pose(n, 0, 0, 0, 30.0 * n), heights_mm=h) for n, h in ((19, (24.0, 24, 24)), (20, (15.0, 18, 20)))]
+    measures = measure_spine(poses[::-1])
+    assert [m.level for m in measures.vertebrae] == [19, 20]
+    low = measures.vertebrae[1]
+    assert (low.anterior_ratio, low.middle_ratio) == (0.75, 0.9) and low.posterior_ratio == pytest.approx(20 / 24)
+    assert measures.kyphosis is None and measures.lordosis is None and [d[:2] for d in measures.discs] == [(19, 20)]
+
+
+def test_what_has_no_body_says_so() -> None:
+    mask, _ = phantom(0, 0, 0, False)
+    middle = GRID.to_world(CENTRE)
+    with pytest.raises(NoBodyError, match="C1"):
+        estimate_pose(1, mask, GRID.affine, middle)
+    with pytest.raises(NoBodyError, match="from its bone"):
+        estimate_pose(20, mask, GRID.affine, middle + [60.0, 0, 0])
+    with pytest.raises(NoBodyError, match="too little"):
+        estimate_pose(20, np.zeros(GRID.shape, np.float32), GRID.affine, middle)
+    ball = (np.linalg.norm(np.stack(np.indices(GRID.shape), -1) - CENTRE, axis=-1) < 4.5).astype(np.float32)
+    with pytest.raises(NoBodyError):
+        estimate_pose(20, ball, GRID.affine, middle)
+
+
+@pytest.mark.parametrize("turn", [-20.0, 3.3, 16.0])
+def test_symmetry_of_a_turned_cross(turn: float) -> None:
+    rows, columns = np.indices((90, 81)) - np.array([30.0, 41.5])[:, None, None]
+    angle = np.radians(turn)
+    back, left = rows * np.cos(angle) + columns * np.sin(angle), columns * np.cos(angle) - rows * np.sin(angle)
+    image = ((np.hypot(back, left) < 18) | ((np.abs(left) < 4) & (back > 0) & (back < 40))).astype(np.float32)
+    assert np.degrees(symmetry_plane(image[None], np.array([0, 30.0, 40.0]))) == pytest.approx(turn, abs=0.7)
+
+
+def test_kinks_are_found_and_healthy_and_scoliotic_spines_have_none() -> None:
+    rng = np.random.default_rng(0)
+    false_alarms, missed = 0, 0
+    for _ in range(150):
+        posture = draw_posture(tuple(range(1, 25)), PostureOptions(scoliosis_share=0.5), rng)
+
+        def located(centres: np.ndarray, levels: tuple[int, ...] = posture.levels) -> list:
+            pairs = zip(levels, centres, strict=True)
+            return [SimpleNamespace(level=n, cube=SimpleNamespace(body_centroid_mm=c)) for n, c in pairs]
+
+        false_alarms += bool(kinks(located(posture.centroids)))
+        wrong = posture.centroids.copy()
+        wrong[13] += 12 * np.array([0.0, 0.6, 0.8])
+        missed += list(kinks(located(wrong))) != [14]
+        # A level that is left out is no kink.
+        assert not kinks(located(posture.centroids[[9, 10, 12, 13, 14]], (10, 11, 13, 14, 15)))
+    assert false_alarms <= 4 and missed <= 4

@@ -1,0 +1,163 @@
+"""The reconstruction held against its films: shadows where they belong, and a wrong mark that is caught everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
+from scripts.geometry.cropping import CUBE_SIZE, crop_cube, place_cube
+from scripts.geometry.frames import Grid
+from scripts.geometry.projector import project_pair
+from scripts.io.annotations import Annotations, Mark, ViewMarks
+from scripts.io.nifti import read_nifti
+from scripts.levels import level_name
+from scripts.networks.predictor import Predictor
+from scripts.spine.assembly import LocatedVertebra, Part, patient_lattice
+from scripts.spine.engine import Session
+from scripts.spine.output import OutputOptions, write_reconstruction
+from scripts.spine.reconstruct import FilmPair
+from scripts.spine.reprojection import cast_shadow, raster_of, reproject
+from tests.conftest import SAMPLE
+
+LEVELS = (14, 15, 16, 17, 18)
+
+
+@pytest.fixture(scope="module")
+def truth() -> tuple[np.ndarray, Grid, dict[int, np.ndarray]]:
+    """The sample's labels from T7 to T11, their grid, and a point in each body."""
+    labels, affine = read_nifti(SAMPLE / "labelmap.nii.gz")
+    grid = Grid(tuple(affine[:3, 3]), labels.shape)
+    kept = np.where(np.isin(labels, LEVELS), labels, 0).astype(np.uint8)
+    points = {}
+    for n in LEVELS:
+        voxels = np.argwhere(kept == n)
+        points[n] = grid.to_world(voxels[voxels[:, 1] < voxels[:, 1].min() + 20].mean(0))
+    return kept, grid, points
+
+
+def film_pair(labels: np.ndarray, grid: Grid, beam: Beam) -> FilmPair:
+    """Films of bone in a soft, noisy body."""
+    geometry = geometry_of_grid(grid, beam)
+    rng = np.random.default_rng(0)
+    films = []
+    for film in project_pair(torch.from_numpy((labels > 0).astype(np.float32)), grid.affine, geometry):
+        body = gaussian_filter(rng.normal(0, 1, film.shape), 15) * 400
+        films.append((film.numpy() + body + rng.normal(0, 2, film.shape)).astype(np.float32))
+    return FilmPair(films[0], films[1], geometry)
+
+
+def part(labels: np.ndarray, grid: Grid, number: int, at: np.ndarray, geometry: BiplanarGeometry) -> Part:
+    """The true vertebra, put where its centroid would be `at`, and marked there."""
+    home = place_cube(at, grid)
+    mask = crop_cube((labels == number).astype(np.float32), home)
+    pixels = geometry.project(at)
+    return Part(LocatedVertebra(number, home, (pixels[0][0], pixels[1][0]), 0.0, 1.0), mask)
+
+
+def moved(whole: Part, by_mm: np.ndarray) -> Part:
+    """A part that was reconstructed elsewhere."""
+    cube = whole.vertebra.cube
+    origin = np.array(cube.grid.origin_mm) + by_mm
+    grid = replace(cube.grid, origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])))
+    return Part(replace(whole.vertebra, cube=replace(cube, grid=grid)), whole.probability)
+
+
+@pytest.mark.parametrize("beam", list(Beam))
+def test_shadows_lie_where_the_geometry_says(beam: Beam, truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]]) -> None:
+    labels, grid, points = truth
+    geometry = geometry_of_grid(grid, beam)
+    whole = part(labels, grid, 16, points[16], geometry)
+    surface = whole.mesh.vertices
+    for view in (geometry.ap, geometry.lat):
+        shadow = cast_shadow(whole, raster_of(view, [whole]))
+        pixels = view.project(surface)
+        outline = np.concatenate(shadow.outlines)
+        assert np.allclose(outline.min(0), pixels.min(0), atol=1.5 / view.pixel_size_mm(points[16])[0])
+        assert np.allclose(outline.max(0), pixels.max(0), atol=1.5 / view.pixel_size_mm(points[16])[0])
+        # Volume: the sum of thickness over the raster, mm of bone times the area of a ray there.
+        area = float(np.prod(raster_of(view, [whole]).view.pixel_size_mm(surface.mean(0))[0]))
+        assert shadow.thickness.sum() * area == pytest.approx(whole.mask.sum(), rel=0.03)
+
+
+@pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])
+def test_a_vertebra_beside_its_bone_is_flagged_and_the_others_are_not(
+    beam: Beam, truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]]
+) -> None:
+    labels, grid, points = truth
+    films = film_pair(labels, grid, beam)
+    parts = [part(labels, grid, n, points[n], films.geometry) for n in LEVELS]
+    bodies: list[np.ndarray | None] = [points[n] for n in LEVELS]
+    _, good = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    assert not any(agreement.complaints for both in good for agreement in both)
+    assert min(agreement.correlation for both in good for agreement in both) > 0.3
+    assert max(agreement.mark_mm or 0 for both in good for agreement in both) < 0.1
+    # World x grows to the right: 9 mm to the left of the bone, so that the AP film shows it 9 mm to the right.
+    parts[2] = moved(parts[2], np.array([-9.0, 0, 0]))
+    _, found = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    ap, lat = found[2]
+    assert ap.complaints and ap.offset_mm == pytest.approx((0, -9), abs=1.5) and not lat.complaints
+    assert not any(agreement.complaints for i in (0, 1, 3, 4) for agreement in found[i])
+    # On the bone, but far from its mark: the other way of being wrong.
+    parts[2] = part(labels, grid, 16, points[16], films.geometry)
+    bodies[2] = points[16] + [0, -10.0, 0]
+    _, found = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    assert "10 mm from the mark" in found[2][1].complaints[0] and not found[2][0].complaints
+
+
+class FollowsTheMark:
+    """A network that puts the true vertebra wherever it is marked."""
+
+    weights, device = Path("none.pt"), "cpu"
+
+    def __init__(self, cubes: dict[int, np.ndarray]) -> None:
+        self.cubes = list(cubes.values())
+
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> Iterator[np.ndarray]:
+        return iter(self.cubes)
+
+
+def test_a_wrong_mark_is_flagged_in_every_output(
+    truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]], tmp_path: Path
+) -> None:
+    labels, grid, points = truth
+    films = film_pair(labels, grid, Beam.PARALLEL)
+    lattice = patient_lattice(films.geometry)
+    assert np.allclose(lattice.origin_mm, grid.origin_mm)
+    cubes = {n: crop_cube((labels == n).astype(np.float32), place_cube(points[n], lattice)) for n in LEVELS}
+    for wrong in (False, True):
+        marked = {n: p - [9.0 if wrong and n == 16 else 0.0, 0, 0] for n, p in points.items()}
+        pixels = films.geometry.project(np.array(list(marked.values())))
+        views = [
+            ViewMarks(film.shape, tuple(Mark(n, (p[0], p[1])) for n, p in zip(LEVELS, found, strict=True)))
+            for film, found in zip((films.ap, films.lat), pixels, strict=True)
+        ]
+        annotations = Annotations(views[0], views[1], "phantom <b>")
+        network = cast(Predictor, FollowsTheMark(cubes))
+        result = Session(films, network).reconstruct(annotations)
+        assert result.parts[0].probability.shape == (CUBE_SIZE,) * 3
+        folder = tmp_path / str(wrong)
+        options = OutputOptions(("stl", "obj", "ply"), 0.5, timings=True)
+        write_reconstruction(folder, films, annotations, result, network, options=options)
+        report = json.loads((folder / "report.json").read_text())
+        flagged = {row["level"]: row["flags"] for row in report["vertebrae"] if row["flags"]}
+        page = (folder / "report.html").read_text()
+        if wrong:
+            assert list(flagged) == ["T9"] and len(flagged["T9"]) == 2
+            assert "AP film: the film shows it" in flagged["T9"][1] and "out of line" in flagged["T9"][0]
+            assert any(w.startswith("T9: ") for w in report["warnings"])
+            assert page.count('class="flag"') == 1 and "out of line" in page
+        else:
+            assert not flagged and not report["warnings"] and 'class="flag"' not in page
+        assert "phantom &lt;b&gt;" in page and "http" not in page and page.count("data:image/jpeg") == 6
+        assert report["timings"]["peak_memory_gb"] < 4 and set(report["timings"]["steps_s"]) >= {"network", "measure"}
+        assert [row["between"] for row in report["measurements"]["discs"]][0] == "T7-T8"
+        assert (folder / "meshes" / f"{level_name(16)}.obj").stat().st_size > 10_000
