@@ -310,7 +310,7 @@ def bare_large_file(root: Path) -> None:
 
 def foreign_import(root: Path) -> None:
     (root / "scripts").mkdir()
-    (root / "scripts" / "x.py").write_text("import pluggy")
+    (root / "scripts" / "x.py").write_text("try:\n    import perhaps\nexcept ImportError:\n    pass\nimport pluggy")
 
 
 SPOILT = [

@@ -24,6 +24,7 @@ from scripts.benchmark.models import REFERENCE, Model
 from scripts.benchmark.plan import BUNDLE_ROOT, Plan, run_folder
 from scripts.benchmark.scoring import Reconstructor, read_vertebrae
 from scripts.benchmark.table import Table
+from scripts.errors import UserError
 from scripts.metrics.evaluate import read_datalist
 
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -162,8 +163,10 @@ def _onnx_session(path: Path) -> Run:
 
 
 def _openvino(path: Path, precision: str) -> Run:
-    import openvino as ov
-
+    try:
+        import openvino as ov
+    except ImportError as error:
+        raise UserError("OpenVINO is not installed") from error
     # Left alone, it computes in bfloat16 where the processor can.
     hints = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

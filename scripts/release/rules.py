@@ -154,13 +154,22 @@ def _imports(bundle: Bundle) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in bundle.files():
         if path.startswith("scripts/") and path.endswith(".py"):
-            for node in ast.walk(ast.parse((bundle.root / path).read_text(encoding="utf-8"))):
+            for node in _nodes(ast.parse((bundle.root / path).read_text(encoding="utf-8"))):
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     modules = [node.module]
                 for module in modules:
                     found.setdefault(module.split(".")[0], path)
     return {m: path for m, path in found.items() if m not in sys.stdlib_module_names and m != "scripts"}
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those of a `try` that handles ImportError: what it imports may be missing."""
+    for node in ast.iter_child_nodes(tree):
+        handlers = node.handlers if isinstance(node, ast.Try) else []
+        if not any(isinstance(h.type, ast.Name) and h.type.id == "ImportError" for h in handlers):
+            yield node
+            yield from _nodes(node)
 
 
 def _strings(content: object) -> Iterator[str]:
