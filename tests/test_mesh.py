@@ -205,6 +205,6 @@ def test_real_vertebrae_are_closed_and_keep_their_volume() -> None:
 
 def test_unknown_formats_and_shares_are_refused(tmp_path: Path) -> None:
     for formats, keep in ((("stl", "fbx"), 1.0), (("stl",), 0.0), (("stl",), 1.5)):
-        with pytest.raises(UserError, match="choose from|share"):
+        with pytest.raises(UserError, match=r"choose from|share"):
             write_meshes({20: vertebra_mesh(ball(True), np.eye(4))}, tmp_path, formats, keep)
     assert not any(tmp_path.iterdir())

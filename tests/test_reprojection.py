@@ -159,5 +159,5 @@ def test_a_wrong_mark_is_flagged_in_every_output(
             assert not flagged and not report["warnings"] and 'class="flag"' not in page
         assert "phantom &lt;b&gt;" in page and "http" not in page and page.count("data:image/jpeg") == 6
         assert report["timings"]["peak_memory_gb"] < 4 and set(report["timings"]["steps_s"]) >= {"network", "measure"}
-        assert [row["between"] for row in report["measurements"]["discs"]][0] == "T7-T8"
+        assert report["measurements"]["discs"][0]["between"] == "T7-T8"
         assert (folder / "meshes" / f"{level_name(16)}.obj").stat().st_size > 10_000
