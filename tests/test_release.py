@@ -29,7 +29,7 @@ from scripts.release import rules, zoo
 from scripts.release.archive import write_zip
 from scripts.release.build import large_file_list, release, run_tests
 from scripts.release.bundle import FILES, Bundle
-from scripts.release.requirements import read_packages
+from scripts.release.requirements import canonical, read_packages
 from tests.bundle_command import ROOT, bundle, config, documented, fill, python, tiny
 
 NAME = Bundle(ROOT).name
@@ -271,7 +271,7 @@ def test_bill_of_materials_is_closed_and_complete(released: Released) -> None:
     for edge in bill["dependencies"]:
         assert {edge["ref"], *edge["dependsOn"]} <= known
     required = {
-        f"{part['name'].lower()}=={part['version']}" for part in parts.values() if part.get("scope") == "required"
+        f"{canonical(part['name'])}=={part['version']}" for part in parts.values() if part.get("scope") == "required"
     }
     assert {line.lower() for line in Bundle(ROOT).project["dependencies"]} <= required
     assert all(part["licenses"] for part in parts.values() if part["type"] == "library")
