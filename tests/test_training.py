@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,11 @@ def test_loss_falls_and_every_term_is_logged(tmp_path: Path) -> None:
     assert all(float(row[header.index("grad_norm_generator")]) > 0 for row in rows)
     assert {row[header.index("lr_generator")] for row in rows} == {"0.01"}
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_starts() -> None:
+    """Its program, which a newer setuptools breaks, not only its writer."""
+    subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], check=True, capture_output=True)
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
