@@ -18,7 +18,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from tests.viewer_service import ARGUMENTS, CHROMIUM, needs_browser, service, wait_for
+from tests.viewer_service import ARGUMENTS, CHROMIUM, engines, needs_browser, service, wait_for
 
 pytestmark = needs_browser
 playwright = pytest.importorskip("playwright.sync_api")
@@ -182,7 +182,7 @@ def test_a_storm_of_clicks_and_a_killed_engine_leave_it_usable(page: Any) -> Non
     for _ in range(70):
         page.keyboard.press("Control+z")
     assert page.locator(".mark").count() == 26
-    for child in engine_processes():
+    for child in engines():
         os.kill(child, signal.SIGKILL)
     reconstruct_or_error(page, "T10")
     reconstruct(page, "T10")
@@ -194,21 +194,6 @@ def reconstruct_or_error(page: Any, level: str) -> None:
     page.locator(f'#levels tr[data-level="{level}"] input[aria-label="reconstruct {level}"]').check()
     page.click("#reconstruct")
     wait_for(lambda: page.locator("#reconstruct").is_enabled(), 300)
-
-
-def engine_processes() -> list[int]:
-    """Spawned children of the services that this test process started."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes()
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            above = (Path("/proc") / str(parent) / "stat").read_text().rsplit(")", 1)[1].split()[1]
-        except (OSError, IndexError):
-            continue
-        if b"spawn_main" in command and int(above) == os.getpid():
-            found.append(int(folder.name))
-    return found
 
 
 def test_keyboard_alone_is_enough(page: Any) -> None:

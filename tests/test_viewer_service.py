@@ -20,7 +20,7 @@ from PIL import Image
 
 from scripts.viewer import store
 from tests.conftest import ROOT
-from tests.viewer_service import service, wait_for
+from tests.viewer_service import engines, service, wait_for
 
 SAMPLE = ROOT / "docs" / "sample"
 
@@ -147,14 +147,23 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     """Not after the end, and not after a kill once the next service starts."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "scripts", "view", "--port", "0", "--browser", "False"]
-    folders = lambda: list(tmp_path.glob(f"{store.PREFIX}*"))  # noqa: E731
-    for stop in ("kill", "terminate"):
+
+    def folders() -> list[Path]:
+        return list(tmp_path.glob(f"{store.PREFIX}*"))
+
+    def start_and(stop: str) -> None:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and "http" in process.stdout.readline()
-        wait_for(lambda: len(folders()) == 1)
+        wait_for(lambda: len(folders()) == 1 and str(process.pid) in folders()[0].name)
         assert oct(folders()[0].stat().st_mode)[-3:] == "700"
+        wait_for(lambda: len(engines(process.pid)) == 1)
+        (engine,) = engines(process.pid)
         getattr(process, stop)()
         process.wait(30)
+        wait_for(lambda: not Path(f"/proc/{engine}").exists(), 20)
+
+    start_and("kill")
+    start_and("terminate")
     wait_for(lambda: not folders(), 20)
 
 

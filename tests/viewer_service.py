@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -48,6 +49,25 @@ def service(*options: str) -> Iterator[str]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def engines(of_service: int | None = None) -> list[int]:
+    """Process ids of the engine of one service, or of all services that these tests started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            service_id = parent(int(folder.name))
+            wanted = of_service == service_id if of_service else parent(service_id) == os.getpid()
+        except (OSError, IndexError):
+            continue
+        if b"spawn_main" in command and wanted:
+            found.append(int(folder.name))
+    return found
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def wait_until_healthy(address: str) -> None:

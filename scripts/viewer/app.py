@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import UploadFile as FormFile
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
@@ -86,7 +87,8 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
         try:
             wanted = {}
             for key, value in files.items():
-                if isinstance(value, UploadFile):
+                # FastAPI declares files as its own class and passes optional ones as Starlette's, its parent.
+                if isinstance(value, FormFile):
                     suffixes = FILM_SUFFIXES if key in ("ap", "lat") else TEXT_SUFFIXES
                     wanted[key] = save_upload(value, case.folder, key, suffixes)
                 elif isinstance(value, Path):

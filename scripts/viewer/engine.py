@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import Any
 
 from scripts.errors import UserError
@@ -43,7 +46,7 @@ class Engine:
         if self._waiting >= MOST_WAITING:
             raise EngineBusyError
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_service)
         pool = self._pool
         self._waiting += 1
         try:
@@ -64,6 +67,18 @@ class Engine:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def _end_with_service() -> None:
+    """A service that was killed leaves no engine behind, which would hold its memory for ever."""
+    service = multiprocessing.parent_process()
+    assert service is not None
+
+    def wait() -> None:
+        connection.wait([service.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _guarded(function: str, *arguments: Any) -> Any:

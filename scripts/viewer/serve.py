@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -49,12 +50,18 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
     names = {"localhost", LOOPBACK, host} if local else {host, socket.gethostname(), socket.getfqdn()}
     guard = Guard({f"{name}:{port}" for name in names}, token)
     address = f"http://{host}:{port}/" + (f"?token={token}" if token else "")
-    print(f"{address}  (Ctrl+C ends it)", flush=True)
-    if browser:
-        threading.Timer(1.0, webbrowser.open, [address]).start()
-    # No access log: what is asked for is nobody's business.
-    config = uvicorn.Config(create_app(guard, first), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    # Until uvicorn takes the signal over, the end by it is as orderly as any.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    app = create_app(guard, first)
+    try:
+        print(f"{address}  (Ctrl+C ends it)", flush=True)
+        if browser:
+            threading.Timer(1.0, webbrowser.open, [address]).start()
+        # No access log: what is asked for is nobody's business.
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        app.state.store.close()
     sys.stdout.flush()
 
 
