@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SAMPLE := docs/sample
 OUTPUT ?= output/reconstruction
 
-.PHONY: help reconstruct test lint verify clean
+.PHONY: help reconstruct browser test lint verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,8 +19,14 @@ reconstruct: $(VENV)/.ready ## reconstruct the sample patient's spine and compar
 	$(BIN)/python -m scripts reconstruct --ap $(SAMPLE)/ap.nii.gz --lat $(SAMPLE)/lat.nii.gz \
 		--annotations $(SAMPLE)/annotations.json --truth $(SAMPLE)/labelmap.nii.gz --output $(OUTPUT)
 
-test: $(VENV)/.ready ## run all tests
+test: $(VENV)/.ready browser ## run all tests
 	$(BIN)/python -m pytest
+
+# The viewer's tests use Debian's Chromium; where it cannot be installed, they are skipped and say so.
+browser:
+	@command -v chromium >/dev/null || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 || \
+		echo "Chromium cannot be installed here (apt-get install chromium): the viewer's browser tests are skipped"
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .

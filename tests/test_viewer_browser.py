@@ -64,9 +64,15 @@ def place(page: Any, view: str, level: str) -> tuple[float, float]:
     return float(found.get_attribute("data-row")), float(found.get_attribute("data-column"))
 
 
+def centre(page: Any, view: str, level: str) -> tuple[float, float]:
+    """Of a mark on the screen; marks that are just being drawn again are waited for."""
+    boxes: list[Any] = []
+    wait_for(lambda: boxes.append(mark(page, view, level).locator(".hit").bounding_box()) or boxes[-1], 10)
+    return boxes[-1]["x"] + boxes[-1]["width"] / 2, boxes[-1]["y"] + boxes[-1]["height"] / 2
+
+
 def drag(page: Any, view: str, level: str, dx: int, dy: int) -> None:
-    box = mark(page, view, level).locator(".hit").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    x, y = centre(page, view, level)
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + dx / 2, y + dy / 2)
@@ -113,8 +119,8 @@ def test_add_remove_and_relabel(page: Any) -> None:
     page.keyboard.press("Delete")
     assert mark(page, "ap", "T5").count() == mark(page, "lat", "T5").count() == 0
     # A double click between T4 and T6 proposes the level that is missing, in both views.
-    above, below = (mark(page, "ap", level).locator(".hit").bounding_box() for level in ("T4", "T6"))
-    page.mouse.dblclick(above["x"] + above["width"] / 2, (above["y"] + below["y"]) / 2 + 6)
+    (x, above), (_, below) = (centre(page, "ap", level) for level in ("T4", "T6"))
+    page.mouse.dblclick(x, (above + below) / 2)
     assert mark(page, "ap", "T5").count() == mark(page, "lat", "T5").count() == 1
     assert place(page, "ap", "T5")[0] == pytest.approx(place(page, "lat", "T5")[0], abs=1e-6)
     # Its neighbours go along: T1 to L1 become C7 to T12.
@@ -161,7 +167,10 @@ def test_exports_open_elsewhere(page: Any, tmp_path: Path) -> None:
         return path
 
     assert set(np.unique(np.asanyarray(nib.load(exported("nii.gz")).dataobj))) == {0, 19, 20}
-    assert trimesh.load_mesh(exported("stl")).is_watertight
+    with zipfile.ZipFile(exported("stl")) as surfaces:
+        assert surfaces.namelist() == ["L1.stl", "T12.stl"]
+        for name in surfaces.namelist():
+            assert trimesh.load_mesh(io.BytesIO(surfaces.read(name)), "stl").is_watertight
     assert set(trimesh.load_scene(exported("glb")).geometry) == {"T12", "L1"}
     files = zipfile.ZipFile(exported("dicom"))
     kinds = {

@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import trimesh
-
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.spine.assembly import Part
+from scripts.spine.mesh import write_meshes
 from scripts.spine.output import write_reconstruction
 from scripts.viewer.case import opened, predictor, reconstruction_of
 
@@ -46,13 +45,16 @@ def _whole(folder: Path, _: list[Part]) -> Path:
     return Path(shutil.make_archive(str(folder / "reconstruction"), "zip", folder / RECONSTRUCTION))
 
 
-def _surfaces(suffix: str) -> Callable[[Path, list[Part]], Path]:
+def _surfaces(kind: str) -> Callable[[Path, list[Part]], Path]:
     def write(folder: Path, parts: list[Part]) -> Path:
-        """All vertebrae in one file, in patient RAS mm; in OBJ each is a group of its own."""
-        meshes = [part.mesh for part in parts]
-        path = folder / f"spine.{suffix}"
-        trimesh.util.concatenate(meshes).export(path)
-        return path
+        """A closed surface a vertebra, patient RAS mm; several come as a zip: in one file they would merge."""
+        target = folder / kind
+        shutil.rmtree(target, ignore_errors=True)
+        write_meshes({part.vertebra.level: part.mesh for part in parts}, target, (kind,))
+        files = sorted((target / "meshes").iterdir())
+        if len(files) == 1:
+            return files[0]
+        return Path(shutil.make_archive(str(folder / f"spine_{kind}"), "zip", target / "meshes"))
 
     return write
 

@@ -4,6 +4,8 @@ import { Refused } from "./state.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LETTERS = { ap: ["R", "L"], lat: ["A", "P"] };
+// Half the width of a drawn mark, screen pixels: a double click this near is meant for the mark.
+const SHAPE_PX = 7;
 
 function node(name, attributes = {}, parent = null) {
   const made = document.createElementNS(SVG, name);
@@ -152,7 +154,7 @@ export class Radiograph {
   }
 
   addMark(event) {
-    if (event.target.closest(".mark") || !this.state.case) return;
+    if (!this.state.case || this.nearest(event)?.pixels < SHAPE_PX) return;
     const [row, column] = this.pixel(event);
     if (row < 0 || column < 0 || row > this.rows - 1 || column > this.columns - 1) return;
     try {
@@ -217,7 +219,8 @@ export class Radiograph {
     const unit = this.unit();
     const marks = this.state.marks[this.name];
     for (const level of this.state.sorted(Object.keys(marks))) this.drawMark(level, marks[level], unit);
-    if (focused) this.marks.querySelector(`[data-level="${focused}"]`)?.focus();
+    // The focus follows the selection: a mark that gets it back would select itself again.
+    if (focused) (this.marks.querySelector(".selected") ?? this.marks.querySelector(`[data-level="${focused}"]`))?.focus();
   }
 
   drawMark(level, mark, unit) {
@@ -257,11 +260,23 @@ export class Radiograph {
     handle.style.stroke = look.colour;
   }
 
-  grab(event, level) {
+  // Where marks are close, the areas in which they can be caught overlap: the nearest one is meant.
+  nearest(event) {
+    const away = (level) => {
+      const [row, column] = this.state.marks[this.name][level].centroid;
+      const at = new DOMPoint(this.x(column), this.y(row)).matrixTransform(this.svg.getScreenCTM());
+      return Math.hypot(at.x - event.clientX, at.y - event.clientY);
+    };
+    const found = Object.keys(this.state.marks[this.name]).map((level) => ({ level, pixels: away(level) }));
+    return found.sort((a, b) => a.pixels - b.pixels)[0];
+  }
+
+  grab(event, touched) {
     if (event.button !== 0) return;
     event.preventDefault();
     event.stopPropagation();
     const corner = event.target.dataset.corner;
+    const level = corner === undefined ? this.nearest(event).level : touched;
     this.state.select(level);
     const mark = this.state.marks[this.name][level];
     const from = corner === undefined ? mark.centroid : mark.corners[corner];
