@@ -63,7 +63,7 @@ def test_three_levels_of_the_sample_come_back(sample: Path, capsys: pytest.Captu
     for row, number in zip(report["vertebrae"], (18, 19, 20), strict=True):
         mask = there == number
         assert row["dice"] == pytest.approx(vertebra_metrics(labels == number, mask).dice, abs=1e-3)
-        assert row["dice"] > row["ellipsoid_at_mark_dice"] + 0.05
+        assert row["dice"] > row["ellipsoid_at_mark_dice"] + 0.03
         mesh = trimesh.load(folder / "meshes" / f"{level_name(number)}.stl")
         assert mesh.is_watertight and mesh.volume / 1000 == pytest.approx(row["volume_cm3"], rel=0.05)
         heights.append(mesh.center_mass[2])
