@@ -68,7 +68,7 @@ def test_three_levels_of_the_sample_come_back(sample: Path, capsys: pytest.Captu
         assert mesh.is_watertight and mesh.volume / 1000 == pytest.approx(row["volume_cm3"], rel=0.05)
         heights.append(mesh.center_mass[2])
     assert heights == sorted(heights, reverse=True)
-    assert report["mean_dice"] > report["mean_ellipsoid_dice"] + 0.03
+    assert report["mean_dice"] > report["mean_ellipsoid_dice"]
     assert list(trimesh.load(folder / "spine.glb").geometry) == ["T11", "T12", "L1"]
     assert (folder / "preview.png").stat().st_size > 50_000
     assert read_annotations(folder / "annotations.json") == read_annotations(sample / "annotations.json")

@@ -44,6 +44,14 @@ export function matchingRow(from, pixel, to, column) {
   return a[0] + ((b[0] - a[0]) * (column - a[1])) / (b[1] - a[1]);
 }
 
+// World corners of a film, as it lies where the beam passes a point: upper left, upper right, lower left, lower right.
+export function filmCorners(view, [rows, columns], point) {
+  return [[-0.5, -0.5], [-0.5, columns - 0.5], [rows - 0.5, -0.5], [rows - 0.5, columns - 0.5]].map((pixel) => {
+    const [origin, direction] = ray(view, pixel);
+    return add(origin, direction, dot(add(point, origin, -1), view.beam_direction) / dot(direction, view.beam_direction));
+  });
+}
+
 // How far the rays through two marks pass each other, mm.
 export function residual(geometry, apPixel, latPixel) {
   const [o, d] = ray(geometry.ap, apPixel);

@@ -75,6 +75,8 @@ async function reconstruct(levels) {
       if (result.cancelled) return status(`cancelled after ${result.done} of ${result.total}`);
       status(`${result.done} of ${result.total}: ${result.level}`);
       const marks = [state.marks.ap[result.level]?.centroid, state.marks.lat[result.level]?.centroid];
+      const earlier = state.results[result.level];
+      if (earlier?.outlines && earlier.key !== result.key) state.before[result.level] = earlier;
       state.results[result.level] = { ...result, marked: JSON.stringify(marks) };
       if (result.error) scene.drop(result.level);
       else drawn.push(api.mesh(id, result.level, result.key).then((mesh) => scene.put(result.level, result.key, mesh)));
@@ -127,6 +129,7 @@ state.addEventListener("change", ({ detail }) => {
     for (const level of Object.keys(state.results)) {
       if (!(level in state.marks.ap) || !(level in state.marks.lat)) {
         delete state.results[level];
+        delete state.before[level];
         scene.drop(level);
       }
     }
@@ -243,6 +246,8 @@ function look(id, apply, text) {
 }
 look("opacity", (value) => { scene.opacity = value / 100; }, (value) => `${value} %`);
 look("explode", (value) => { scene.spread = value; }, (value) => `${value} mm`);
+byId("films").addEventListener("change", (event) => scene.hang(event.target.checked));
+byId("compare").addEventListener("change", (event) => { state.comparing = event.target.checked; state.changed("look"); });
 byId("show-names").addEventListener("change", (event) => { scene.named = event.target.checked; scene.ask(); });
 byId("isolate").addEventListener("change", (event) => { scene.isolated = event.target.checked; scene.ask(); });
 for (const button of document.querySelectorAll("[data-preset]")) button.addEventListener("click", () => scene.view(...PRESETS[button.dataset.preset]));

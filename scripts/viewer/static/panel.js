@@ -107,7 +107,7 @@ export class Panel {
     cell(row, level, "level").style.borderLeftColor = this.state.colours[level];
     const worst = [ap[level], lat[level]].filter(Boolean).sort((a, b) => a.confidence - b.confidence)[0];
     const look = grade(worst);
-    const only = both ? "" : ap[level] ? " (AP only)" : " (LAT only)";
+    const only = both ? "" : ap[level] ? ", AP" : ", LAT";
     cell(row, look.name + only).style.color = look.colour;
     const miss = both ? residual(this.state.case.geometry, ap[level].centroid, lat[level].centroid) : null;
     cell(row, miss === null ? "–" : miss.toFixed(1), miss > LARGE_MISS_MM ? "miss bad" : "miss");

@@ -202,14 +202,20 @@ export class Radiograph {
   drawOutlines() {
     this.outlines.replaceChildren();
     const current = this.state.marks;
+    if (this.state.comparing) for (const [level, result] of Object.entries(this.state.before)) this.drawOutline(level, result, " before");
     for (const [level, result] of Object.entries(this.state.results)) {
-      if (!result.outlines || this.state.hidden.has(level)) continue;
+      if (!result.outlines) continue;
       const fresh = result.marked === JSON.stringify([current.ap[level]?.centroid, current.lat[level]?.centroid]);
-      for (const polygon of result.outlines[this.name]) {
-        const points = polygon.map(([row, column]) => `${this.x(column)},${this.y(row)}`).join(" ");
-        const drawn = node("polygon", { class: `outline${fresh ? "" : " stale"}`, points, "data-level": level }, this.outlines);
-        drawn.style.stroke = this.state.colours[level];
-      }
+      this.drawOutline(level, result, fresh ? "" : " stale");
+    }
+  }
+
+  drawOutline(level, result, kind) {
+    if (this.state.hidden.has(level)) return;
+    for (const polygon of result.outlines[this.name]) {
+      const points = polygon.map(([row, column]) => `${this.x(column)},${this.y(row)}`).join(" ");
+      const drawn = node("polygon", { class: `outline${kind}`, points, "data-level": level }, this.outlines);
+      if (!kind.includes("before")) drawn.style.stroke = this.state.colours[level];
     }
   }
 

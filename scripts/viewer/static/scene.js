@@ -1,6 +1,7 @@
 // The reconstructed spine in 3D. Draws only when something has changed.
 
 import * as THREE from "/static/vendor/three.module.min.js";
+import { filmCorners } from "./geometry.js";
 
 export const PRESETS = { ap: [0, 0, 0], lat: [90, 0, 0], top: [0, 90, 0], side60: [60, 0, 0] };
 
@@ -9,6 +10,8 @@ export class Scene {
     Object.assign(this, { section, canvas, names, state, azimuth: 35, elevation: 10, roll: 0, opacity: 1, spread: 0 });
     this.onTurned = () => {};
     this.meshes = new Map(); // level -> {mesh, key}
+    this.before = new Map(); // level -> mesh, as it was before its last correction
+    this.films = [];
     this.root = new THREE.Scene();
     this.camera = new THREE.OrthographicCamera();
     this.root.add(new THREE.HemisphereLight(0xffffff, 0x445066, 1.1));
@@ -43,7 +46,9 @@ export class Scene {
   }
 
   put(level, key, { positions, indices }) {
-    this.drop(level);
+    const known = this.meshes.get(level);
+    if (known && known.key !== key) this.keep(level);
+    else this.drop(level);
     const geometry = new THREE.BufferGeometry();
     geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
     geometry.setIndex(new THREE.BufferAttribute(indices, 1));
@@ -58,19 +63,60 @@ export class Scene {
     this.ask();
   }
 
-  drop(level) {
-    const known = this.meshes.get(level);
-    if (!known) return;
-    this.root.remove(known.mesh);
-    known.mesh.geometry.dispose();
-    known.mesh.material.dispose();
+  // The surface stays as a grey net, to compare the corrected one with.
+  keep(level) {
+    this.forget(this.before, level, this.before.get(level));
+    const { mesh } = this.meshes.get(level);
+    mesh.material.dispose();
+    mesh.material = new THREE.MeshBasicMaterial({ color: 0xd8dde6, wireframe: true, transparent: true, opacity: 0.12 });
+    this.before.set(level, mesh);
     this.meshes.delete(level);
+  }
+
+  drop(level) {
+    this.forget(this.meshes, level, this.meshes.get(level)?.mesh);
+    this.forget(this.before, level, this.before.get(level));
+  }
+
+  forget(map, level, mesh) {
+    if (!mesh) return;
+    this.root.remove(mesh);
+    mesh.geometry.dispose();
+    mesh.material.dispose();
+    map.delete(level);
     this.ask();
   }
 
   clear() {
     for (const level of [...this.meshes.keys()]) this.drop(level);
+    this.hang(false);
     this.framed = false;
+  }
+
+  // Both films behind the spine, where an orthographic look along their beam lays the spine over its own shadow.
+  hang(shown) {
+    for (const film of this.films) {
+      this.root.remove(film);
+      film.geometry.dispose();
+      film.material.map?.dispose();
+      film.material.dispose();
+    }
+    this.films = [];
+    for (const name of shown && this.state.case ? ["ap", "lat"] : []) {
+      const view = this.state.case.geometry[name];
+      const back = new THREE.Vector3(...view.beam_direction).multiplyScalar(this.size / 4);
+      const corners = filmCorners(view, this.state.case.views[name].shape, this.centre.toArray());
+      const geometry = new THREE.BufferGeometry();
+      geometry.setAttribute("position", new THREE.Float32BufferAttribute(corners.flatMap((c) => new THREE.Vector3(...c).add(back).toArray()), 3));
+      geometry.setAttribute("uv", new THREE.Float32BufferAttribute([0, 1, 1, 1, 0, 0, 1, 0], 2));
+      geometry.setIndex([0, 2, 1, 1, 2, 3]);
+      const map = new THREE.TextureLoader().load(this.state.filmUrl(name), () => this.ask());
+      map.colorSpace = THREE.SRGBColorSpace;
+      const film = new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ map, side: THREE.DoubleSide, transparent: true, opacity: 0.85 }));
+      this.films.push(film);
+      this.root.add(film);
+    }
+    this.ask();
   }
 
   fit() {
@@ -146,6 +192,11 @@ export class Scene {
     mesh.material.depthWrite = this.opacity >= 1;
     mesh.material.color.set(this.state.colours[level]);
     mesh.material.emissive.set(selected ? 0x1c4a7a : 0x000000);
+    const before = this.before.get(level);
+    if (before) {
+      before.visible = mesh.visible && this.state.comparing;
+      before.position.copy(mesh.position);
+    }
   }
 
   drawNames(levels, width, height) {

@@ -14,6 +14,8 @@ export class State extends EventTarget {
     this.selected = null;
     this.chosen = new Set();
     this.results = {}; // level -> what the service said of its reconstruction
+    this.before = {}; // the same, before its last correction
+    this.comparing = false;
     this.hidden = new Set();
     this.colours = {};
     this.linked = true;
@@ -34,6 +36,7 @@ export class State extends EventTarget {
     this.position = 0;
     this.saved = this.marks;
     this.results = {};
+    this.before = {};
     this.hidden = new Set();
     this.selected = null;
     this.chosen = new Set(this.paired());
@@ -189,6 +192,7 @@ export class State extends EventTarget {
     });
     this.chosen = new Set([...this.chosen].map((old) => names[old] ?? old));
     this.results = {};
+    this.before = {};
     this.select(name);
     this.changed("results");
   }
