@@ -154,6 +154,27 @@ def test_reconstruction_is_drawn_turned_and_corrected(page: Any) -> None:
     changed = "Object.fromEntries([...viewer.scene.meshes].map(([level, m]) => [level, m.key]))"
     wait_for(lambda: page.evaluate(changed).get("T11") not in (None, keys["T11"]), 60)
     assert page.evaluate(changed)["T12"] == keys["T12"]
+    # The shape before the correction, as a net and an outline; the films behind the spine; what was measured.
+    wait_for(lambda: page.locator("#reconstruct").is_enabled(), 60)
+    for option, outlines in (("#compare", 2), ("#films", 0)):
+        without = pixels(page)
+        page.check(option)
+        wait_for(lambda without=without: np.abs(pixels(page) - without).mean() > 0.1, 30)
+        assert page.locator(".outline.before").count() >= outlines
+    wait_for(lambda: page.locator("#vertebra-measurements tbody tr").count() == 2, 60)
+    level, rotation, wedge, heights = page.locator("#vertebra-measurements tbody tr").first.inner_text().split("\t")
+    assert level == "T11" and "°" in rotation and "°" in wedge
+    assert all(10 < float(height) < 40 for height in heights.split("/"))
+
+
+def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
+    reconstruct(page, "T10", "T11", "T12")
+    page.check("#show-names")
+    page.locator("#explode").fill("60")
+    canvas = page.locator("#canvas").bounding_box()
+    for name in page.locator("#names span").all():
+        box = name.bounding_box()
+        assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
 
 
 def test_exports_open_elsewhere(page: Any, tmp_path: Path) -> None:

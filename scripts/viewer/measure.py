@@ -22,15 +22,16 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
     """All measurements of some levels.
 
     Returns:
-        ``rows`` of ``name`` and ``text``, and a ``note`` about them.
+        ``curves`` of ``name`` and ``text``, ``vertebrae`` as a table, and a ``note`` about them.
     """
     _, result = reconstruction_of(folder, levels)
     poses = [pose for part in result.parts if part.found and (pose := _pose(part)) is not None]
-    return {"rows": rows_of(measure_spine(poses)), "note": NOTE}
+    measures = measure_spine(poses)
+    return {"curves": curves_of(measures), "vertebrae": vertebrae_of(measures), "note": NOTE}
 
 
-def rows_of(measures: SpineMeasures) -> list[dict[str, str]]:
-    """The measures as lines of a table."""
+def curves_of(measures: SpineMeasures) -> list[dict[str, str]]:
+    """The angles of the whole spine, ``name`` and ``text`` each."""
     rows = []
 
     def add(name: str, text: str) -> None:
@@ -43,14 +44,20 @@ def rows_of(measures: SpineMeasures) -> list[dict[str, str]]:
         add("Kyphosis T4-T12", _angle(measures.kyphosis))
     if measures.lordosis is not None:
         add("Lordosis L1-L5", _angle(measures.lordosis))
-    for vertebra in measures.vertebrae:
-        parts = [f"rotation {_angle(vertebra.axial_rotation)}"]
-        if vertebra.wedge is not None:
-            parts.append(f"wedge {_angle(vertebra.wedge[1])}")
-        if vertebra.heights_mm is not None:
-            parts.append("heights " + "/".join(f"{height:.0f}" for height in vertebra.heights_mm) + " mm")
-        add(level_name(vertebra.level), ", ".join(parts))
     return rows
+
+
+def vertebrae_of(measures: SpineMeasures) -> list[dict[str, str]]:
+    """A row a vertebra; what could not be measured is empty."""
+    return [
+        {
+            "level": level_name(vertebra.level),
+            "rotation": _angle(vertebra.axial_rotation),
+            "wedge": "" if vertebra.wedge is None else _angle(vertebra.wedge[1]),
+            "heights_mm": "" if vertebra.heights_mm is None else "/".join(f"{h:.0f}" for h in vertebra.heights_mm),
+        }
+        for vertebra in measures.vertebrae
+    ]
 
 
 def _angle(angle: Angle) -> str:

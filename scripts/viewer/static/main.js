@@ -32,7 +32,7 @@ async function open(promise) {
     const description = await promise;
     if (state.case) api.close(state.case.id).catch(() => {});
     state.load(description);
-    panel.drawMeasurements([], "after the reconstruction");
+    panel.drawMeasurements({ note: "after the reconstruction" });
     status(`${state.paired().length} vertebrae marked`);
     return true;
   } catch (error) {
@@ -104,12 +104,12 @@ async function reconstruct(levels) {
 const done = () => state.sorted(Object.keys(state.results).filter((level) => !state.results[level].error));
 
 async function measure() {
-  if (!state.case || !done().length) return panel.drawMeasurements([], "after the reconstruction");
+  if (!state.case || !done().length) return panel.drawMeasurements({ note: "after the reconstruction" });
+  panel.drawMeasurements({ note: "measuring …" });
   try {
-    const answer = await api.measurements(state.case.id, done());
-    panel.drawMeasurements(answer.rows, answer.note);
+    panel.drawMeasurements(await api.measurements(state.case.id, done()));
   } catch (error) {
-    panel.drawMeasurements([], error.message);
+    panel.drawMeasurements({ note: error.message });
   }
 }
 
@@ -175,7 +175,7 @@ document.addEventListener("drop", (event) => {
   const pair = files.filter((file) => file !== marks);
   const lat = pair.find((file) => /lat|side|sag/i.test(file.name));
   const ap = pair.find((file) => file !== lat && /ap|pa|front|cor/i.test(file.name)) ?? pair.find((file) => file !== lat);
-  if (pair.length !== 2 || !lat) return toast("Drop two films, the lateral one with 'lat' in its name, or use Open films.");
+  if (pair.length !== 2 || !lat) return toast("Drop two films, the lateral one with 'lat' in its name, or use Open.");
   open(api.openFiles(filesForm(ap, lat, marks, null)));
 });
 
@@ -245,7 +245,7 @@ function look(id, apply, text) {
   update();
 }
 look("opacity", (value) => { scene.opacity = value / 100; }, (value) => `${value} %`);
-look("explode", (value) => { scene.spread = value; }, (value) => `${value} mm`);
+look("explode", (value) => scene.explode(value), (value) => `${value} mm`);
 byId("films").addEventListener("change", (event) => scene.hang(event.target.checked));
 byId("compare").addEventListener("change", (event) => { state.comparing = event.target.checked; state.changed("look"); });
 byId("show-names").addEventListener("change", (event) => { scene.named = event.target.checked; scene.ask(); });

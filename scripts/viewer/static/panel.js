@@ -120,14 +120,19 @@ export class Panel {
     }));
   }
 
-  drawMeasurements(rows, note) {
-    const body = document.querySelector("#measurements tbody");
-    body.replaceChildren();
-    for (const { name, text } of rows) {
-      const row = body.insertRow();
-      cell(row, name);
-      cell(row, text);
-    }
+  drawMeasurements({ curves = [], vertebrae = [], note }) {
+    fillTable("measurements", curves.map(({ name, text }) => [name, text]));
+    fillTable("vertebra-measurements", vertebrae.map((v) => [v.level, v.rotation, v.wedge, v.heights_mm]));
+    byId("vertebra-measurements").hidden = vertebrae.length === 0;
     byId("measure-note").textContent = note;
+  }
+}
+
+function fillTable(id, rows) {
+  const body = document.querySelector(`#${id} tbody`);
+  body.replaceChildren();
+  for (const texts of rows) {
+    const row = body.insertRow();
+    for (const text of texts) cell(row, text);
   }
 }

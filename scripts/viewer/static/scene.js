@@ -121,13 +121,20 @@ export class Scene {
 
   fit() {
     const box = new THREE.Box3();
-    for (const { mesh } of this.meshes.values()) if (mesh.visible) box.union(mesh.geometry.boundingBox);
+    for (const { mesh } of this.meshes.values()) if (mesh.visible) box.union(mesh.geometry.boundingBox.clone().translate(mesh.position));
     if (box.isEmpty()) return;
     box.getCenter(this.centre);
     this.size = Math.max(box.getSize(new THREE.Vector3()).length() * 1.02, 60);
     this.scale = 1;
     this.offset.set(0, 0);
     this.ask();
+  }
+
+  // Pull the vertebrae apart by some mm each, and step back so that all stay in sight.
+  explode(spread) {
+    this.spread = spread;
+    this.styleAll();
+    this.fit();
   }
 
   // Azimuth 0 is from the front, 90 from the patient's left; elevation 90 from above. Degrees.
@@ -157,10 +164,15 @@ export class Scene {
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.aim(width, height);
-    const levels = this.state.sorted([...this.meshes.keys()]);
-    levels.forEach((level, index) => this.style(level, index - (levels.length - 1) / 2));
+    const levels = this.styleAll();
     this.renderer.render(this.root, this.camera);
     this.drawNames(levels, width, height);
+  }
+
+  styleAll() {
+    const levels = this.state.sorted([...this.meshes.keys()]);
+    levels.forEach((level, index) => this.style(level, index - (levels.length - 1) / 2));
+    return levels;
   }
 
   aim(width, height) {
@@ -201,6 +213,8 @@ export class Scene {
 
   drawNames(levels, width, height) {
     this.names.replaceChildren();
+    this.names.style.width = `${width}px`;
+    this.names.style.height = `${height}px`;
     if (!this.named) return;
     for (const level of levels) {
       const { mesh } = this.meshes.get(level);
