@@ -1,6 +1,7 @@
 # The two commands of the README are `make reconstruct` and `make test`; each sets everything up by itself.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+DEPLOY := .venv-deploy
 BIN := $(VENV)/bin
 SAMPLE := docs/sample
 OUTPUT ?= output/reconstruction
@@ -9,6 +10,12 @@ OUTPUT ?= output/reconstruction
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# MONAI Deploy has an environment of its own: where it is installed, every `import monai` loads Holoscan.
+$(DEPLOY)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[deploy]"
+	touch $@
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,7 +26,7 @@ reconstruct: $(VENV)/.ready ## reconstruct the sample patient's spine and compar
 	$(BIN)/python -m scripts reconstruct --ap $(SAMPLE)/ap.nii.gz --lat $(SAMPLE)/lat.nii.gz \
 		--annotations $(SAMPLE)/annotations.json --truth $(SAMPLE)/labelmap.nii.gz --output $(OUTPUT)
 
-test: $(VENV)/.ready browser ## run all tests
+test: $(VENV)/.ready $(DEPLOY)/.ready browser ## run all tests
 	$(BIN)/python -m pytest
 
 # The viewer's tests use Debian's Chromium; where it cannot be installed, they are skipped and say so.
@@ -37,4 +44,4 @@ verify: $(VENV)/.ready ## the checks that MONAI's model zoo makes of a bundle
 	$(BIN)/python -m scripts verify
 
 clean: ## remove the virtual environment and all outputs
-	rm -rf $(VENV) output eval
+	rm -rf $(VENV) $(DEPLOY) output eval

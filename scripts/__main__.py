@@ -198,30 +198,25 @@ def reconstruct(
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
     """
-    from scripts.io.annotations import read_annotations
     from scripts.levels import level_number
-    from scripts.localization.annotate import annotate_films
-    from scripts.localization.inputs import read_films
-    from scripts.localization.localizer import Localizer
-    from scripts.networks.predictor import Predictor
-    from scripts.spine.output import OutputOptions, write_reconstruction
-    from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
+    from scripts.spine.job import DICOM_FOLDER, Job, Networks, run_job
+    from scripts.spine.output import OutputOptions
 
-    wanted = [level_number(name) for name in _words(levels)] or None
     outputs = OutputOptions(_words(mesh_formats), float(decimate), str(turntable), bool(timings))
     outputs.check()
-    place = Path(str(geometry)) if geometry else None
-    options: dict[str, Any] = {"spacing": _spacing(spacing), "mirror": _words(mirror), "invert": _words(invert)}
-    if annotations:
-        marks = read_annotations(Path(str(annotations)))
-    else:
-        marks, _ = annotate_films(read_films(Path(str(ap)), Path(str(lat)), place, **options), Localizer(device=device))
-    films = read_film_pair(Path(str(ap)), Path(str(lat)), place, marks, **options)
-    predictor = Predictor(Path(weights) if weights else None, device, int(batch_size))
-    result = reconstruct_pair(films, marks, predictor, wanted)
-    result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
+    job = Job(
+        ap=Path(str(ap)),
+        lat=Path(str(lat)),
+        annotations=Path(str(annotations)) if annotations else None,
+        geometry=Path(str(geometry)) if geometry else None,
+        spacing=_spacing(spacing),
+        mirror=_words(mirror),
+        invert=_words(invert),
+        levels=tuple(level_number(name) for name in _words(levels)),
+    )
+    networks = Networks(Path(weights) if weights else None, device=device, batch_size=int(batch_size))
     folder = Path(str(output))
-    report = write_reconstruction(folder, films, marks, result, predictor, Path(truth) if truth else None, outputs)
+    report = run_job(job, folder, networks, Path(truth) if truth else None, bool(dicom), outputs)
     for row in report["vertebrae"]:
         dice = f"  Dice {row['dice']:.3f}  HD95 {row['hd95_mm']:.1f} mm" if "dice" in row else ""
         print(f"{row['level']:>4}  {row['volume_cm3']:6.1f} cm3{dice}")
@@ -234,10 +229,6 @@ def reconstruct(
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {folder}")
-    if dicom:
-        from scripts.io.dicom_out.export import export_dicom
-
-        export_dicom(folder, folder / "dicom", list(films.headers))
     for name in (
         "preview.png",
         "report.html",
@@ -245,7 +236,7 @@ def reconstruct(
         "spine.nii.gz",
         "meshes",
         "report.json",
-        *(["dicom"] if dicom else []),
+        *([DICOM_FOLDER] if dicom else []),
     ):
         print(f"  {folder / name}")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -116,7 +117,8 @@ def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
 
 def test_release_holds_what_it_promises(released: Released) -> None:
     top = {path.name for path in released.folder.iterdir()}
-    assert top == {released.archive.name, "models", "sbom.cdx.json", "THIRD_PARTY.md", "release.json", "SHA256SUMS"}
+    papers = {"sbom.cdx.json", "THIRD_PARTY.md", "release.json", "SHA256SUMS"}
+    assert top == {released.archive.name, "models", "triton", *papers}
     assert released.archive.name == f"{NAME}_v{config('metadata.json')['version']}.zip"
     assert changed_files(released.folder) == []
     subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=released.folder, check=True, capture_output=True)
@@ -131,6 +133,36 @@ def test_release_holds_what_it_promises(released: Released) -> None:
     )
     assert not any("__pycache__" in name or "/." in name for name in names)
     assert json.loads((released.folder / "release.json").read_text())["tests"]["passed"] == 1
+
+
+def test_triton_repository_describes_the_networks(released: Released) -> None:
+    """Triton's own schema reads the configs, and what they say is what the files take and give."""
+    models = sorted(path.name for path in (released.folder / "triton").iterdir())
+    assert models == [f"{NAME}_model_onnx", f"{NAME}_model_torchscript"]
+    deploy = ROOT / ".venv-deploy" / "bin" / "python"
+    read = (
+        "import sys; from google.protobuf import text_format; from tritonclient.grpc import model_config_pb2 as m;"
+        "c = text_format.Parse(open(sys.argv[1]).read(), m.ModelConfig());"
+        "print(c.name, c.backend, c.max_batch_size, c.input[0].name, list(c.input[0].dims), list(c.output[0].dims),"
+        " c.dynamic_batching.max_queue_delay_microseconds, sep=';')"
+    )
+    for name, backend, tensor in ((models[0], "onnxruntime", "image"), (models[1], "pytorch", "INPUT__0")):
+        folder = released.folder / "triton" / name
+        if deploy.is_file():
+            run = subprocess.run(
+                [deploy, "-c", read, folder / "config.pbtxt"], capture_output=True, text=True, check=True
+            )
+            expected = f"{name};{backend};16;{tensor};[4, 120, 120];[1, 120, 120, 120];2000"
+            assert run.stdout.strip().splitlines()[-1] == expected
+    onnx = released.folder / "triton" / models[0] / "1" / "model.onnx"
+    script = released.folder / "triton" / models[1] / "1" / "model.pt"
+    assert onnx.read_bytes() == (released.folder / "models" / "model.onnx").read_bytes()
+    image = torch.rand(2, 4, 120, 120)
+    expected_masks = torch.jit.load(script)(image)
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["pred"], {"image": image.numpy()})
+    assert found.shape == (2, 1, 120, 120, 120)
+    assert (torch.from_numpy(found) - expected_masks).abs().max() < 1e-3
 
 
 def test_release_names_no_folder_of_this_machine(released: Released) -> None:

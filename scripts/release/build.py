@@ -25,6 +25,7 @@ from scripts.release.bill import bill_of_materials, licence_list
 from scripts.release.bundle import Bundle
 from scripts.release.export import export_networks
 from scripts.release.requirements import read_packages
+from scripts.release.triton import write_model_repository
 from scripts.release.zoo import RULES, exports, torchscript, verify
 
 REPORT = "release.json"
@@ -35,7 +36,7 @@ def release(bundle: Bundle, output: Path, base_url: str = "", tests: tuple[str, 
 
     Args:
         bundle: the tree.
-        output: folder for the zip, ``models/`` as they are to be hosted, the papers and `LIST`.
+        output: folder for the zip, ``models/`` as they are to be hosted, ``triton/``, the papers and `LIST`.
         base_url: where the output folder will be reachable; large_files.yml names the models there. Without it the
             list is empty, and the models are in the zip only.
         tests: files or folders of tests to run; the report says which.
@@ -62,6 +63,7 @@ def release(bundle: Bundle, output: Path, base_url: str = "", tests: tuple[str, 
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.root / name, target)
         export_networks(bundle, folder / "models")
+        write_model_repository(bundle, folder / "models", work / "triton")
         models = sorted(f"models/{path.name}" for path in (folder / "models").iterdir())
         (folder / "large_files.yml").write_text(large_file_list(folder, models if base_url else [], base_url))
         weights = {name: sha256(folder / name) for name in models}

@@ -1,0 +1,109 @@
+"""The steps of the job as MONAI Deploy operators: each hands its inputs to a function that knows nothing of Deploy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.core import Fragment, Operator, OperatorSpec
+
+from scripts.deploy.study import job_of_folder
+from scripts.io.dicom_out.export import export_dicom
+from scripts.spine.job import DICOM_FOLDER, Networks, find_marks, reconstruct_films
+from scripts.spine.output import OutputOptions, write_reconstruction
+
+FORMATS = ("stl", "obj")
+
+
+class PairSelector(Operator):
+    """Chooses the two films of the study in the input folder.
+
+    Args:
+        fragment: the application.
+        folder: input folder.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, folder: Path, **kwargs: Any) -> None:
+        self.folder = folder
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Out: a `scripts.spine.job.Job`."""
+        spec.output("job")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Once."""
+        op_output.emit(job_of_folder(self.folder), "job")
+
+
+class Annotator(Operator):
+    """Finds the vertebrae in both films, unless the study brought marks.
+
+    Args:
+        fragment: the application.
+        networks: both.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, networks: Networks, **kwargs: Any) -> None:
+        self.networks = networks
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """In: a job; out: it and its marks."""
+        spec.input("job")
+        spec.output("marked")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Once."""
+        job = op_input.receive("job")
+        op_output.emit((job, find_marks(job, self.networks)), "marked")
+
+
+class Reconstructor(Operator):
+    """Turns films and marks into a spine.
+
+    Args:
+        fragment: the application.
+        networks: both.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, networks: Networks, **kwargs: Any) -> None:
+        self.networks = networks
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """In: a job with marks; out: films, marks and spine."""
+        spec.input("marked")
+        spec.output("spine")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Once."""
+        job, marks = op_input.receive("marked")
+        films, result = reconstruct_films(job, marks, self.networks)
+        op_output.emit((films, marks, result), "spine")
+
+
+class SpineWriter(Operator):
+    """Writes segmentation, encapsulated STL, NIfTI, surfaces, pictures and report.
+
+    Args:
+        fragment: the application.
+        networks: both; the report names them.
+        folder: output folder.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, networks: Networks, folder: Path, **kwargs: Any) -> None:
+        self.networks, self.folder = networks, folder
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """In: films, marks and spine."""
+        spec.input("spine")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Once."""
+        films, marks, result = op_input.receive("spine")
+        write_reconstruction(
+            self.folder, films, marks, result, self.networks.predictor, options=OutputOptions(formats=FORMATS)
+        )
+        export_dicom(self.folder, self.folder / DICOM_FOLDER, list(films.headers))
