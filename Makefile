@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SAMPLE := docs/sample
 OUTPUT ?= output/reconstruction
 
-.PHONY: help reconstruct browser test lint verify clean
+.PHONY: help reconstruct tools test lint verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,14 +26,17 @@ reconstruct: $(VENV)/.ready ## reconstruct the sample patient's spine and compar
 	$(BIN)/python -m scripts reconstruct --ap $(SAMPLE)/ap.nii.gz --lat $(SAMPLE)/lat.nii.gz \
 		--annotations $(SAMPLE)/annotations.json --truth $(SAMPLE)/labelmap.nii.gz --output $(OUTPUT)
 
-test: $(VENV)/.ready $(DEPLOY)/.ready browser ## run all tests
+test: $(VENV)/.ready $(DEPLOY)/.ready tools ## run all tests
 	$(BIN)/python -m pytest
 
-# The viewer's tests use Debian's Chromium; where it cannot be installed, they are skipped and say so.
-browser:
-	@command -v chromium >/dev/null || \
-		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 || \
-		echo "Chromium cannot be installed here (apt-get install chromium): the viewer's browser tests are skipped"
+# Tests use Debian's Chromium (the viewer), DCMTK (DICOM nodes) and dicom3tools (a validator of DICOM objects); where
+# they cannot be installed, what needs them is skipped and says so.
+tools:
+	@for pair in chromium:chromium storescu:dcmtk dciodvfy:dicom3tools; do \
+		command -v $${pair%%:*} >/dev/null || \
+			(apt-get update -qq && apt-get install -y -qq --no-install-recommends $${pair#*:}) >/dev/null 2>&1 || \
+			echo "$${pair#*:} cannot be installed here (apt-get install $${pair#*:}): what needs it is skipped"; \
+	done
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .

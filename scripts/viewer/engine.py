@@ -29,14 +29,19 @@ class EngineBusyError(Exception):
 
 
 class Engine:
-    """Runs functions one after the other in a process of its own."""
+    """Runs functions one after the other in a process of its own.
 
-    def __init__(self) -> None:
+    Args:
+        package: whose functions it runs.
+    """
+
+    def __init__(self, package: str = "scripts.viewer") -> None:
+        self.package = package
         self._pool: ProcessPoolExecutor | None = None
         self._waiting = 0
 
     async def call(self, function: str, *arguments: Any) -> Any:
-        """The result of a function of this package, named as ``module.function``.
+        """The result of a function of the package, named as ``module.function``.
 
         Raises:
             UserError: the function's own.
@@ -50,7 +55,7 @@ class Engine:
         pool = self._pool
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(pool.submit(_guarded, function, *arguments))
+            return await asyncio.wrap_future(pool.submit(_guarded, f"{self.package}.{function}", *arguments))
         except BrokenProcessPool as error:
             if self._pool is pool:
                 self._pool = None
@@ -84,8 +89,8 @@ def _end_with_service() -> None:
 def _guarded(function: str, *arguments: Any) -> Any:
     """A foreseen error keeps its line; another one says no more than its kind, for its text may hold anything."""
     try:
-        module, name = function.split(".")
-        return getattr(importlib.import_module(f"scripts.viewer.{module}"), name)(*arguments)
+        module, name = function.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)(*arguments)
     except UserError:
         raise
     except Exception as error:

@@ -82,9 +82,10 @@ class Guard:
         return None
 
     def token_of(self, request: Request) -> str:
-        """Where the right token came from: ``query``, ``cookie``, or an empty string for nowhere."""
+        """Where the right token came from: ``query``, ``header``, ``cookie``, or an empty string for nowhere."""
         for place, value in (
             ("query", request.query_params.get("token")),
+            ("header", request.headers.get("authorization", "").removeprefix("Bearer ") or None),
             ("cookie", request.cookies.get(TOKEN_COOKIE)),
         ):
             if value is not None and secrets.compare_digest(value, self.token):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from scripts.errors import UserError
 from scripts.viewer.app import create_app
@@ -22,9 +23,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 8765, browser: bool = True) -> None:
-    """Serve until interrupted.
-
-    Bound to this machine, no token is needed; bound to an address that others reach, the address printed carries one.
+    """Serve the interface until interrupted.
 
     Args:
         first: see `create_app`.
@@ -33,11 +32,31 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
         browser: open one.
 
     Raises:
-        UserError: the port is taken, the address is not this machine's, or a file of the first case does not exist.
+        UserError: see `bind`; or a file of the first case does not exist.
     """
     for key, path in (first or {}).items():
         if isinstance(path, Path) and not path.is_file():
             raise UserError(f"{path}: no such file ({key})")
+    listener, guard, address = bind(host, port)
+    app = create_app(guard, first)
+    try:
+        print(f"{address}  (Ctrl+C ends it)", flush=True)
+        if browser:
+            threading.Timer(1.0, webbrowser.open, [address]).start()
+        run_server(app, listener)
+    finally:
+        app.state.store.close()
+    sys.stdout.flush()
+
+
+def bind(host: str, port: int) -> tuple[socket.socket, Guard, str]:
+    """A socket, who may talk to what serves there, and its address.
+
+    Bound to this machine, no token is needed; bound to an address that others reach, the address carries one.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -49,20 +68,15 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
     token = "" if local else secrets.token_urlsafe(24)
     names = {"localhost", LOOPBACK, host} if local else {host, socket.gethostname(), socket.getfqdn()}
     guard = Guard({f"{name}:{port}" for name in names}, token)
-    address = f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+    return listener, guard, f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+
+
+def run_server(app: FastAPI, listener: socket.socket) -> None:
+    """Until SIGINT or SIGTERM. No access log: what is asked for is nobody's business."""
     # Until uvicorn takes the signal over, the end by it is as orderly as any.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    app = create_app(guard, first)
-    try:
-        print(f"{address}  (Ctrl+C ends it)", flush=True)
-        if browser:
-            threading.Timer(1.0, webbrowser.open, [address]).start()
-        # No access log: what is asked for is nobody's business.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        app.state.store.close()
-    sys.stdout.flush()
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def is_loopback(host: str) -> bool:

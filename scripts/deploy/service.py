@@ -1,0 +1,188 @@
+"""Reconstruction as a service: films are handed in, wait their turn, and are fetched as a zip."""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Request, Response, UploadFile
+from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from scripts.deploy.spool import OUTPUT, REASON, Spool, SpoolFullError, State
+from scripts.deploy.worker import Worker, finish
+from scripts.errors import UserError
+from scripts.viewer.engine import Engine
+from scripts.viewer.security import Guard, refused
+from scripts.viewer.serve import bind, run_server
+from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
+
+GRACE_S = 60.0
+SWEEP_S = 600.0
+RETRY_AFTER_S = "30"
+SECONDS = (2, 5, 10, 20, 40, 80, 160, 320)
+
+
+class NoSuchJobError(Exception):
+    """The name is no job's."""
+
+
+def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine: Engine | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        guard: who may talk to it.
+        spool: opened by the caller.
+        keep_hours: how long results stay.
+        engine: whose ``worker.process`` computes; a new one of ours if None.
+    """
+    engine = engine or Engine("scripts.deploy")
+    registry = CollectorRegistry()
+    ended = Counter("jobs_ended", "Jobs by how they ended", ["state"], registry=registry)
+    seconds = Histogram("job_seconds", "Time in the engine", buckets=SECONDS, registry=registry)
+    refusals = Counter("jobs_refused", "Jobs refused because too many waited", registry=registry)
+    for state in (State.WAITING, State.WORKING):
+        gauge = Gauge(f"jobs_{state}", f"Jobs {state}", registry=registry)
+        gauge.set_function(lambda state=state: spool.count(state))
+
+    def observe(state: str, duration: float) -> None:
+        ended.labels(state).inc()
+        seconds.observe(duration)
+
+    worker = Worker(spool, engine, observe=observe)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(worker.run())
+        sweeping = asyncio.create_task(_sweep(spool, keep_hours))
+        yield
+        sweeping.cancel()
+        await finish(working, worker, app.state.grace_s)
+        engine.stop()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.grace_s = GRACE_S
+    app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
+
+    @app.exception_handler(UserError)
+    async def bad_input(_: Request, error: UserError) -> JSONResponse:
+        return refused(400, str(error))
+
+    @app.exception_handler(NoSuchJobError)
+    async def not_found(_: Request, error: NoSuchJobError) -> JSONResponse:
+        return refused(404, "no such job; results are kept for a limited time")
+
+    @app.exception_handler(SpoolFullError)
+    async def full(_: Request, error: SpoolFullError) -> JSONResponse:
+        refusals.inc()
+        answer = refused(429, "too many jobs are waiting; try again later")
+        answer.headers["Retry-After"] = RETRY_AFTER_S
+        return answer
+
+    def found(name: str) -> tuple[State, Path]:
+        job = spool.find(name)
+        if job is None:
+            raise NoSuchJobError
+        return job
+
+    @app.get("/healthz")
+    async def health() -> JSONResponse:
+        alive = not worker.ended
+        return JSONResponse({"status": "ok" if alive else "the worker has stopped"}, 200 if alive else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/jobs", status_code=202)
+    async def hand_in(
+        ap: Annotated[UploadFile, File()],
+        lat: Annotated[UploadFile, File()],
+        annotations: Annotated[UploadFile | None, File()] = None,
+        geometry: Annotated[UploadFile | None, File()] = None,
+    ) -> dict[str, Any]:
+        def write(study: Path) -> None:
+            for name, upload, suffixes in (
+                ("ap", ap, FILM_SUFFIXES),
+                ("lat", lat, FILM_SUFFIXES),
+                ("annotations", annotations, (".json",)),
+                ("geometry", geometry, TEXT_SUFFIXES),
+            ):
+                if upload is not None:
+                    save_upload(upload, study, name, suffixes)
+
+        name = spool.accept(write)
+        return {"id": name, "state": State.WAITING, "before": spool.position(name)}
+
+    @app.get("/jobs/{name}")
+    async def describe(name: str) -> dict[str, Any]:
+        state, folder = found(name)
+        answer: dict[str, Any] = {"id": name, "state": state}
+        if state is State.WAITING:
+            answer["before"] = spool.position(name)
+        if state is State.FAILED:
+            answer["error"] = (folder / REASON).read_text(encoding="utf-8").strip()
+        return answer
+
+    @app.get("/jobs/{name}/result")
+    async def result(name: str) -> Response:
+        state, folder = found(name)
+        if state is not State.DONE:
+            return refused(409, f"the job is {state}")
+        return FileResponse(_zipped(folder), media_type="application/zip", filename="spine.zip")
+
+    @app.delete("/jobs/{name}")
+    async def forget(name: str) -> Response:
+        state, _ = found(name)
+        if not spool.remove(name):
+            return refused(409, f"the job is {state}")
+        return JSONResponse({"status": "forgotten"})
+
+    return app
+
+
+def serve(
+    folder: Path, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0
+) -> None:
+    """Serve until interrupted; a running job is finished first, or waits for the next start.
+
+    Args:
+        folder: the spool's.
+        host: address to bind to; on one that others reach a token is asked for.
+        port: 0 for a free one.
+        capacity: jobs that may wait.
+        keep_hours: how long results stay.
+
+    Raises:
+        UserError: see `bind` and `Spool.opened`.
+    """
+    spool = Spool(folder, capacity)
+    with spool.opened():
+        listener, guard, address = bind(host, port)
+        print(f"{address}  (Ctrl+C ends it)", flush=True)
+        run_server(create_service(guard, spool, keep_hours), listener)
+
+
+def _zipped(folder: Path) -> Path:
+    """The output as one zip, made once."""
+    path = folder / "spine.zip"
+    if not path.is_file():
+        made = path.with_suffix(".part")
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted((folder / OUTPUT).rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(folder / OUTPUT).as_posix())
+        made.rename(path)
+    return path
+
+
+async def _sweep(spool: Spool, keep_hours: float) -> None:
+    with suppress(asyncio.CancelledError):
+        while True:
+            spool.forget_older_than(keep_hours * 3600)
+            await asyncio.sleep(SWEEP_S)

@@ -1,0 +1,115 @@
+"""From waiting to done: one job after the other, in a process that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.deploy.spool import OUTPUT, STUDY, Spool, State
+from scripts.errors import UserError
+from scripts.viewer.engine import Engine, EngineDiedError
+
+if TYPE_CHECKING:
+    from scripts.spine.job import Networks
+
+POLL_S = 0.2
+Observer = Callable[[str, float], None]
+
+
+def process(folder: str) -> None:
+    """Reconstruct a job's study into its output folder; runs in the engine's process.
+
+    Raises:
+        UserError: it cannot be done; the line says why and names no folder of this machine.
+    """
+    from scripts.deploy.study import job_of_folder
+    from scripts.spine.job import run_job
+
+    study = Path(folder) / STUDY
+    try:
+        run_job(job_of_folder(study), Path(folder) / OUTPUT, _networks(), dicom=True)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{study}/", "").replace(str(study), "the study")) from error
+
+
+class Worker:
+    """Takes jobs from a spool until it is told to stop.
+
+    Args:
+        spool: the jobs.
+        engine: whose process computes.
+        function: of the engine's package, given the job's folder.
+        then: where a computed job goes.
+        observe: told of every ended job: its state and its seconds.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        engine: Engine,
+        function: str = "worker.process",
+        then: State = State.DONE,
+        observe: Observer = lambda state, seconds: None,
+    ) -> None:
+        self.spool, self.engine, self.function, self.then, self.observe = spool, engine, function, then, observe
+        self._stopping = asyncio.Event()
+        self.ended = False
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        try:
+            while not self._stopping.is_set():
+                job = self.spool.take()
+                if job is None:
+                    await self._pause(POLL_S)
+                else:
+                    await self._do(job)
+        finally:
+            self.ended = True
+
+    async def _do(self, job: Path) -> None:
+        started = time.perf_counter()
+        state = self.then
+        try:
+            await self.engine.call(self.function, str(job))
+            self.spool.move(job.name, State.WORKING, self.then)
+        except UserError as error:
+            self.spool.fail(job.name, str(error))
+            state = State.FAILED
+        except EngineDiedError:
+            self.spool.count_attempt(job.name)
+            state = self.spool.give_back(job.name)
+        except asyncio.CancelledError:
+            self.spool.give_back(job.name)
+            raise
+        self.observe(state, time.perf_counter() - started)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    def stop(self) -> None:
+        """Take no more jobs."""
+        self._stopping.set()
+
+
+async def finish(task: asyncio.Task[None], worker: Worker, grace_s: float) -> None:
+    """Let the running job end if it does so in time; otherwise it waits again."""
+    worker.stop()
+    _, late = await asyncio.wait([task], timeout=grace_s)
+    for one in late:
+        one.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@cache
+def _networks() -> Networks:
+    """Kept from job to job."""
+    from scripts.spine.job import Networks
+
+    return Networks()

@@ -1,0 +1,1 @@
+"""A DICOM node whose engine takes a moment instead of seconds, to be killed often; see test_listener.py."""

@@ -1,0 +1,210 @@
+"""The DICOM node: what it confirmed is reconstructed and sent on, whatever is killed and whenever."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, EncapsulatedSTLStorage, SegmentationStorage
+
+from scripts.deploy.listener import Inbox
+from scripts.deploy.sender import Peer
+from scripts.deploy.spool import REASON, Spool, State
+from scripts.errors import UserError
+from tests.conftest import ROOT
+from tests.dicom_films import write_dicom
+
+KILLS = 50
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def archive() -> Iterator[tuple[int, dict[str, str]]]:
+    """A node that takes results: its port, and what it has, study -> content."""
+    got: dict[str, str] = {}
+
+    def take(event: Any) -> int:
+        got[str(event.dataset.StudyInstanceUID)] = str(event.dataset.get("ContentDescription", ""))
+        return 0x0000
+
+    node = AE("ARCHIVE")
+    for kind in (SegmentationStorage, EncapsulatedSTLStorage):
+        node.add_supported_context(kind)
+    server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, take)])
+    try:
+        yield server.server_address[1], got
+    finally:
+        server.shutdown()
+
+
+def studies(folder: Path, count: int) -> list[list[pydicom.Dataset]]:
+    """Pairs of small films."""
+    made = []
+    for number in range(count):
+        uid = generate_uid()
+        pair = []
+        for name in ("ap", "lat"):
+            path = folder / f"{number}{name}"
+            write_dicom(path, name, np.random.default_rng(number).random((40, 30)), StudyInstanceUID=uid)
+            film = pydicom.dcmread(path)
+            film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            pair.append(film)
+        made.append(pair)
+    return made
+
+
+def send(port: int, film: pydicom.Dataset) -> bool:
+    """Whether the node confirmed a film."""
+    node = AE("MODALITY")
+    node.connection_timeout = node.acse_timeout = node.dimse_timeout = node.network_timeout = 5
+    node.add_requested_context(DigitalXRayImageStorageForPresentation)
+    association = node.associate("127.0.0.1", port, ae_title="SPINE3D")
+    if not association.is_established:
+        return False
+    try:
+        answer = association.send_c_store(film)
+        return getattr(answer, "Status", None) == 0x0000
+    except (RuntimeError, ValueError):
+        return False
+    finally:
+        association.abort() if random.random() < 0.3 else association.release()
+
+
+def wait_for(condition: Any, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+    """A sender that repeats what was not confirmed, a node that dies all the time, an archive at the end."""
+    rng = random.Random(7)
+    random.seed(7)
+    port, spool = free_port(), tmp_path / "spool"
+    pairs = studies(tmp_path, 30)
+    wanted = {str(pair[0].StudyInstanceUID) for pair in pairs}
+    with archive() as (archive_port, got):
+        command = [sys.executable, "-m", "tests.quick", str(spool), str(port), f"ARCHIVE@127.0.0.1:{archive_port}"]
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def modality() -> None:
+            for pair in pairs:
+                for film in pair:
+                    while not send(port, film):
+                        time.sleep(0.05)
+                time.sleep(0.2)
+
+        sender = threading.Thread(target=modality, daemon=True)
+        sender.start()
+        for number in range(KILLS):
+            node = start()
+            # Half of them while it takes up what the last one left, half while it receives, computes and sends.
+            if number % 2:
+                wait_for(lambda: is_listening(port), 30)
+            time.sleep(rng.uniform(0.0, 1.0))
+            node.kill()
+            node.wait()
+        node = start()
+        try:
+            sender.join(120)
+            assert not sender.is_alive()
+            assert wait_for(lambda: set(got) == wanted, 120), f"{len(wanted - set(got))} of {len(wanted)} lost"
+            left = [spool / state for state in ("waiting", "working", "sending")]
+            assert wait_for(lambda: not any(name for state in left for name in state.iterdir()), 60)
+        finally:
+            node.terminate()
+            assert node.wait(30) == 0
+    assert set(got.values()) == {"AP RL"}
+    assert [(job / REASON).read_text() for job in (spool / "failed").iterdir()] == []
+
+
+def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    ((ap, lat),) = studies(tmp_path, 1)
+    inbox = Inbox(spool, settle_s=0.0, keep_s=3600.0)
+
+    class Event:
+        def __init__(self, film: pydicom.Dataset) -> None:
+            self.dataset, self.file_meta = film, film.file_meta
+
+    assert inbox.store(Event(ap)) == 0x0000
+    inbox.hand_over()
+    assert spool.count(State.WAITING) == 0
+    Inbox(spool, 0.0, -1.0).hand_over()
+    (failed,) = (tmp_path / "spool" / "failed").iterdir()
+    assert "LAT" in (failed / REASON).read_text() and str(tmp_path) not in (failed / REASON).read_text()
+    for film in (ap, lat):
+        assert inbox.store(Event(film)) == 0x0000
+    inbox.hand_over()
+    assert spool.count(State.WAITING) == 1
+    del ap.StudyInstanceUID
+    assert inbox.store(Event(ap)) == 0xC000
+
+
+def test_an_archive_is_named_as_dicom_nodes_are() -> None:
+    assert Peer.parse("PACS@pacs.local:104", "ME") == Peer("PACS", "pacs.local", 104, "ME")
+    for text in ("PACS", "PACS@host", "@host:1", "PACS@host:99999", "A" * 17 + "@h:1"):
+        with pytest.raises(UserError, match="AETITLE@host:port"):
+            Peer.parse(text, "ME")
+
+
+@pytest.mark.skipif(
+    not shutil.which("storescu") or not shutil.which("storescp"), reason="no DCMTK: apt-get install dcmtk"
+)
+def test_a_study_goes_through_the_real_node_from_and_to_dcmtk(tmp_path: Path) -> None:
+    """DCMTK sends the sample's films; an archive of DCMTK's takes what comes back, and it is what was asked for."""
+    port, archive_port, inbox = free_port(), free_port(), tmp_path / "archive"
+    inbox.mkdir()
+    for name in ("ap", "lat"):
+        write_dicom(tmp_path / name, name)
+    (tmp_path / "machine.yaml").write_text("beam: parallel\nsimultaneous: true\n")
+    options = ["--send_to", f"ARCHIVE@127.0.0.1:{archive_port}", "--geometry", str(tmp_path / "machine.yaml")]
+    command = [sys.executable, "-W", "ignore", "-m", "scripts", "listen", "--spool", str(tmp_path / "spool")]
+    archive_command = ["storescp", "-aet", "ARCHIVE", "-od", str(inbox), "+B", str(archive_port)]
+    with (
+        subprocess.Popen(archive_command) as receiver,
+        subprocess.Popen([*command, "--port", str(port), "--settle_s", "0.5", *options], cwd=ROOT) as node,
+    ):
+        try:
+            assert wait_for(lambda: is_listening(port), 60)
+            films = [str(tmp_path / name) for name in ("ap", "lat")]
+            subprocess.run(["storescu", "-aec", "SPINE3D", "127.0.0.1", str(port), *films], check=True)
+            done = tmp_path / "spool" / "done"
+            ended = lambda: any(done.iterdir()) or any((tmp_path / "spool" / "failed").iterdir())  # noqa: E731
+            assert wait_for(ended, 180)
+            assert any(done.iterdir())
+        finally:
+            node.terminate()
+            receiver.terminate()
+    objects = [pydicom.dcmread(path) for path in inbox.iterdir()]
+    assert {item.Modality for item in objects} == {"SEG", "M3D"} and len(objects) >= 7
+    assert all(item.PatientID == "4711" for item in objects)

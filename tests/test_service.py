@@ -1,0 +1,187 @@
+"""The service for jobs: queue, refusals, results, metrics, and what a stop leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import httpx
+import nibabel as nib
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from scripts.deploy.service import create_service
+from scripts.deploy.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
+from scripts.deploy.worker import Worker
+from scripts.errors import UserError
+from scripts.viewer.engine import Engine, EngineDiedError
+from scripts.viewer.security import Guard
+from tests.conftest import ROOT, SAMPLE
+from tests.viewer_service import engines, wait_for, wait_until_healthy
+
+FILMS = {"ap": b"1", "lat": b"2"}
+
+
+class Pretence(Engine):
+    """An engine that does as it is told."""
+
+    def __init__(self, *does: object) -> None:
+        super().__init__()
+        self.does = list(does)
+
+    async def call(self, function: str, *arguments: object) -> None:
+        what = self.does.pop(0) if self.does else None
+        if isinstance(what, float):
+            await asyncio.sleep(what)
+        if isinstance(what, Exception):
+            raise what
+        output = Path(str(arguments[0])) / "output"
+        output.mkdir()
+        (output / "report.json").write_text("{}")
+
+
+def pretended(tmp_path: Path, *does: object, capacity: int = 2) -> tuple[FastAPI, Spool]:
+    spool = Spool(tmp_path / "spool", capacity)
+    return create_service(Guard({"testserver"}), spool, engine=Pretence(*does)), spool
+
+
+def hand_in(client: TestClient, **more: bytes) -> httpx.Response:
+    files = {name: (f"{name}.png", data) for name, data in {**FILMS, **more}.items()}
+    return client.post("/jobs", files=files)
+
+
+def test_a_job_waits_is_done_and_is_forgotten(tmp_path: Path) -> None:
+    app, spool = pretended(tmp_path, 0.5)
+    with TestClient(app) as client:
+        answer = hand_in(client)
+        assert answer.status_code == 202
+        name = answer.json()["id"]
+        assert client.get(f"/jobs/{name}/result").status_code == 409
+        wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "done", 20)
+        with zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{name}/result").content)) as archive:
+            assert archive.namelist() == ["report.json"]
+        metrics = client.get("/metrics").text
+        assert 'jobs_ended_total{state="done"} 1.0' in metrics and "jobs_waiting 0.0" in metrics
+        assert client.delete(f"/jobs/{name}").status_code == 200
+        assert client.get(f"/jobs/{name}").status_code == 404
+        assert client.get("/jobs/..%2f..%2fetc").status_code == 404
+    assert not any(spool.receiving.iterdir())
+
+
+def test_too_many_are_refused_and_told_when_to_come_back(tmp_path: Path) -> None:
+    app, spool = pretended(tmp_path, 60.0, capacity=2)
+    with TestClient(app) as client:
+        first = hand_in(client).json()["id"]
+        wait_for(lambda: client.get(f"/jobs/{first}").json()["state"] == "working", 20)
+        waiting = [hand_in(client).json() for _ in range(2)]
+        assert [job["before"] for job in waiting] == [0, 1]
+        refused = hand_in(client)
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+        assert "jobs_refused_total 1.0" in client.get("/metrics").text
+        assert client.delete(f"/jobs/{first}").status_code == 409  # it is in the engine
+        assert client.delete(f"/jobs/{waiting[1]['id']}").status_code == 200
+        assert hand_in(client).status_code == 202
+        app.state.grace_s = 0.1
+    # The stop came before the job was done: it waits again, and the others still do.
+    assert spool.count(State.WAITING) == 3 and spool.count(State.WORKING) == 0
+    assert not (spool.folder / "waiting" / first / "output").exists()
+
+
+def test_a_running_job_is_finished_before_the_end(tmp_path: Path) -> None:
+    app, spool = pretended(tmp_path, 1.0)
+    with TestClient(app) as client:
+        name = hand_in(client).json()["id"]
+        wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "working", 20)
+    assert spool.find(name) == (State.DONE, spool.folder / "done" / name)
+
+
+def test_bad_films_are_refused_or_fail_with_their_reason(tmp_path: Path) -> None:
+    app, spool = pretended(tmp_path, UserError("ap.png: not a picture"))
+    with TestClient(app) as client:
+        bad = client.post("/jobs", files={"ap": ("ap.exe", b"1"), "lat": ("lat.png", b"2")})
+        assert bad.status_code == 400 and "cannot be opened" in bad.json()["error"]
+        assert client.post("/jobs", files={"ap": ("ap.png", b""), "lat": ("lat.png", b"2")}).status_code == 400
+        assert client.post("/jobs", files={"ap": ("ap.png", b"1")}).status_code == 422
+        assert client.get("/", headers={"Host": "elsewhere"}).status_code == 421
+        assert not any(spool.receiving.iterdir()) and spool.count(State.WAITING) == 0
+        name = hand_in(client).json()["id"]
+        wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "failed", 20)
+        assert client.get(f"/jobs/{name}").json()["error"] == "ap.png: not a picture"
+
+
+def test_a_job_that_ends_its_engine_is_tried_again_but_not_for_ever(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    poison = spool.accept(lambda study: (study / "ap.png").write_bytes(b"1"))
+    worker = Worker(spool, Pretence(*[EngineDiedError()] * MOST_ATTEMPTS))
+
+    async def work() -> None:
+        running = asyncio.create_task(worker.run())
+        while spool.count(State.FAILED) == 0:
+            await asyncio.sleep(0.01)
+        worker.stop()
+        await running
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert "3 times" in (tmp_path / "failed" / poison / REASON).read_text()
+
+
+def test_spool_is_private_bounded_and_held_by_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", capacity=1)
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    spool.accept(lambda study: None)
+    with pytest.raises(SpoolFullError):
+        spool.accept(lambda study: None)
+    working = spool.take()
+    assert working is not None and (working / STUDY).is_dir()
+    with pytest.raises(OSError, match="full"):
+        spool.accept(lambda study: (_ for _ in ()).throw(OSError("disk full")))
+    (spool.receiving / "123.never-confirmed").mkdir()
+    with spool.opened():
+        # What the last process was at waits again; what it never confirmed is gone.
+        assert spool.count(State.WAITING) == 1 and not any(spool.receiving.iterdir())
+    job = spool.take()
+    assert job is not None
+    spool.move(job.name, State.WORKING, State.DONE)
+    assert spool.forget_older_than(3600) == []
+    os.utime(tmp_path / "spool" / "done" / job.name, (0, time.time() - 7200))
+    assert spool.forget_older_than(3600) == [job.name]
+
+
+def test_the_sample_through_the_real_service_and_a_killed_engine(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "scripts", "serve", "--spool", str(tmp_path), "--port", "0"]
+    service = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+    )
+    assert service.stdout is not None
+    try:
+        found = re.match(r"(http://\S+/)", service.stdout.readline())
+        assert found
+        wait_until_healthy(found[1])
+        files = {name: (f"{name}.nii.gz", (SAMPLE / f"{name}.nii.gz").read_bytes()) for name in ("ap", "lat")}
+        files["annotations"] = ("marks.json", (SAMPLE / "annotations.json").read_bytes())
+        name = httpx.post(f"{found[1]}jobs", files=files).json()["id"]
+        wait_for(lambda: httpx.get(f"{found[1]}jobs/{name}").json()["state"] == "working", 30)
+        wait_for(lambda: engines(service.pid), 30)
+        for engine in engines(service.pid):
+            os.kill(engine, signal.SIGKILL)
+        wait_for(lambda: httpx.get(f"{found[1]}jobs/{name}").json()["state"] in ("done", "failed"), 240)
+        answer = httpx.get(f"{found[1]}jobs/{name}").json()
+        assert answer["state"] == "done", answer
+        with zipfile.ZipFile(io.BytesIO(httpx.get(f"{found[1]}jobs/{name}/result").content)) as archive:
+            assert {"spine.nii.gz", "report.html", "dicom/spine.seg.dcm", "spine.glb"} <= set(archive.namelist())
+            archive.extract("spine.nii.gz", tmp_path)
+        labels = np.unique(np.asanyarray(nib.load(tmp_path / "spine.nii.gz").dataobj))
+        assert set(labels) == {0, *range(8, 21)}
+    finally:
+        service.terminate()
+        assert service.wait(60) in (0, -signal.SIGTERM)
