@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from scripts.errors import UserError
 from scripts.viewer.engine import Engine, EngineDiedError
 from scripts.viewer.security import Guard
 from tests.conftest import ROOT, SAMPLE
+from tests.dicom_films import write_dicom
 from tests.viewer_service import engines, wait_for, wait_until_healthy
 
 FILMS = {"ap": b"1", "lat": b"2"}
@@ -157,31 +161,56 @@ def test_spool_is_private_bounded_and_held_by_one(tmp_path: Path) -> None:
     assert spool.forget_older_than(3600) == [job.name]
 
 
-def test_the_sample_through_the_real_service_and_a_killed_engine(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "scripts", "serve", "--spool", str(tmp_path), "--port", "0"]
+def documented_requests(address: str, folder: Path) -> dict[str, list[str]]:
+    """The curl commands of docs/deployment.md by the last word of their address, for this service and folder."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"`(curl [^`]*)`", page)]
+    found = {}
+    for words in commands:
+        words = [word.replace("http://127.0.0.1:8766/", address) for word in words]
+        words = [
+            re.sub(r"@(\w+\.dcm)", rf"@{folder}/\1", word).replace("spine.zip", f"{folder}/spine.zip") for word in words
+        ]
+        found["forget" if "DELETE" in words else words[-1].rsplit("/", 1)[1]] = [*words, "--silent", "--fail"]
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl on this machine")
+def test_the_documented_requests_through_the_real_service_and_a_killed_engine(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "scripts", "serve", "--spool", str(tmp_path / "spool")]
     service = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
-    )
+        [*command, "--port", "0"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
     assert service.stdout is not None
     try:
-        found = re.match(r"(http://\S+/)", service.stdout.readline())
-        assert found
-        wait_until_healthy(found[1])
-        files = {name: (f"{name}.nii.gz", (SAMPLE / f"{name}.nii.gz").read_bytes()) for name in ("ap", "lat")}
-        files["annotations"] = ("marks.json", (SAMPLE / "annotations.json").read_bytes())
-        name = httpx.post(f"{found[1]}jobs", files=files).json()["id"]
-        wait_for(lambda: httpx.get(f"{found[1]}jobs/{name}").json()["state"] == "working", 30)
+        address = re.match(r"(http://\S+/)", service.stdout.readline())
+        assert address
+        wait_until_healthy(address[1])
+        for film in ("ap", "lat"):
+            write_dicom(tmp_path / f"{film}.dcm", film)
+        requests = documented_requests(address[1], tmp_path)
+
+        def ask(name: str, *more: str) -> str:
+            words = [word.replace("ID", job) for word in requests[name]]
+            return subprocess.run([*words, *more], capture_output=True, text=True, check=True).stdout
+
+        job = ""
+        job = json.loads(ask("jobs", "-F", f"annotations=@{SAMPLE / 'annotations.json'}"))["id"]
+        wait_for(lambda: json.loads(ask("ID"))["state"] == "working", 30)
         wait_for(lambda: engines(service.pid), 30)
         for engine in engines(service.pid):
             os.kill(engine, signal.SIGKILL)
-        wait_for(lambda: httpx.get(f"{found[1]}jobs/{name}").json()["state"] in ("done", "failed"), 240)
-        answer = httpx.get(f"{found[1]}jobs/{name}").json()
-        assert answer["state"] == "done", answer
-        with zipfile.ZipFile(io.BytesIO(httpx.get(f"{found[1]}jobs/{name}/result").content)) as archive:
+        wait_for(lambda: json.loads(ask("ID"))["state"] in ("done", "failed"), 240)
+        assert json.loads(ask("ID"))["state"] == "done", ask("ID")
+        ask("result")
+        with zipfile.ZipFile(tmp_path / "spine.zip") as archive:
             assert {"spine.nii.gz", "report.html", "dicom/spine.seg.dcm", "spine.glb"} <= set(archive.namelist())
             archive.extract("spine.nii.gz", tmp_path)
-        labels = np.unique(np.asanyarray(nib.load(tmp_path / "spine.nii.gz").dataobj))
-        assert set(labels) == {0, *range(8, 21)}
+        assert set(np.unique(np.asanyarray(nib.load(tmp_path / "spine.nii.gz").dataobj))) == {0, *range(8, 21)}
+        assert json.loads(ask("healthz"))["status"] == "ok" and "jobs_ended_total" in ask("metrics")
+        ask("forget")
+        assert not any((tmp_path / "spool" / "done").iterdir())
     finally:
         service.terminate()
         assert service.wait(60) in (0, -signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scripts.errors import UserError
 
@@ -34,6 +35,7 @@ class Model:
 
 
 REFERENCE = "reverter"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _ALL = (
     Model("transvert", "TransVert", "", ((0.7743, 5.4480, 0.6718), (0.7647, 6.6468, 0.6094))),
     Model("bx2s", "BX2S-Net", "", ((0.7558, 6.2984, 0.6345), (0.7494, 7.5000, 0.5824))),
@@ -60,9 +62,20 @@ _ABLATIONS = (
         "without_adversarial", "Adversarial learning (w/o)", "", ((0.7859, 5.0647, 0.6896), (0.7559, 7.3753, 0.5802))
     ),
 )
+
+
+def _further(kind: str) -> dict[str, Model]:
+    """Models of the config folders that the lists above do not know: whoever adds a file is in the table."""
+    known = {m.name for m in (*_ALL, *_ABLATIONS)}
+    names = sorted(path.stem for path in (CONFIGS / kind).glob("*.json"))
+    return {name: Model(name, name, f"configs/{kind}/{name}.json") for name in names if name not in known}
+
+
 MODELS: dict[str, Model] = {
     **{m.name: Model(m.name, m.title, f"configs/baselines/{m.name}.json", m.printed) for m in _ALL},
+    **_further("baselines"),
     **{m.name: Model(m.name, m.title, f"configs/ablations/{m.name}.json", m.printed) for m in _ABLATIONS},
+    **_further("ablations"),
     REFERENCE: Model(REFERENCE, "ReVerteR (this bundle)", "", ((0.7938, 4.5836, 0.7182), (0.7685, 6.3129, 0.6198))),
 }
 

@@ -1,0 +1,67 @@
+"""What the documents tell a reader to type exists; what other tests do not run is run here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.__main__ import VERBS
+from tests.conftest import ROOT
+
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+VERB = re.compile(r"python -m scripts (?P<verb>[a-z][a-z-]*)(?P<rest>[^`|\n]*)")
+MODULE = re.compile(r"python -m (?P<module>(?:scripts|benchmarks)\.[a-z_.]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)")
+OPTION = re.compile(r"(?<!\S)--([A-Za-z_][A-Za-z_0-9-]*)")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_verb_option_module_and_link_of_a_document_exists(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    for found in VERB.finditer(text):
+        assert found["verb"] in VERBS, found[0]
+        known = inspect.signature(VERBS[found["verb"]]).parameters
+        for option in OPTION.findall(found["rest"]):
+            assert option.replace("-", "_") in {*known, "help", "debug"}, found[0]
+    for found in MODULE.finditer(text):
+        place = ROOT / found["module"].rstrip(".").replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), found[0]
+    for target in LINK.findall(text):
+        assert not target or (path.parent / target).exists(), target
+
+
+def test_a_baseline_in_one_file_as_documented(dataset: Path, tmp_path: Path) -> None:
+    """The contributor's page, followed to the letter in a copy of the tree."""
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    for folder in ("configs", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "static"))
+    blocks = dict(re.findall(r"```(python|json)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "scripts/networks/baselines/mine.py").write_text(blocks["python"])
+    (tmp_path / "configs/baselines/mine.json").write_text(blocks["json"])
+    training, benchmark = re.findall(r"^python -m (?:monai\.bundle run|scripts benchmark).*$", page, re.MULTILINE)
+    overrides = {"max_epochs": 1, "num_workers": 0, "batch_size": 2, "discriminator_def#channels": 4}
+    more = [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
+    places = {"DATASET": str(dataset), "OUT": str(tmp_path / "out"), "mine,reverter": "mine"}
+    for line, words in (
+        (training, [*more, "--output_dir", str(tmp_path / "training")]),
+        (benchmark, ["--overrides", json.dumps(overrides), "--gpus", ""]),
+    ):
+        command = shlex.split(line)
+        for placeholder, place in places.items():
+            command = [word.replace(placeholder, place) for word in command]
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", *command[1:], *words],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    assert (tmp_path / "training" / "model.pt").is_file()
+    assert "| mine" in (tmp_path / "out" / "report" / "report.md").read_text()
