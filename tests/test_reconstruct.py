@@ -289,3 +289,25 @@ def test_command_line_from_a_shell(tmp_path: Path) -> None:
     assert run.returncode == 1 and "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
     run = subprocess.run([sys.executable, "-m", "scripts", "--", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0 and "reconstruct" in run.stdout + run.stderr
+
+
+def test_a_batch_that_does_not_fit_is_made_smaller() -> None:
+    """A GPU with room for two at a time gives the same answers in the same order; one without any says so."""
+    predictor = Predictor(device="cpu", batch_size=8)
+    inputs = [torch.full((4, 120, 120), float(n)) for n in range(5)]
+    predictor.normalise = lambda data: data  # type: ignore[assignment]
+    predictor.batch_size, room, seen = 8, 2, []
+
+    class Small(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if len(image) > room:
+                raise torch.OutOfMemoryError
+            seen.append(len(image))
+            return image[:, :1, :2, :2, None].expand(-1, -1, -1, -1, 2)
+
+    predictor.network = Small()
+    found = [float(torch.tensor(mask.flat[0]).logit()) for mask in predictor(inputs)]
+    assert found == pytest.approx([0, 1, 2, 3, 4], abs=1e-3) and seen == [2, 2, 1]
+    room = 0
+    with pytest.raises(UserError, match="not enough free memory"):
+        list(predictor(inputs))
