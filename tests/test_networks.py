@@ -11,8 +11,9 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
-from scripts.networks.coarse import CoarseGenerator
+from scripts.networks.coarse import CoarseBackbone
 from scripts.networks.discriminator import VertebraDiscriminator
+from scripts.networks.encoding import EncodedLift
 from scripts.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
 from scripts.networks.generator import Generator
 from scripts.networks.lifting import ReplicateLift
@@ -137,17 +138,16 @@ def test_discriminator_returns_scores_only() -> None:
     assert isinstance(scores, torch.Tensor) and scores.shape[:2] == (2, 1) and scores.ndim == 5
 
 
-def test_coarse_generator_puts_coarse_voxels_where_they_belong() -> None:
+def test_coarse_backbone_puts_coarse_voxels_where_they_belong() -> None:
     class Bright(torch.nn.Module):
         """Logits of a box of coarse voxels, whatever is shown."""
 
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            assert image.shape[1:] == (4, 6, 6)
-            logits = torch.full((len(image), 1, 6, 6, 6), -1.0)
+        def forward(self, lifted: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((len(lifted), 1, 6, 6, 6), -1.0)
             logits[:, :, 2:4, 1:4, 0:2] = 1.0
             return logits
 
-    mask = CoarseGenerator(Bright())(torch.rand(2, 4, 12, 12)) > 0
+    mask = CoarseBackbone(Bright())(torch.rand(2, 4, 6, 6, 6)) > 0
     expected = torch.zeros(12, 12, 12, dtype=torch.bool)
     expected[4:8, 2:8, 0:4] = True
     # Linear interpolation rounds the edges and corners off, by less than a coarse voxel, and moves no face.
@@ -155,3 +155,16 @@ def test_coarse_generator_puts_coarse_voxels_where_they_belong() -> None:
     inside = expected.clone()
     inside[4:8:3], inside[:, 2:8:5], inside[:, :, 3:4] = False, False, False
     assert mask[0, 0][inside].all() and mask[0, 0, 6, 4, 0:4].all()
+
+
+def test_encoded_lift_is_the_lift_of_each_views_pooled_features() -> None:
+    """Each encoder sees its own view only, and the features stand where the view was seen."""
+    ap_encoder, lat_encoder = torch.nn.Conv2d(2, 3, 1), torch.nn.Conv2d(2, 3, 1)
+    ap, lat = torch.rand(1, 2, 12, 12), torch.rand(1, 2, 12, 12)
+    lifted = EncodedLift(ap_encoder, lat_encoder, 3)(ap, lat)
+    assert lifted.shape == (1, 6, 4, 4, 4)
+    expected_ap = ap_encoder(ap)[0, :, 3:6, 6:9].mean((1, 2))  # row 1, column 2 of the pooled view
+    expected_lat = lat_encoder(lat)[0, :, 3:6, 0:3].mean((1, 2))
+    for depth in range(4):
+        assert torch.allclose(lifted[0, :3, 1, depth, 2], expected_ap, atol=1e-6)
+        assert torch.allclose(lifted[0, 3:, 1, 0, depth], expected_lat, atol=1e-6)

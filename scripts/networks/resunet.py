@@ -1,4 +1,4 @@
-"""The 3D ResUNet that turns the lifted views into a vertebra."""
+"""The ResUNet: in 3D it turns the lifted views into a vertebra, in 2D it can look at a view before it is lifted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks.blocks import Convolution, ResidualUnit
+from monai.networks.layers.factories import Conv
 from torch import nn
 
 
@@ -22,13 +23,14 @@ class ResUNet(nn.Module):
     120^3 (``strides=(1, 2, 2)``, or ``(1, 2, 2, 2)`` with one more width) costs several times as much.
 
     Args:
-        in_channels: of the lifted volume.
-        out_channels: logits.
+        in_channels: of the lifted volume (or of a view).
+        out_channels: logits (or features).
         channels: of the levels, finest first, and last of the bottleneck; one more than ``strides``.
         strides: of the first convolution of each level.
         convolutions: a residual block.
         foreground_share: the head's bias starts where an untrained network predicts this share of foreground; without
             it the Dice term first spends its time on pushing the background down.
+        dimensions: 3, or 2 for a view.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class ResUNet(nn.Module):
         strides: Sequence[int] = (2, 2, 2),
         convolutions: int = 2,
         foreground_share: float = 0.03,
+        dimensions: int = 3,
     ) -> None:
         super().__init__()
         if len(channels) != len(strides) + 1:
             raise ValueError(f"{len(strides)} strides need {len(strides) + 1} channels, not {len(channels)}")
 
         def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-            return ResidualUnit(3, inputs, outputs, stride, subunits=convolutions, act="RELU", norm="BATCH")
+            return ResidualUnit(dimensions, inputs, outputs, stride, subunits=convolutions, act="RELU", norm="BATCH")
 
         inputs = (in_channels, *channels[:-2])
         self.encoder = nn.ModuleList(block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True))
@@ -54,20 +57,21 @@ class ResUNet(nn.Module):
         coming = [channels[-1], *reversed(channels[:-2])]
         self.decoder = nn.ModuleList(block(c + s, s) for c, s in zip(coming, reversed(channels[:-1]), strict=True))
         self.up = nn.ModuleList(
-            Convolution(3, s, n, stride, kernel_size=3, is_transposed=True, act="RELU", norm="BATCH")
+            Convolution(dimensions, s, n, stride, kernel_size=3, is_transposed=True, act="RELU", norm="BATCH")
             for s, n, stride in zip(
                 reversed(channels[1:-1]), reversed(channels[:-2]), reversed(strides[1:]), strict=True
             )
         )
         self.up.append(nn.Identity())  # from the finest level the head goes up
         if strides[0] == 1:
-            self.head: nn.Module = nn.Conv3d(channels[0], out_channels, 1)
+            self.head: nn.Module = Conv[Conv.CONV, dimensions](channels[0], out_channels, 1)
         else:
-            self.head = nn.ConvTranspose3d(channels[0], out_channels, 2 * strides[0], strides[0], strides[0] // 2)
+            transposed = Conv[Conv.CONVTRANS, dimensions]
+            self.head = transposed(channels[0], out_channels, 2 * strides[0], strides[0], strides[0] // 2)
         nn.init.constant_(self.head.bias, math.log(foreground_share / (1 - foreground_share)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, N, N, N) -> logits (B, 1, N, N, N); N a multiple of the product of the strides."""
+        """(B, C, N, N, N) -> logits (B, out_channels, N, N, N); N a multiple of the product of the strides."""
         skips: list[torch.Tensor] = []
         for block in self.encoder:
             x = block(x)
