@@ -31,6 +31,8 @@ from scripts.release.archive import write_zip
 from scripts.release.build import large_file_list, release, run_tests
 from scripts.release.bundle import FILES, Bundle
 from scripts.release.requirements import canonical, read_packages
+from scripts.release.weights import compact
+from scripts.release.weights import main as write_weights
 from tests.bundle_command import ROOT, bundle, config, documented, fill, python, tiny
 
 NAME = Bundle(ROOT).name
@@ -440,3 +442,19 @@ def test_zip_depends_on_contents_only(tmp_path: Path) -> None:
             file.chmod(0o600 if place == "a" else 0o755)
         write_zip(tmp_path / f"{place}.zip", tmp_path / place / "folder")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_handed_out_weights_are_half_the_size_and_as_good(tmp_path: Path) -> None:
+    """Variances of deep layers exceed what 16 bits hold; weights that do are refused."""
+    network = torch.nn.Sequential(torch.nn.Conv3d(4, 32, 3), torch.nn.BatchNorm3d(32))
+    network[1].running_var.fill_(4e5)
+    torch.save({"model": network.state_dict()}, tmp_path / "training.pt")
+    write_weights(str(tmp_path / "training.pt"), str(tmp_path / "model.pt"))
+    small = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert small["0.weight"].dtype == torch.float16 and small["1.running_var"].max() == 4e5
+    again = torch.nn.Sequential(torch.nn.Conv3d(4, 32, 3), torch.nn.BatchNorm3d(32)).eval()
+    again.load_state_dict(small)
+    x = torch.randn(1, 4, 5, 5, 5)
+    assert torch.allclose(again(x), network.eval()(x), atol=1e-3)
+    with pytest.raises(UserError, match="16 bits"):
+        compact({"w": torch.tensor([1e6])})
