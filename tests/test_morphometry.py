@@ -146,6 +146,20 @@ def test_cobb_by_hand() -> None:
     assert cobb_curves(poses[:2]) == () and cobb_curves([pose(n, 0, 0, 0, 0) for n in (12, 13, 14)]) == ()
 
 
+def test_the_line_through_the_bodies_by_hand() -> None:
+    """A frontal arc of 40 degrees bends by 40 degrees, whatever the endplates say, and they are doubted."""
+    angles = np.radians(np.linspace(-20, 20, 9))
+    arc = [pose(n, 0, 0, 300 * (1 - np.cos(a)), 300 * np.sin(a)) for n, a in zip(range(12, 21), angles, strict=True)]
+    measures = measure_spine(arc)
+    assert measures.midline is not None
+    angle, upper, lower = measures.midline
+    assert angle.degrees == pytest.approx(40, abs=2.5) and (upper, lower) == (12, 20)
+    assert not measures.curves and "too upright" in measures.contradiction and "no curve" in measures.contradiction
+    straight = measure_spine([pose(n, 0, 0, 0, 25.0 * n) for n in range(12, 21)])
+    assert straight.midline is not None and straight.midline[0].degrees == pytest.approx(0, abs=1e-6)
+    assert not straight.contradiction and measure_spine(arc[:4]).midline is None
+
+
 def test_heights_ratios_and_missing_levels() -> None:
     poses = [replace(pose(n, 0, 0, 0, 30.0 * n), heights_mm=h) for n, h in ((19, (24.0, 24, 24)), (20, (15.0, 18, 20)))]
     measures = measure_spine(poses[::-1])

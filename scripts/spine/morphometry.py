@@ -22,6 +22,7 @@ import numpy as np
 
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
+from scripts.spine.midline import CONTRADICTION_DEG, midline_bend
 from scripts.spine.pose import Endplate, VertebraPose
 
 FRONTAL, SAGITTAL = 0, 1
@@ -100,6 +101,7 @@ class SpineMeasures:
         kyphosis: T4 to T12; None if one of them is missing.
         lordosis: L1 to L5; likewise.
         discs: (upper level, lower level, (frontal, sagittal) angle) of neighbours.
+        midline: largest bend of the line through the bodies, between two levels; None for few bodies.
     """
 
     vertebrae: tuple[VertebraMeasures, ...]
@@ -107,6 +109,20 @@ class SpineMeasures:
     kyphosis: Angle | None
     lordosis: Angle | None
     discs: tuple[tuple[int, int, tuple[Angle, Angle]], ...]
+    midline: tuple[Angle, int, int] | None = None
+
+    @property
+    def contradiction(self) -> str:
+        """What to say if endplates and the line through the bodies disagree about the largest curve; else nothing."""
+        largest = self.curves[0].cobb.degrees if self.curves else 0.0
+        if self.midline is None or self.midline[0].degrees - largest < CONTRADICTION_DEG:
+            return ""
+        angle, upper, lower = self.midline
+        seen = f"{largest:.0f}°" if self.curves else "no curve"
+        return (
+            f"the line through the bodies bends by {angle.degrees:.0f}° ({level_name(upper)}-{level_name(lower)}), the "
+            f"reconstructed endplates show {seen}: vertebrae were reconstructed too upright; do not use their angles"
+        )
 
 
 def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
@@ -129,7 +145,15 @@ def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
         kyphosis,
         None if lordosis is None else Angle(-lordosis.degrees, lordosis.sd),
         tuple(discs),
+        _midline(ordered),
     )
+
+
+def _midline(ordered: list[VertebraPose]) -> tuple[Angle, int, int] | None:
+    bend = midline_bend(np.array([pose.origin_mm for pose in ordered]))
+    if bend is None:
+        return None
+    return Angle(bend.degrees, bend.sd), ordered[bend.upper].level, ordered[bend.lower].level
 
 
 def tilt(plate: Endplate, plane: int) -> Angle:

@@ -57,6 +57,13 @@ def spine_row(measures: SpineMeasures) -> dict[str, Any]:
             }
             for curve in measures.curves
         ],
+        "midline_bend": None
+        if measures.midline is None
+        else {
+            **_angle(measures.midline[0]),
+            "upper_end": level_name(measures.midline[1]),
+            "lower_end": level_name(measures.midline[2]),
+        },
         "kyphosis_T4_T12": None if measures.kyphosis is None else _angle(measures.kyphosis),
         "lordosis_L1_L5": None if measures.lordosis is None else _angle(measures.lordosis),
         "discs": [
@@ -103,6 +110,9 @@ def _summary(spine: dict[str, Any]) -> str:
         f"Cobb {_text(c)} {c['upper_end']}&ndash;{c['lower_end']}, convex to the {c['convex_to']}, apex {c['apex']}"
         for c in spine["cobb"]
     ] or ["no curve of 5&deg; in the frontal plane"]
+    if spine["midline_bend"] is not None:
+        bend = spine["midline_bend"]
+        parts.append(f"line through the bodies {_text(bend)} {bend['upper_end']}&ndash;{bend['lower_end']}")
     for name, key in (("kyphosis T4&ndash;T12", "kyphosis_T4_T12"), ("lordosis L1&ndash;L5", "lordosis_L1_L5")):
         if spine[key] is not None:
             parts.append(f"{name} {_text(spine[key])}")

@@ -42,8 +42,9 @@ class Review:
 
     @property
     def warnings(self) -> list[str]:
-        """The flags as lines."""
-        return [f"{level_name(number)}: {text}" for number, texts in self.flags.items() for text in texts]
+        """The flags as lines, after what concerns the whole spine."""
+        lines = [f"{level_name(number)}: {text}" for number, texts in self.flags.items() for text in texts]
+        return [*([self.measures.contradiction] if self.measures.contradiction else []), *lines]
 
 
 def review(films: FilmPair, result: Reconstruction) -> Review:

@@ -27,7 +27,8 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
     _, result = reconstruction_of(folder, levels)
     poses = [pose for part in result.parts if part.found and (pose := _pose(part)) is not None]
     measures = measure_spine(poses)
-    return {"curves": curves_of(measures), "vertebrae": vertebrae_of(measures), "note": NOTE}
+    note = f"Careful: {measures.contradiction}. {NOTE}" if measures.contradiction else NOTE
+    return {"curves": curves_of(measures), "vertebrae": vertebrae_of(measures), "note": note}
 
 
 def curves_of(measures: SpineMeasures) -> list[dict[str, str]]:
@@ -40,6 +41,9 @@ def curves_of(measures: SpineMeasures) -> list[dict[str, str]]:
     for curve in measures.curves:
         ends = f"{level_name(curve.upper)}-{level_name(curve.lower)}"
         add(f"Cobb {ends}, apex {level_name(curve.apex)}, convex {curve.convex_to}", _angle(curve.cobb))
+    if measures.midline is not None:
+        angle, upper, lower = measures.midline
+        add(f"Line of bodies {level_name(upper)}-{level_name(lower)}", _angle(angle))
     if measures.kyphosis is not None:
         add("Kyphosis T4-T12", _angle(measures.kyphosis))
     if measures.lordosis is not None:
