@@ -25,7 +25,7 @@ from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 class Reconstructor:
     """A network of any resolution as a function from raw patches to a mask on their own grid.
 
-    Half-resolution networks get pooled patches, and their logits are interpolated back, so that nobody is scored on a
+    Coarser networks get pooled patches, and their logits are interpolated back, so that nobody is scored on a
     coarser truth than the others.
 
     Args:
@@ -41,8 +41,7 @@ class Reconstructor:
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
         """Raw patches (4, N, N) -> the network's input (1, 4, n, n)."""
-        factor = image.shape[-1] // self.patch_size
-        pooled = F.avg_pool2d(image[None], factor)[0] if factor > 1 else image
+        pooled = F.adaptive_avg_pool2d(image, self.patch_size)
         channels = {name: MetaTensor(pooled[i : i + 1]) for i, name in enumerate(("ap", "ap_mask", "lat", "lat_mask"))}
         item = self.normalise({f"image_{name}": channel for name, channel in channels.items()})
         return item["image"].as_tensor()[None].to(self.device)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
+from monai.networks.layers.utils import get_norm_layer
 from monai.networks.nets.densenet import _DenseBlock
 from torch import nn
 
@@ -21,28 +23,28 @@ class ViewEncoder(nn.Module):
     Args:
         in_channels: of the view.
         layers: of each stage's dense block.
+        norm: MONAI's name of the normalisation.
     """
 
-    def __init__(self, in_channels: int, layers: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, layers: Sequence[int], norm: str) -> None:
         super().__init__()
         channels = 64
+        normalised = partial(get_norm_layer, norm, 2)
         self.stem = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(in_channels, channels, 7), nn.InstanceNorm2d(channels), nn.ReLU()
+            nn.ReflectionPad2d(3), nn.Conv2d(in_channels, channels, 7), normalised(channels), nn.ReLU()
         )
         stages: list[nn.Module] = []
         self.skip_channels = [channels]
         for index, count in enumerate(layers):
             dense = channels + count * GROWTH
             parts = [
-                nn.Sequential(
-                    nn.InstanceNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-                ),
-                _DenseBlock(2, count, channels, 4, GROWTH, 0.0, norm="INSTANCE"),
+                nn.Sequential(normalised(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, stride=2, padding=1)),
+                _DenseBlock(2, count, channels, 4, GROWTH, 0.0, norm=norm),
             ]
             channels = dense
             if index < len(layers) - 1:
                 channels = dense // 2
-                parts.append(nn.Sequential(nn.InstanceNorm2d(dense), nn.ReLU(), nn.Conv2d(dense, channels, 1)))
+                parts.append(nn.Sequential(normalised(dense), nn.ReLU(), nn.Conv2d(dense, channels, 1)))
                 self.skip_channels.append(channels)
             stages.append(nn.Sequential(*parts))
         self.stages = nn.ModuleList(stages)
@@ -65,13 +67,14 @@ class ViewLift(nn.Module):
         layers: see `ViewEncoder`.
         widths: see `X2CTLift`.
         expand: `along_p` or `along_l`.
+        norm: see `ViewEncoder`.
     """
 
     def __init__(
-        self, in_channels: int, size: int, layers: Sequence[int], widths: Sequence[int], expand: Expand
+        self, in_channels: int, size: int, layers: Sequence[int], widths: Sequence[int], expand: Expand, norm: str
     ) -> None:
         super().__init__()
-        self.encoder = ViewEncoder(in_channels, layers)
+        self.encoder = ViewEncoder(in_channels, layers, norm)
         self.start, self.width = size // 2 ** len(layers), widths[0]
         self.expand = expand
         self.connect = nn.Sequential(
@@ -101,6 +104,7 @@ class X2CTLift(nn.Module):
         size: of the patches, a multiple of 2 to the number of stages.
         layers: of each stage's dense block.
         widths: of the decoder, coarse to fine; one more than stages.
+        norm: see `ViewEncoder`; the published one needs more than one pixel in the last stage, so patches of 64.
     """
 
     def __init__(
@@ -109,10 +113,11 @@ class X2CTLift(nn.Module):
         size: int,
         layers: Sequence[int] = (6, 12, 24, 16, 6),
         widths: Sequence[int] = (256, 128, 64, 32, 16, 16),
+        norm: str = "instance",
     ) -> None:
         super().__init__()
-        self.ap = ViewLift(in_channels, size, layers, widths, along_p)
-        self.lat = ViewLift(in_channels, size, layers, widths, along_l)
+        self.ap = ViewLift(in_channels, size, layers, widths, along_p, norm)
+        self.lat = ViewLift(in_channels, size, layers, widths, along_l, norm)
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Views (B, C, N, N) -> pairs of volumes (AP, LAT), coarse to fine."""
