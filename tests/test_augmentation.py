@@ -18,7 +18,7 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, gaussian_mark, network_input, place_cube
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
-from scripts.training.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd
+from scripts.training.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd, RandTiltd
 from scripts.training.sampling import ReproducibleSampler
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY, bundle
@@ -68,6 +68,38 @@ def test_a_wrong_mark_gives_the_crop_that_a_wrong_mark_gives(seed: int) -> None:
     for key in ("image_ap_mask", "image_lat_mask"):
         assert (moved[key] - expected[key]).abs().max() < 1e-3
     assert np.abs(errors).max() > 1  # it did move something
+
+
+@pytest.mark.parametrize(("frontal", "lateral"), [(20.0, 0.0), (0.0, -15.0), (25.0, 20.0)])
+def test_a_tilted_vertebra_is_turned_about_its_mark(frontal: float, lateral: float) -> None:
+    """Beads on the axes through the mark land where the rotation, written out by hand, puts them."""
+    beads = {"below": (30, 0, 0), "left": (0, 0, 30), "behind": (0, 30, 0)}
+    a, b = np.deg2rad([frontal, lateral])
+    by_hand = {
+        "below": 30 * np.array([np.cos(a) * np.cos(b), np.sin(b), np.sin(a) * np.cos(b)]),
+        "left": 30 * np.array([-np.sin(a), 0, np.cos(a)]),
+        "behind": 30 * np.array([-np.cos(a) * np.sin(b), np.cos(b), -np.sin(a) * np.sin(b)]),
+    }
+    index = np.stack(np.meshgrid(*[np.arange(CUBE_SIZE)] * 3, indexing="ij"), axis=-1)
+    for name, offset in beads.items():
+        position = np.array([59.5, 39.5, 59.5]) + offset
+        near = np.linalg.norm(index - position, axis=-1) < 4
+        label = torch.from_numpy(near)[None].to(torch.uint8)
+        ap, lat = label.float().amax(2), label.float().amax(3)
+        masks = [torch.from_numpy(gaussian_mark(np.array(p)))[None] for p in ((59.5, 59.5), (59.5, 39.5))]
+        item = dict(zip((*KEYS, "label"), (ap, masks[0], lat, masks[1], label), strict=True))
+        transform = RandTiltd()
+        transform.randomize = lambda data=None: None
+        transform.angles_deg = np.array([frontal, lateral])
+        turned = transform(item)
+        assert turned["label"].dtype == torch.uint8
+        found = np.mean(np.argwhere(turned["label"][0].numpy()), axis=0) - [59.5, 39.5, 59.5]
+        assert found == pytest.approx(by_hand[name], abs=0.3)
+        for key, mask in (("image_ap_mask", masks[0]), ("image_lat_mask", masks[1])):
+            assert (turned[key] - mask).abs().max() < 0.02  # the mark stays
+        if lateral == 0:  # what the AP film of parallel rays would show
+            shown = np.argwhere(turned["image_ap"][0].numpy() > 0.5).mean(axis=0) - 59.5
+            assert shown == pytest.approx(found[[0, 2]], abs=0.3)
 
 
 def test_each_view_keeps_its_own_error() -> None:
