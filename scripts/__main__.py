@@ -175,6 +175,7 @@ def reconstruct(
     weights: str | None = None,
     device: str | None = None,
     batch_size: int = 4,
+    precision: str = "auto",
 ) -> None:
     """Reconstruct the vertebrae of two radiographs.
 
@@ -197,6 +198,7 @@ def reconstruct(
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
+        precision: float32, bfloat16 (half the time where processor or GPU have it), or auto, which takes it there.
     """
     from scripts.levels import level_number
     from scripts.spine.job import DICOM_FOLDER, Job, Networks, run_job
@@ -214,7 +216,9 @@ def reconstruct(
         invert=_words(invert),
         levels=tuple(level_number(name) for name in _words(levels)),
     )
-    networks = Networks(Path(weights) if weights else None, device=device, batch_size=int(batch_size))
+    networks = Networks(
+        Path(weights) if weights else None, device=device, batch_size=int(batch_size), precision=str(precision)
+    )
     folder = Path(str(output))
     report = run_job(job, folder, networks, Path(truth) if truth else None, bool(dicom), outputs)
     for row in report["vertebrae"]:
@@ -360,6 +364,7 @@ def evaluate(
     data_list: str = "test",
     device: str | None = None,
     batch_size: int = 4,
+    precision: str = "float32",
 ) -> None:
     """Measure a network on a prepared dataset: metrics.csv (one row a vertebra) and summary.json.
 
@@ -370,11 +375,18 @@ def evaluate(
         data_list: test, validation or training.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
+        precision: float32, bfloat16 or auto, see reconstruct.
     """
     from scripts.metrics.evaluate import evaluate_dataset
 
     summary = evaluate_dataset(
-        Path(str(dataset)), Path(str(output)), Path(weights) if weights else None, data_list, device, int(batch_size)
+        Path(str(dataset)),
+        Path(str(output)),
+        Path(weights) if weights else None,
+        data_list,
+        device,
+        int(batch_size),
+        str(precision),
     )
     overall = summary["all"]
     print(f"{overall['n_vertebrae']} vertebrae of {overall['n_subjects']} patients")

@@ -274,6 +274,20 @@ def test_torchscript_and_state_dict_predict_alike() -> None:
     assert np.abs(from_state - from_script).max() < 1e-5
 
 
+def test_half_precision_moves_the_surface_a_little(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = []
+    for name in ("float32", "bfloat16"):
+        assert reconstruct(sample, "--levels=T9", f"--precision={name}") == 0
+        result = sample.parent / "result"
+        assert json.loads((result / "report.json").read_text())["precision"] == name
+        masks.append(read_nifti(result / "spine.nii.gz")[0] > 0)
+        shutil.rmtree(result)
+    assert masks[0].sum() > 10_000 and 0 < (masks[0] != masks[1]).sum() < 0.04 * masks[0].sum()
+    capsys.readouterr()
+    assert reconstruct(sample, "--levels=T9", "--precision=int4") == 1
+    assert "precision is one of auto, float32, bfloat16, not 'int4'" in capsys.readouterr().err
+
+
 def test_misspelt_and_missing_options_stop_before_any_work(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reconstruct(sample, "--levles=L1") == 1
     assert "no option --levles" in capsys.readouterr().err and not (sample.parent / "result").exists()

@@ -44,6 +44,7 @@ def evaluate_dataset(
     data_list: str = "test",
     device: str | None = None,
     batch_size: int = 4,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """Write ``metrics.csv`` and ``summary.json``.
 
@@ -57,12 +58,13 @@ def evaluate_dataset(
         data_list: ``test``, ``validation`` or ``training``.
         device: see `Predictor`.
         batch_size: vertebrae at a time.
+        precision: see `Predictor`.
 
     Returns:
         the summary.
     """
     items = read_datalist(dataset, data_list)
-    predictor = Predictor(weights, device, batch_size)
+    predictor = Predictor(weights, device, batch_size, precision=precision)
     rows = []
     for item in tqdm(items, desc="vertebrae", unit="vertebra"):
         started = time.perf_counter()

@@ -17,6 +17,7 @@ from scripts.io.checksums import check_released
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
+PRECISIONS = ("auto", "float32", "bfloat16")
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,9 +30,11 @@ class Predictor:
         device: torch device; CUDA if there is one and None is given.
         batch_size: vertebrae at a time, at most; fewer where there is no memory for them.
         bundle_root: the bundle's folder.
+        precision: of `PRECISIONS`; see `choose_precision`.
 
     Raises:
-        UserError: the weights are missing, damaged, not as released or of another network; the device does not exist.
+        UserError: the weights are missing, damaged, not as released or of another network; there is no such device or
+            precision.
     """
 
     def __init__(
@@ -40,9 +43,11 @@ class Predictor:
         device: str | None = None,
         batch_size: int = 4,
         bundle_root: Path = BUNDLE_ROOT,
+        precision: str = "float32",
     ) -> None:
         self.weights = weights or bundle_root / "models" / "model.pt"
         self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
         self.batch_size = batch_size if self.device.type == "cuda" else min(batch_size, _fitting_batch())
         parser = ConfigParser()
         parser.read_config(str(bundle_root / "configs" / "inference.json"))
@@ -57,7 +62,8 @@ class Predictor:
         while start < len(inputs):
             batch = [self.normalise({"image": item})["image"] for item in inputs[start : start + self.batch_size]]
             try:
-                logits = self.network(torch.stack([torch.as_tensor(item) for item in batch]).to(self.device))
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                    logits = self.network(torch.stack([torch.as_tensor(item) for item in batch]).to(self.device))
                 probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.
@@ -95,6 +101,28 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device '{name}' is not available ({str(error).splitlines()[0]})") from error
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``float32`` or ``bfloat16``, where ``auto`` is the latter if the device computes in it by itself.
+
+    Raises:
+        UserError: another name.
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"precision is one of {', '.join(PRECISIONS)}, not '{name}'")
+    if name != "auto":
+        return name
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
+    return "bfloat16" if native else "float32"
+
+
+def _processor_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def load_network(weights: Path, parser: Any, device: torch.device, config: str = "inference.json") -> torch.nn.Module:

@@ -58,6 +58,7 @@ class Networks:
         localizer_weights: of the annotation network, likewise.
         device: torch device; CUDA if there is one and None is given.
         batch_size: vertebrae at a time.
+        precision: of the generator; see `choose_precision`.
     """
 
     def __init__(
@@ -66,14 +67,15 @@ class Networks:
         localizer_weights: Path | None = None,
         device: str | None = None,
         batch_size: int = 4,
+        precision: str = "auto",
     ) -> None:
         self._weights, self._localizer_weights = weights, localizer_weights
-        self._device, self._batch_size = device, batch_size
+        self._device, self._batch_size, self._precision = device, batch_size, precision
 
     @cached_property
     def predictor(self) -> Predictor:
         """Patches to vertebrae."""
-        return Predictor(self._weights, self._device, self._batch_size)
+        return Predictor(self._weights, self._device, self._batch_size, precision=self._precision)
 
     @cached_property
     def localizer(self) -> Localizer:

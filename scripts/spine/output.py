@@ -187,6 +187,7 @@ def _report(
         "warnings": [*result.warnings, *checked.warnings],
         "weights": predictor.weights.name,
         "device": str(predictor.device),
+        "precision": predictor.precision,
         "versions": {
             "bundle": json.loads((BUNDLE_ROOT / "configs" / "metadata.json").read_text())["version"],
             "python": platform.python_version(),
