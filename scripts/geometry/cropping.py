@@ -19,10 +19,16 @@ import torch.nn.functional as F
 
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
+from scripts.geometry.leaning import UPRIGHT, Lean, turn, turned_object
 
 CUBE_SIZE = 120
 CUBE_POSTERIOR_OFFSET_MM = 20.0
 CENTROID_SIGMA_MM = 4.0
+# Probabilities up to this are nothing.
+FAINT = 0.01
+_MIDDLE = (CUBE_SIZE - 1) / 2
+# Index in the cube at which the body's centroid lies, but for the lattice's half voxel.
+NOMINAL_CENTROID = np.array([_MIDDLE, _MIDDLE - CUBE_POSTERIOR_OFFSET_MM, _MIDDLE])
 
 
 @dataclass(frozen=True)
@@ -89,18 +95,24 @@ def clipped_fraction(mask: np.ndarray, cube: Cube) -> float:
     return 1.0 - int(crop_cube(mask, cube).sum()) / total if total else 0.0
 
 
-def patch_pixels(cube: Cube, view: View) -> np.ndarray:
+def patch_pixels(cube: Cube, view: View, lean: Lean = UPRIGHT) -> np.ndarray:
     """Film pixels (120, 120, 2) under a patch: the middle plane of the cube that faces the view, one point a mm.
 
-    The plane through the cube's middle is where 1 mm in the patch is 1 mm in the patient.
+    The plane through the cube's middle is where 1 mm in the patch is 1 mm in the patient. The patch of a leaning
+    vertebra is turned in that plane about the body's centroid, its rows along the spine.
     """
-    offset = (np.arange(CUBE_SIZE) - (CUBE_SIZE - 1) / 2) * cube.grid.spacing_mm
+    index = np.stack(np.meshgrid(np.arange(CUBE_SIZE), np.arange(CUBE_SIZE), indexing="ij"), axis=-1).astype(float)
     columns = _column_axis(view)
-    points = cube.centre_mm + offset[:, None, None] * INFERIOR + offset[None, :, None] * columns
+    if lean != UPRIGHT:
+        frontal = columns is LEFT
+        pivot = NOMINAL_CENTROID[[0, 2] if frontal else [0, 1]]
+        index = pivot + (index - pivot) @ turn(lean.frontal_deg if frontal else lean.sagittal_deg).T
+    offset = (index - (CUBE_SIZE - 1) / 2) * cube.grid.spacing_mm
+    points = cube.centre_mm + offset[..., :1] * INFERIOR + offset[..., 1:] * columns
     return view.project(points.reshape(-1, 3)).reshape(CUBE_SIZE, CUBE_SIZE, 2)
 
 
-def crop_patch(film: torch.Tensor, view: View, cube: Cube) -> torch.Tensor:
+def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT) -> torch.Tensor:
     """The vertebra's patch of a radiograph, at 1 mm in the patient.
 
     Where the patch reaches beyond the film it takes the lowest value that the patch has inside it, which leaves the
@@ -110,11 +122,12 @@ def crop_patch(film: torch.Tensor, view: View, cube: Cube) -> torch.Tensor:
         film: (rows, columns) float. Finer than 1 mm films should have been smoothed with `smooth_for_pitch`.
         view: its geometry.
         cube: the vertebra.
+        lean: how it leans.
 
     Returns:
         (120, 120).
     """
-    pixels = patch_pixels(cube, view)
+    pixels = patch_pixels(cube, view, lean)
     size = np.array(film.shape)
     inside = torch.from_numpy(np.all((pixels > -0.5) & (pixels < size - 0.5), axis=-1))
     where = torch.from_numpy(((2 * pixels + 1) / size - 1)[..., ::-1].copy()).to(film.dtype)
@@ -139,7 +152,11 @@ def smooth_for_pitch(film: np.ndarray, pixel_mm: tuple[float, float], pitch_mm: 
 
 
 def centroid_mask(
-    centroid_pixel: np.ndarray, view: View, cube: Cube, sigma_mm: float = CENTROID_SIGMA_MM
+    centroid_pixel: np.ndarray,
+    view: View,
+    cube: Cube,
+    sigma_mm: float = CENTROID_SIGMA_MM,
+    lean: Lean = UPRIGHT,
 ) -> np.ndarray:
     """A Gaussian of height 1 at a centroid's sub-pixel position in the patch.
 
@@ -149,11 +166,12 @@ def centroid_mask(
         cube: the vertebra.
         sigma_mm: its width; the paper leaves the mark's form open. 4 mm is wide enough to survive three halvings and
             a third of the smallest body, so that it never spans two.
+        lean: how the vertebra leans.
 
     Returns:
         (120, 120) float32.
     """
-    pixels = patch_pixels(cube, view)
+    pixels = patch_pixels(cube, view, lean)
     # Patch -> film is affine to within the tilt of the view: invert it from the patch's corners.
     origin = pixels[0, 0]
     jacobian = np.stack([(pixels[-1, 0] - origin), (pixels[0, -1] - origin)], axis=1) / (CUBE_SIZE - 1)
@@ -173,6 +191,7 @@ def network_input(
     centroid_pixels: tuple[np.ndarray, np.ndarray],
     geometry: BiplanarGeometry,
     cube: Cube,
+    lean: Lean = UPRIGHT,
 ) -> torch.Tensor:
     """One vertebra's four channels: AP patch, AP centroid mask, LAT patch, LAT centroid mask.
 
@@ -181,15 +200,23 @@ def network_input(
         centroid_pixels: the body centroid in each film, (2,) each.
         geometry: of the films.
         cube: of the vertebra.
+        lean: how it leans; the network's answer then has to be turned back, see `turned_back`.
 
     Returns:
         (4, 120, 120) float32, the patches in the films' own units.
     """
     channels = []
     for film, pixel, view in zip(films, centroid_pixels, (geometry.ap, geometry.lat), strict=True):
-        channels.append(crop_patch(film, view, cube).float())
-        channels.append(torch.from_numpy(centroid_mask(pixel, view, cube)))
+        channels.append(crop_patch(film, view, cube, lean).float())
+        channels.append(torch.from_numpy(centroid_mask(pixel, view, cube, lean=lean)))
     return torch.stack(channels)
+
+
+def turned_back(probability: np.ndarray, lean: Lean) -> np.ndarray:
+    """What a network makes of a leaning vertebra's patches, (120, 120, 120), on the cube's own grid."""
+    if lean == UPRIGHT:
+        return probability
+    return turned_object(np.asarray(probability, np.float32), lean.rotation(), NOMINAL_CENTROID, FAINT)
 
 
 def _column_axis(view: View) -> np.ndarray:

@@ -14,6 +14,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import CUBE_SIZE, Cube, place_cube
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
 from scripts.spine.mesh import vertebra_mesh
@@ -32,6 +33,7 @@ class LocatedVertebra:
         pixels: its centroid in AP and LAT, (row, column) each.
         residual_mm: distance of the two rays through the marks; 0 if the marks agree.
         confidence: the lower of the two marks' confidences.
+        lean: how it leans, as far as its neighbours' marks tell.
     """
 
     level: int
@@ -39,6 +41,7 @@ class LocatedVertebra:
     pixels: tuple[np.ndarray, np.ndarray]
     residual_mm: float
     confidence: float
+    lean: Lean = UPRIGHT
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +156,13 @@ def locate_vertebrae(
     missing = [level_name(number) for number in levels or [] if number not in paired]
     if missing:
         raise UserError(f"level {', '.join(missing)} is not marked in both views")
-    wanted = [number for number in paired if levels is None or number in levels]
-    if not wanted:
+    if not paired:
         raise UserError("no vertebra is marked in both views")
     ap, lat = annotations.ap.by_level(), annotations.lat.by_level()
-    ap_pixels = np.array([ap[number].centroid for number in wanted])
-    lat_pixels = np.array([lat[number].centroid for number in wanted])
+    ap_pixels = np.array([ap[number].centroid for number in paired])
+    lat_pixels = np.array([lat[number].centroid for number in paired])
     points, residuals = geometry.back_project(ap_pixels, lat_pixels)
+    leans = spine_leans(points)
     return [
         LocatedVertebra(
             level=number,
@@ -167,8 +170,10 @@ def locate_vertebrae(
             pixels=(ap_pixels[i], lat_pixels[i]),
             residual_mm=float(residuals[i]),
             confidence=min(ap[number].confidence, lat[number].confidence),
+            lean=leans[i],
         )
-        for i, number in enumerate(wanted)
+        for i, number in enumerate(paired)
+        if not levels or number in levels
     ]
 
 

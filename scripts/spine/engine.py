@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from scripts.errors import UserError
-from scripts.geometry.cropping import network_input, smooth_for_pitch
+from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
+from scripts.geometry.leaning import Lean
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
@@ -35,8 +36,8 @@ from scripts.spine.reconstruct import FilmPair, Reconstruction, check_marks, pix
 
 # A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
 MAX_CONTESTED = 0.3
-# Level and its two marks, (row, column) each.
-Key = tuple[int, tuple[float, float], tuple[float, float]]
+# Level, its two marks, (row, column) each, and how it leans.
+Key = tuple[int, tuple[float, float], tuple[float, float], Lean]
 
 
 class CancelledError(Exception):
@@ -129,7 +130,7 @@ class Session:
                 for film, view in ((self.films.ap, geometry.ap), (self.films.lat, geometry.lat))
             ]
         ap, lat = self._smooth
-        return [network_input((ap, lat), v.pixels, geometry, v.cube) for v in vertebrae]
+        return [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
 
     def _predict(
         self,
@@ -151,7 +152,7 @@ class Session:
             if not np.isfinite(probability).all():
                 raise UserError(f"{level_name(vertebra.level)}: the network answers NaN; its weights are damaged")
             # Half precision holds a probability to 0.0005 in half the memory.
-            self._cubes[key] = probability.astype(np.float16)
+            self._cubes[key] = turned_back(probability, vertebra.lean).astype(np.float16)
             tell(Progress("network", done, len(keys), vertebra.level))
         if cancelled():
             raise CancelledError
@@ -179,7 +180,7 @@ class Session:
 
 def _key(vertebra: LocatedVertebra) -> Key:
     ap, lat = ((float(pixel[0]), float(pixel[1])) for pixel in vertebra.pixels)
-    return vertebra.level, ap, lat
+    return vertebra.level, ap, lat, vertebra.lean
 
 
 def _meet(a: LocatedVertebra, b: LocatedVertebra) -> bool:

@@ -12,13 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from PIL import Image, ImageDraw, ImageFont
 
-from scripts.geometry.cropping import CENTROID_SIGMA_MM, CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE, gaussian_mark
+from scripts.geometry.cropping import (
+    CENTROID_SIGMA_MM,
+    CUBE_POSTERIOR_OFFSET_MM,
+    CUBE_SIZE,
+    NOMINAL_CENTROID,
+    gaussian_mark,
+)
 from scripts.geometry.film import FilmOptions, make_film
+from scripts.geometry.leaning import Lean, turn, turned
 
 Range = Sequence[float]
 MIDDLE = (CUBE_SIZE - 1) / 2
@@ -104,7 +110,6 @@ class RandTiltd(RandomizableTransform, MapTransform):
         prob: of any tilt.
         frontal_deg: the AP patch turns by up to this, either way.
         lateral_deg: the LAT patch likewise.
-        posterior_offset_mm: how far behind the centroid the cube's centre lies.
     """
 
     def __init__(
@@ -113,14 +118,13 @@ class RandTiltd(RandomizableTransform, MapTransform):
         prob: float = 1.0,
         frontal_deg: float = 25.0,
         lateral_deg: float = 25.0,
-        posterior_offset_mm: float = CUBE_POSTERIOR_OFFSET_MM,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         if len(self.keys) != 5:
             raise ValueError("keys are those of AP patch, AP mask, LAT patch, LAT mask and label")
         self.limits_deg = (frontal_deg, lateral_deg)
-        self.centre = np.array([MIDDLE, MIDDLE - posterior_offset_mm, MIDDLE])
+        self.centre = NOMINAL_CENTROID
         self.angles_deg = np.zeros(2)
 
     def randomize(self, data: Any = None) -> None:
@@ -130,21 +134,18 @@ class RandTiltd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Turn patches, marks and label."""
-        turned = dict(data)
+        leaning = dict(data)
         self.randomize()
         if not self._do_transform:
-            return turned
+            return leaning
         ap, ap_mask, lat, lat_mask, label = self.keys
-        frontal, lateral = (_turn(np.deg2rad(angle)) for angle in self.angles_deg)
+        lean = Lean(*self.angles_deg)
+        frontal, lateral = turn(lean.frontal_deg), turn(lean.sagittal_deg)
         for patch, mask, matrix, axes in ((ap, ap_mask, frontal, [0, 2]), (lat, lat_mask, lateral, [0, 1])):
-            turned[patch] = _resampled(data[patch], matrix, self.centre[axes], "bilinear", "reflection")
-            turned[mask] = _resampled(data[mask], matrix, self.centre[axes], "bilinear", "zeros")
-        both = np.eye(3)
-        both[np.ix_([0, 2], [0, 2])] = frontal
-        lean = np.eye(3)
-        lean[:2, :2] = lateral
-        turned[label] = _resampled(data[label], both @ lean, self.centre, "nearest", "zeros")
-        return turned
+            leaning[patch] = turned(data[patch], matrix, self.centre[axes], padding="reflection")
+            leaning[mask] = turned(data[mask], matrix, self.centre[axes])
+        leaning[label] = turned(data[label], lean.rotation(), self.centre, mode="nearest")
+        return leaning
 
 
 class RandFilmd(RandomizableTransform, MapTransform):
@@ -276,25 +277,6 @@ def _mark_position(mask: torch.Tensor) -> np.ndarray:
     rows, columns = values.sum(1), values.sum(0)
     index = [np.arange(len(rows)), np.arange(len(columns))]
     return np.array([rows @ index[0], columns @ index[1]]) / max(values.sum(), 1e-9)
-
-
-def _turn(angle: float) -> np.ndarray:
-    """Rotation that takes the first axis towards the second."""
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _resampled(image: torch.Tensor, rotation: np.ndarray, centre: np.ndarray, mode: str, padding: str) -> torch.Tensor:
-    """An image (1, N, ...) of equal sides, turned about a point; index axes first to last."""
-    size, dims = image.shape[-1], len(rotation)
-    back = rotation.T
-    # affine_grid counts axes from the last to the first, in a frame from -1 to 1.
-    middle = (2 * centre + 1) / size - 1
-    theta = np.concatenate([back, (middle - back @ middle)[:, None]], axis=1)
-    theta = np.concatenate([theta[::-1, dims - 1 :: -1], theta[::-1, dims:]], axis=1)
-    grid = F.affine_grid(torch.from_numpy(theta[None].copy()).float(), [1, 1, *image.shape[1:]], align_corners=False)
-    plain = torch.as_tensor(image).float()[None]
-    moved = F.grid_sample(plain, grid.to(plain.device), mode=mode, padding_mode=padding, align_corners=False)[0]
-    return torch.zeros_like(image) + moved.to(image.dtype)
 
 
 def _shifted(image: torch.Tensor, start: Sequence[int], fill: float | None = None) -> torch.Tensor:
