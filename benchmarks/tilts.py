@@ -68,12 +68,12 @@ def main(dataset: str, weights: str = "", list_name: str = "test") -> None:
             except NoBodyError:
                 continue
     truth, seen = np.moveaxis(np.array(pairs), 1, 0)
-    print(
-        f"{len(pairs)} vertebrae of {len(cases)} patients\n\n| plane | true tilts, SD | slope | median error | 90 % below |"
-    )
+    print(f"{len(pairs)} vertebrae of {len(cases)} patients\n")
+    print("| plane | true tilts, SD | slope | median error | 90 % below |")
     print("| --- | --- | --- | --- | --- |")
     for plane, (x, y) in {"frontal": (truth[:, 0], seen[:, 0]), "sagittal": (truth[:, 1], seen[:, 1])}.items():
-        middle, most = np.percentile(abs(y - x), [50, 90])
+        error = np.abs(y - x)
+        middle, most = float(np.median(error)), float(np.percentile(error, 90))
         print(f"| {plane} | {x.std():.1f}° | {stats.theilslopes(y, x).slope:.2f} | {middle:.1f}° | {most:.1f}° |")
 
 

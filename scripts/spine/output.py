@@ -176,6 +176,7 @@ def _report(
             metrics = vertebra_metrics(result.labels == vertebra.level, truth == vertebra.level)
             row["dice"] = round(metrics.dice, 4)
             row["hd95_mm"] = round(metrics.hd95_mm, 2)
+            row["assd_mm"], row["nsd_1mm"] = round(metrics.assd_mm, 2), round(metrics.nsd_1mm, 4)
             mark = result.grid.to_index(np.array(vertebra.cube.body_centroid_mm))
             at_mark, at_truth = _ellipsoid_dice(truth == vertebra.level, mark)
             row["ellipsoid_at_mark_dice"], row["ellipsoid_dice"] = round(at_mark, 4), round(at_truth, 4)

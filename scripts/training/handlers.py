@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ class TrainingLog:
         folder: gets ``training.csv`` and TensorBoard's events.
         optimizers: name -> optimiser, whose learning rate is the column ``lr_<name>``.
         is_writer: whether this process writes; one of several does.
+
+    Raises:
+        FloatingPointError: in a training whose loss is no longer a number; what it would go on to write is worthless.
     """
 
     def __init__(self, folder: str, optimizers: dict[str, Optimizer], is_writer: bool = True) -> None:
@@ -86,6 +90,11 @@ class TrainingLog:
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(f"training/{name}", value, state.iteration)
+        if not math.isfinite(values.get("loss", 0.0)):
+            # Before the next checkpoint: the one before it is still good.
+            raise FloatingPointError(
+                f"the loss is {values['loss']} at step {state.iteration}: train with a lower --learning_rate"
+            )
 
     def _close(self, engine: Engine) -> None:
         if self.board is not None:
