@@ -66,7 +66,13 @@ export class Panel {
   }
 
   drawWarnings() {
-    byId("warnings").textContent = this.state.case.warnings.join("\n");
+    const { warnings } = this.state.case;
+    const box = byId("warnings");
+    box.hidden = !warnings.length;
+    box.open = warnings.length <= 2;
+    box.querySelector("summary").textContent =
+      warnings.length === 1 ? "1 warning" : `${warnings.length} warnings: read them before you measure`;
+    box.querySelector("p").textContent = warnings.join("\n");
   }
 
   drawSelected() {
