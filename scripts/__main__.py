@@ -431,7 +431,7 @@ def benchmark(
         seeds=_words(seeds),
         steps=_words(steps),
         overlays=_words(overlays),
-        overrides=overrides or {},
+        overrides=_json_words(overrides or {}),
         source=str(source),
         gpus=None if gpus is None else _words(gpus),
     )
@@ -537,6 +537,15 @@ def _words(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(str(v).strip() for v in value)
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+def _json_words(value: Any) -> Any:
+    """What Fire made of a JSON argument, with JSON's true, false and null, which it takes for words."""
+    if isinstance(value, dict):
+        return {key: _json_words(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_words(item) for item in value]
+    return {"true": True, "false": False, "null": None}.get(value, value) if isinstance(value, str) else value
 
 
 def _spacing(value: Any) -> tuple[float, float] | None:

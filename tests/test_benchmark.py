@@ -269,6 +269,14 @@ def test_bad_arguments_get_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_overrides_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    monkeypatch.setattr("scripts.benchmark.run.run_benchmark", lambda *a, **k: seen.update(k) or (None, {}))
+    words = '{"amp": false, "lr_scheduler": {"_target_": "X", "gamma": 0.1}, "deep": [true, null, "a"], "n": 3}'
+    assert main(["benchmark", "--output", str(tmp_path / "out"), "--dataset", "d", "--overrides", words]) == 0
+    assert seen["overrides"] == json.loads(words)
+
+
 def test_models_are_the_paper_s_and_have_their_files() -> None:
     assert len([m for m in MODELS.values() if m.printed]) == 8 + 5 + 1
     assert all((ROOT / m.config).is_file() for m in MODELS.values() if m.config)

@@ -120,7 +120,7 @@ def test_a_vertebra_beside_its_bone_is_flagged_and_the_others_are_not(
 class FollowsTheMark:
     """A network that puts the true vertebra wherever it is marked."""
 
-    weights, device = Path("none.pt"), "cpu"
+    weights, device, precision = Path("none.pt"), "cpu", "float32"
 
     def __init__(self, cubes: dict[int, np.ndarray]) -> None:
         self.cubes = list(cubes.values())
