@@ -24,6 +24,7 @@ def prepare(
     variants: int = 0,
     view_angle_error_deg: float = 0.0,
     film: Any = None,
+    along_spine: bool = False,
     test: Any = (),
     validation: Any = (),
     training: Any = (),
@@ -48,6 +49,7 @@ def prepare(
         variants: random deformations to add for each training patient.
         view_angle_error_deg: largest angle by which each view of a variant may be off, unknown to all that follows.
         film: effects on the stored films, as '{"scatter_ratio": 0.2, "photons": 1e5}'; see docs/drr.md.
+        along_spine: turn patches and labels along the spine, as reconstruct does, to train for that.
         test: patients that belong to the test list, comma-separated.
         validation: likewise for validation.
         training: likewise for training.
@@ -78,6 +80,7 @@ def prepare(
         variants=int(variants),
         variant_range=VariantRange(view_angle_error_deg=float(view_angle_error_deg)),
         film=FilmOptions.from_dict(film or {}),
+        along_spine=bool(along_spine),
         max_border_contact_mm2=float(max_border_contact_mm2),
         seed=int(seed),
     )

@@ -77,6 +77,8 @@ def options_to_json(options: PrepareOptions) -> dict[str, Any]:
         del values["film"]
     if not values["variant_range"]["view_angle_error_deg"]:
         del values["variant_range"]["view_angle_error_deg"]
+    if not options.along_spine:
+        del values["along_spine"]
     return values
 
 

@@ -36,7 +36,10 @@ def write_datalist(
             name: stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent)) for name in names
         }
         for name, item in rows:
-            text = textwrap.indent(json.dumps(asdict(item), indent=1), "  ")
+            values = asdict(item)
+            if not item.rays:
+                del values["rays"]
+            text = textwrap.indent(json.dumps(values, indent=1), "  ")
             parts[name].write(f"{',' if counts[name] else ''}\n{text}")
             counts[name] += 1
         with atomic_file(path) as stream:

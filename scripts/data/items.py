@@ -24,6 +24,8 @@ class VertebraItem:
         licence: of the case.
         excluded: why it is in no list; empty if it is.
         case: key of the case that it is from, variants included.
+        rays: NumPy file of `scripts.geometry.unprojection.ray_positions`, if patches and label were cut along the
+            spine.
     """
 
     image: str
@@ -39,3 +41,4 @@ class VertebraItem:
     licence: str
     excluded: str = ""
     case: str = ""
+    rays: str = ""

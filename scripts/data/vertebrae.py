@@ -20,9 +20,12 @@ from scripts.data.subset import SpineRecord
 from scripts.data.variants import VariantRange, misaligned
 from scripts.data.volumes import read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
-from scripts.geometry.cropping import clipped_fraction, crop_cube, network_input, place_cube
+from scripts.geometry.cropping import Cube, clipped_fraction, crop_cube, network_input, place_cube, turned_upright
 from scripts.geometry.film import FilmOptions, make_film
+from scripts.geometry.frames import Grid
+from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.geometry.projector import BONE_GAIN, project_pair
+from scripts.geometry.unprojection import ray_positions
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
 from scripts.levels import in_order, level_name
@@ -43,6 +46,8 @@ class PrepareOptions:
         variants: random deformations to add for each training patient.
         variant_range: how far they go.
         film: effects on the stored films, for training or testing on such; none by default.
+        along_spine: patches, label and cube turned along the line of the marks as ``reconstruct`` turns them, and a
+            file that says where each voxel is seen.
         seed: of the split and of the variants.
     """
 
@@ -53,6 +58,7 @@ class PrepareOptions:
     variants: int = 0
     variant_range: VariantRange = field(default_factory=VariantRange)
     film: FilmOptions = field(default_factory=FilmOptions)
+    along_spine: bool = False
     seed: int = 0
 
 
@@ -121,11 +127,17 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     write_landmarks(folder / LANDMARKS_FILE, found)
     write_annotations(folder / "annotations.json", reference_annotations(case.key, found, taken))
     jitter = options.variant_range.centroid_noise_mm if variant else 0.0
-    items = []
+    places = []
     for number in in_order(list(patient.centroids)):
         marked = patient.centroids[number] + rng.normal(0, jitter, 3)
-        contact = round(volumes.border_contact_mm2[number], 1)
-        item = _write_vertebra(folder, case, patient, films, (geometry, taken), number, marked, contact)
+        places.append(_place(number, marked, (geometry, taken), patient.grid))
+    if options.along_spine:
+        leans = spine_leans(np.array([place.seen.body_centroid_mm for place in places]))
+        places = [replace(place, lean=lean) for place, lean in zip(places, leans, strict=True)]
+    items = []
+    for place in places:
+        contact = round(volumes.border_contact_mm2[place.level], 1)
+        item = _write_vertebra(folder, case, patient, films, geometry, place, contact)
         items.append(replace(item, excluded=_why_excluded(item, options)))
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
@@ -165,39 +177,65 @@ def write_films(folder: Path, films: tuple[torch.Tensor, torch.Tensor], geometry
         (folder / "geometry.json").write_text(json.dumps(geometry.to_dict(), indent=1) + "\n")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A vertebra, and where reconstruction will believe it to be.
+
+    Args:
+        level: VerSe number.
+        cube: the vertebra's own; the label is cut there.
+        seen: where the marks put it by the nominal geometry; patches are cut there.
+        pixels: its marks in AP and LAT, (2,) each.
+        lean: None if patches are to be cut upright.
+    """
+
+    level: int
+    cube: Cube
+    seen: Cube
+    pixels: tuple[np.ndarray, np.ndarray]
+    lean: Lean | None = None
+
+
+def _place(
+    level: int, marked_mm: np.ndarray, geometries: tuple[BiplanarGeometry, BiplanarGeometry], lattice: Grid
+) -> _Place:
+    nominal, taken = geometries
+    ap_pixels, lat_pixels = taken.project(marked_mm)
+    believed_mm = marked_mm if taken is nominal else nominal.back_project(ap_pixels, lat_pixels)[0][0]
+    cubes = place_cube(marked_mm, lattice), place_cube(believed_mm, lattice)
+    return _Place(level, *cubes, (ap_pixels[0], lat_pixels[0]))
+
+
 def _write_vertebra(
     folder: Path,
     case: CaseFiles,
     patient: PatientVolume,
     films: tuple[torch.Tensor, torch.Tensor],
-    geometries: tuple[BiplanarGeometry, BiplanarGeometry],
-    number: int,
-    marked_mm: np.ndarray,
+    geometry: BiplanarGeometry,
+    place: _Place,
     border_contact_mm2: float,
 ) -> VertebraItem:
-    name = level_name(number)
-    nominal, taken = geometries
-    cube = place_cube(marked_mm, patient.grid)
-    mask = patient.labels == number
-    ap_pixels, lat_pixels = taken.project(marked_mm)
-    # Where reconstruction will believe the vertebra to be; patches are cut there, the label at the vertebra itself.
-    believed_mm = marked_mm if taken is nominal else nominal.back_project(ap_pixels, lat_pixels)[0][0]
-    seen = place_cube(believed_mm, patient.grid)
-    image = network_input(films, (ap_pixels[0], lat_pixels[0]), nominal, seen)
+    name, cube, lean = level_name(place.level), place.cube, place.lean or UPRIGHT
+    mask = patient.labels == place.level
+    image = network_input(films, place.pixels, geometry, place.seen, lean)
     write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0)[:, :, None].numpy(), cube.grid.affine)
-    write_nifti(folder / f"{name}_mask.nii.gz", crop_cube(mask.astype(np.uint8), cube), cube.grid.affine)
+    write_nifti(folder / f"{name}_mask.nii.gz", turned_upright(crop_cube(mask, cube), lean), cube.grid.affine)
+    if place.lean is not None:
+        np.save(folder / f"{name}_rays.npy", ray_positions(geometry, place.seen, lean).numpy())
+    x, y, z = (round(v, 3) for v in cube.body_centroid_mm)
     return VertebraItem(
         image=f"{name}_xray.nii.gz",
         label=f"{name}_mask.nii.gz",
         subject=case.subject,
         series=case.series,
         level=name,
-        centroid_mm=(round(float(marked_mm[0]), 3), round(float(marked_mm[1]), 3), round(float(marked_mm[2]), 3)),
-        centroid_source="annotated" if number in patient.annotated else "estimated",
+        centroid_mm=(x, y, z),
+        centroid_source="annotated" if place.level in patient.annotated else "estimated",
         clipped_fraction=round(clipped_fraction(mask, cube), 5),
         border_contact_mm2=border_contact_mm2,
         source=case.source,
         licence=case.licence,
+        rays="" if place.lean is None else f"{name}_rays.npy",
     )
 
 

@@ -102,7 +102,7 @@ def patch_pixels(cube: Cube, view: View, lean: Lean = UPRIGHT) -> np.ndarray:
     vertebra is turned in that plane about the body's centroid, its rows along the spine.
     """
     index = np.stack(np.meshgrid(np.arange(CUBE_SIZE), np.arange(CUBE_SIZE), indexing="ij"), axis=-1).astype(float)
-    columns = _column_axis(view)
+    columns = column_axis(view)
     if lean != UPRIGHT:
         frontal = columns is LEFT
         pivot = NOMINAL_CENTROID[[0, 2] if frontal else [0, 1]]
@@ -219,7 +219,15 @@ def turned_back(probability: np.ndarray, lean: Lean) -> np.ndarray:
     return turned_object(np.asarray(probability, np.float32), lean.rotation(), NOMINAL_CENTROID, FAINT)
 
 
-def _column_axis(view: View) -> np.ndarray:
+def turned_upright(mask: np.ndarray, lean: Lean) -> np.ndarray:
+    """A leaning vertebra's mask (120, 120, 120) as a network should answer to its patches, uint8; see `turned_back`."""
+    if lean == UPRIGHT:
+        return mask.astype(np.uint8)
+    upright = turned_object(mask.astype(np.float32), lean.rotation().T, NOMINAL_CENTROID, 0.0)
+    return (upright > 0.5).astype(np.uint8)
+
+
+def column_axis(view: View) -> np.ndarray:
     """The anatomical axis that the view's columns show: Left in a frontal view, Posterior in a lateral one."""
     column = np.asarray(view.column_direction)
     return LEFT if abs(column @ LEFT) > abs(column @ POSTERIOR) else POSTERIOR

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from scripts.networks.lifting import takes_rays
+
 
 class Generator(nn.Module):
     """Two patches and their centroid masks to one vertebra.
@@ -14,7 +16,7 @@ class Generator(nn.Module):
 
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.
-        lift: AP features, LAT features -> (B, C, N, N, N).
+        lift: AP features, LAT features, rays or None -> (B, C, N, N, N).
         backbone: (B, C, N, N, N) -> (B, 1, N, N, N).
     """
 
@@ -23,8 +25,12 @@ class Generator(nn.Module):
         self.fusion = fusion
         self.lift = lift
         self.backbone = backbone
+        self.unprojects: bool = takes_rays(lift)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Image (B, 4, N, N), see `scripts.geometry.cropping.network_input` -> logits (B, 1, N, N, N) in ``IPL``."""
+    def forward(self, image: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
+        """Image (B, 4, N, N), see `scripts.geometry.cropping.network_input` -> logits (B, 1, N, N, N) in ``IPL``.
+
+        Rays are `scripts.geometry.unprojection.ray_positions` (B, 4, K, K, K), of use where ``unprojects`` is true.
+        """
         ap, lat = self.fusion(image)
-        return self.backbone(self.lift(ap, lat))
+        return self.backbone(self.lift(ap, lat, rays))

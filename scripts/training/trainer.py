@@ -46,6 +46,7 @@ class VertebraGanTrainer(AdversarialTrainer):
             raise ValueError("Must provide batch data for current iteration.")
         batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         image, label = batch[0], batch[1]
+        args, options = batch[2:] if len(batch) == 4 else ((), {})
         output: dict[str, Any] = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
         engine.state.output = output
         state, loss_function = engine.state, engine.state.recon_loss_function
@@ -62,7 +63,7 @@ class VertebraGanTrainer(AdversarialTrainer):
             state.g_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
             state.d_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
         with self._autocast():
-            logits = engine.g_inferer(image, state.g_network)
+            logits = engine.g_inferer(image, state.g_network, *args, **options)
             fake = torch.sigmoid(logits.float())
             # Past its wrapper, which would wait for gradients that this step does not give.
             judge = unwrapped(state.d_network)
