@@ -27,11 +27,17 @@ class SimulatedCase:
 
 
 def simulate_case(
-    folder: Path, stem: str, axcodes: str = "RAS", levels: tuple[int, ...] = (20, 21, 22), shift: float = 0.0
+    folder: Path,
+    stem: str,
+    axcodes: str = "RAS",
+    levels: tuple[int, ...] = (20, 21, 22),
+    shift: float = 0.0,
+    step: float = 0.0,
 ) -> SimulatedCase:
     """Blocks with a spinous process behind and one long transverse process on the left, 2 mm voxels, 40 mm apart.
 
-    The left-right asymmetry is what an orientation test needs.
+    The left-right asymmetry is what an orientation test needs. With a step each block stands so far to the right of the
+    one above, so that the line of the centroids leans.
     """
     shape = (80, 70, 90)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -42,7 +48,7 @@ def simulate_case(
     labels = np.zeros(shape, np.uint8)
     centroids = {}
     for position, level in enumerate(levels):
-        centre = np.array([shift, 0.0, 40.0 - 40.0 * position])
+        centre = np.array([shift + step * position, 0.0, 40.0 - 40.0 * position])
         dx, dy, dz = x - centre[0], y - centre[1], z - centre[2]
         body = (np.abs(dx) < 20) & (np.abs(dy) < 14) & (np.abs(dz) < 12)
         spinous = (np.abs(dx) < 4) & (dy < -14) & (dy > -44) & (np.abs(dz) < 6)

@@ -28,10 +28,12 @@ HEIGHTS = (80.0, 115.0, 150.0, 310.0)
 class BallPredictor:
     """A ball of 20 mm around the body's centroid, and a count of how often it was asked."""
 
+    unprojects = False
+
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> Iterator[np.ndarray]:
+    def __call__(self, inputs: Sequence[torch.Tensor], rays: object = None) -> Iterator[np.ndarray]:
         for item in inputs:
             self.asked += 1
             row, left = np.unravel_index(int(item[1].argmax()), (CUBE_SIZE, CUBE_SIZE))
@@ -178,7 +180,12 @@ def test_expected_dice_is_what_calibrated_probabilities_give() -> None:
 
 def test_damaged_weights_are_named() -> None:
     one, predictor = session()
-    one.predictor = cast(Predictor, lambda inputs: iter([np.full((CUBE_SIZE,) * 3, np.nan, np.float32)] * len(inputs)))
+
+    class Damaged(BallPredictor):
+        def __call__(self, inputs: Sequence[torch.Tensor], rays: object = None) -> Iterator[np.ndarray]:
+            return (np.full_like(ball, np.nan) for ball in BallPredictor()(inputs))
+
+    one.predictor = cast(Predictor, Damaged())
     with pytest.raises(UserError, match="NaN"):
         one.reconstruct(annotations(), [18])
     assert predictor.asked == 0

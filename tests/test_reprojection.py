@@ -121,11 +121,12 @@ class FollowsTheMark:
     """A network that puts the true vertebra wherever it is marked."""
 
     weights, device, precision = Path("none.pt"), "cpu", "float32"
+    unprojects = False
 
     def __init__(self, cubes: dict[int, np.ndarray]) -> None:
         self.cubes = list(cubes.values())
 
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> Iterator[np.ndarray]:
+    def __call__(self, inputs: Sequence[torch.Tensor], rays: object = None) -> Iterator[np.ndarray]:
         return iter(self.cubes)
 
 

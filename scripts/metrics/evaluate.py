@@ -68,7 +68,7 @@ def evaluate_dataset(
     rows = []
     for item in tqdm(items, desc="vertebrae", unit="vertebra"):
         started = time.perf_counter()
-        prediction, status = _predict(dataset / item["image"], predictor)
+        prediction, status = _predict(dataset, item, predictor)
         seconds = time.perf_counter() - started
         truth = read_nifti(dataset / item["label"])[0] > 0
         rows.append(metrics_row(item, vertebra_metrics(prediction, truth), seconds, status))
@@ -77,11 +77,19 @@ def evaluate_dataset(
     return write_summary_json(rows, output / "summary.json")
 
 
-def _predict(path: Path, predictor: Predictor) -> tuple[np.ndarray | None, str]:
+def _predict(dataset: Path, item: dict[str, Any], predictor: Predictor) -> tuple[np.ndarray | None, str]:
     try:
-        patches = read_nifti(path)[0]
+        patches = read_nifti(dataset / item["image"])[0]
+        rays = _read_rays(dataset / item["rays"]) if "rays" in item and predictor.unprojects else None
     except UserError as error:
         return None, f"failed: {error}"
     image = torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
-    prediction = next(iter(predictor([image]))) > 0.5
+    prediction = next(iter(predictor([image], rays))) > 0.5
     return prediction, "ok" if prediction.any() else "empty"
+
+
+def _read_rays(path: Path) -> list[torch.Tensor]:
+    try:
+        return [torch.from_numpy(np.load(path, allow_pickle=False))]
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error

@@ -14,6 +14,7 @@ from monai.transforms import Compose
 
 from scripts.errors import UserError
 from scripts.io.checksums import check_released
+from scripts.networks.lifting import takes_rays
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
@@ -54,16 +55,33 @@ class Predictor:
         parser["device"] = self.device
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, parser, self.device)
+        self.unprojects = takes_rays(self.network)
 
     @torch.inference_mode()
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> Iterator[np.ndarray]:
-        """Raw network inputs, (4, 120, 120) each -> probabilities (120, 120, 120) float32 in ``IPL``, one by one."""
+    def __call__(
+        self, inputs: Sequence[torch.Tensor], rays: Sequence[torch.Tensor] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Vertebrae, one by one.
+
+        Args:
+            inputs: raw network inputs, (4, 120, 120) each.
+            rays: `scripts.geometry.unprojection.ray_positions` of each, for networks that make use of them
+                (``unprojects``).
+
+        Returns:
+            probabilities (120, 120, 120) float32 in ``IPL``.
+        """
         start = 0
         while start < len(inputs):
             batch = [self.normalise({"image": item})["image"] for item in inputs[start : start + self.batch_size]]
             try:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    logits = self.network(torch.stack([torch.as_tensor(item) for item in batch]).to(self.device))
+                    images = torch.stack([torch.as_tensor(item) for item in batch]).to(self.device)
+                    if rays is None or not self.unprojects:
+                        logits = self.network(images)
+                    else:
+                        positions = torch.stack(list(rays[start : start + len(batch)])).to(self.device)
+                        logits = self.network(images, positions)
                 probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from scripts.errors import UserError
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
 from scripts.geometry.leaning import Lean
+from scripts.geometry.unprojection import ray_positions
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
@@ -104,9 +105,10 @@ class Session:
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
             warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
             keys = [_key(v) for v in vertebrae]
-            inputs = self._inputs([v for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes])
+            missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
+            outputs = self.predictor(*self._inputs([v for v, _ in missing])) if missing else iter(())
             cropped = time.perf_counter()
-            new = self._predict(vertebrae, keys, inputs, tell, cancelled or (lambda: False))
+            self._predict(missing, outputs, len(keys), tell, cancelled or (lambda: False))
             predicted = time.perf_counter()
             tell(Progress("assemble", 0, 1))
             parts = self._resolve(vertebrae, keys)
@@ -120,9 +122,10 @@ class Session:
                 "network": predicted - cropped,
                 "assemble": time.perf_counter() - predicted,
             }
-            return Reconstruction(parts, labels, grid, seconds, warnings, new)
+            return Reconstruction(parts, labels, grid, seconds, warnings, len(missing))
 
-    def _inputs(self, vertebrae: list[LocatedVertebra]) -> list[torch.Tensor]:
+    def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+        """Network inputs, and rays if the network makes use of them."""
         geometry = self.films.geometry
         if self._smooth is None:
             self._smooth = [
@@ -130,21 +133,22 @@ class Session:
                 for film, view in ((self.films.ap, geometry.ap), (self.films.lat, geometry.lat))
             ]
         ap, lat = self._smooth
-        return [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
+        inputs = [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
+        if not self.predictor.unprojects:
+            return inputs, None
+        return inputs, [ray_positions(geometry, v.cube, v.lean) for v in vertebrae]
 
     def _predict(
         self,
-        vertebrae: list[LocatedVertebra],
-        keys: list[Key],
-        inputs: list[torch.Tensor],
+        missing: list[tuple[LocatedVertebra, Key]],
+        outputs: Iterator[np.ndarray],
+        total: int,
         tell: Callable[[Progress], None],
         cancelled: Callable[[], bool],
-    ) -> int:
-        """Fill in the missing cubes; how many these were."""
-        missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
-        kept = len(keys) - len(missing)
-        tell(Progress("network", kept, len(keys)))
-        outputs = iter(self.predictor(inputs)) if inputs else iter(())
+    ) -> None:
+        """Fill in the missing cubes."""
+        kept = total - len(missing)
+        tell(Progress("network", kept, total))
         for done, (vertebra, key) in enumerate(missing, start=kept + 1):
             if cancelled():
                 raise CancelledError
@@ -153,10 +157,9 @@ class Session:
                 raise UserError(f"{level_name(vertebra.level)}: the network answers NaN; its weights are damaged")
             # Half precision holds a probability to 0.0005 in half the memory.
             self._cubes[key] = turned_back(probability, vertebra.lean).astype(np.float16)
-            tell(Progress("network", done, len(keys), vertebra.level))
+            tell(Progress("network", done, total, vertebra.level))
         if cancelled():
             raise CancelledError
-        return len(missing)
 
     def _resolve(self, vertebrae: list[LocatedVertebra], keys: list[Key]) -> list[Part]:
         """Parts, the same objects as before where neither they nor a vertebra that reaches into them changed."""
