@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from scripts.__main__ import main
 from scripts.benchmark import matrix
+from scripts.benchmark.clinical import write_clinical
 from scripts.benchmark.comparison import half_interval, holm, paired_p, read_scores
 from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_images
 from scripts.benchmark.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
@@ -158,6 +160,12 @@ def test_every_resolution_is_scored_on_the_full_grid(
     box[48:72, 30:60, 40:80] = True
     truth = read_nifti(folder / "dataset" / items[0]["label"])[0] > 0
     assert table[0].dice == pytest.approx(2 * (box & truth).sum() / (box.sum() + truth.sum()), abs=0.02)
+    write_clinical(reconstruct, folder / "dataset", items, tmp_path)
+    with (tmp_path / "clinical.csv").open(newline="") as stream:
+        clinical = list(csv.DictReader(stream))
+    # The simulated bodies are 19 voxels of 2 mm wide, the box has no arch and the second vertebra no image.
+    assert [float(row["width_mm:true"]) for row in clinical] == pytest.approx([38.0] * 3, abs=0.5)
+    assert {row["canal_depth_mm:found"] for row in clinical} == {"nan"} == {clinical[1]["width_mm:found"]}
 
 
 def test_half_resolution_sees_what_its_training_sees(dataset: tuple[Path, SimulatedCase]) -> None:
@@ -194,6 +202,7 @@ def test_a_failing_model_stops_nothing_and_is_tried_again(tmp_path: Path, monkey
             folder = run_folder(tmp_path / "out", name, int(seed))
             for part in ("plain", *(d.name for d in CURVES)):
                 written(folder / part, rows({f"p{i}": [0.1 * i + 0.05] for i in range(7)}))
+            (folder / "plain" / "clinical.csv").touch()
         return type("Run", (), {"returncode": int(name in broken)})()
 
     monkeypatch.setattr(matrix.subprocess, "run", run)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from scripts.benchmark.clinical import FILE as CLINICAL_FILE
 from scripts.benchmark.disturbances import CURVES
 from scripts.benchmark.models import Model
 from scripts.benchmark.plan import BUNDLE_ROOT, failure, read_plan, run_folder
@@ -69,7 +70,8 @@ def _run_job(output: Path, model: Model, seed: int, gpu: str | None, curves: boo
     folder = run_folder(output, model.name, seed)
     (folder / "failed.txt").unlink(missing_ok=True)
     wanted = ["plain", *(d.name for d in CURVES if curves and (d.kind != "angle" or read_plan(output).source))]
-    if all((folder / name / "metrics.csv").is_file() for name in wanted):
+    files = [folder / name / "metrics.csv" for name in wanted] + [folder / "plain" / CLINICAL_FILE]
+    if all(path.is_file() for path in files):
         return
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "scripts.benchmark.job", "--output", str(output), "--model", model.name]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from scripts.benchmark.clinical import clinical_table
 from scripts.benchmark.comparison import Scores, read_scores
 from scripts.benchmark.costs import costs
 from scripts.benchmark.disturbances import CURVES
@@ -57,6 +58,10 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
         draw_curves(folder / "curves.png", curves, plain)
         pictures.append("curves.png")
         tables.append(_curve_table(curves, plain, {m.name: m.title for m in models}))
+    folders = {m.name: run_folder(output, m.name, seeds[0]) / "plain" for m in models}
+    clinical = clinical_table(folders, {m.name: m.title for m in models})
+    if clinical:
+        tables.append(clinical)
     found = {model.name: costs(output, plan, model) for model in models}
     tables.append(cost_table(models, found, output, seeds[0], plan))
     for table in tables:
