@@ -22,6 +22,8 @@ class EncodedLift(nn.Module):
         lift: `ReplicateLift` if None, or `UnprojectLift`.
     """
 
+    __constants__ = ("unprojects",)
+
     def __init__(
         self, ap_encoder: nn.Module, lat_encoder: nn.Module, factor: int = 2, lift: nn.Module | None = None
     ) -> None:
@@ -30,10 +32,12 @@ class EncodedLift(nn.Module):
         self.lat_encoder = lat_encoder
         self.lift = ReplicateLift() if lift is None else lift
         self.factor = factor
-        self.unprojects: bool = takes_rays(self.lift)
+        self.unprojects = takes_rays(self.lift)
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
         """AP and LAT (B, C, N, N) -> (B, 2 F, N / factor, N / factor, N / factor)."""
         ap = F.avg_pool2d(self.ap_encoder(ap), self.factor)
         lat = F.avg_pool2d(self.lat_encoder(lat), self.factor)
-        return self.lift(ap, lat, rays)
+        if self.unprojects:
+            return self.lift(ap, lat, rays)
+        return self.lift(ap, lat)

@@ -16,16 +16,19 @@ class Generator(nn.Module):
 
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.
-        lift: AP features, LAT features, rays or None -> (B, C, N, N, N).
+        lift: AP features, LAT features -> (B, C, N, N, N); also given the rays if its ``unprojects`` is true.
         backbone: (B, C, N, N, N) -> (B, 1, N, N, N).
     """
+
+    # TorchScript compiles only the call that fits the lift.
+    __constants__ = ("unprojects",)
 
     def __init__(self, fusion: nn.Module, lift: nn.Module, backbone: nn.Module) -> None:
         super().__init__()
         self.fusion = fusion
         self.lift = lift
         self.backbone = backbone
-        self.unprojects: bool = takes_rays(lift)
+        self.unprojects = takes_rays(lift)
 
     def forward(self, image: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
         """Image (B, 4, N, N), see `scripts.geometry.cropping.network_input` -> logits (B, 1, N, N, N) in ``IPL``.
@@ -33,4 +36,6 @@ class Generator(nn.Module):
         Rays are `scripts.geometry.unprojection.ray_positions` (B, 4, K, K, K), of use where ``unprojects`` is true.
         """
         ap, lat = self.fusion(image)
-        return self.backbone(self.lift(ap, lat, rays))
+        if self.unprojects:
+            return self.backbone(self.lift(ap, lat, rays))
+        return self.backbone(self.lift(ap, lat))

@@ -15,8 +15,8 @@ class ReplicateLift(nn.Module):
     time of the convolutions that follow on a CPU.
     """
 
-    def forward(self, ap: torch.Tensor, lat: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
-        """AP (B, C, N, N) and LAT (B, C', N, N) -> (B, C + C', N, N, N); ``rays`` are taken for parallel."""
+    def forward(self, ap: torch.Tensor, lat: torch.Tensor) -> torch.Tensor:
+        """AP (B, C, N, N) and LAT (B, C', N, N) -> (B, C + C', N, N, N)."""
         size = ap.shape[-1]
         ap_volume = ap.unsqueeze(3).expand(-1, -1, -1, size, -1)
         lat_volume = lat.unsqueeze(4).expand(-1, -1, -1, -1, size)
@@ -30,10 +30,12 @@ class UnprojectLift(nn.Module):
     `scripts.geometry.unprojection.ray_positions`; without them it repeats.
     """
 
+    __constants__ = ("unprojects",)
+
     def __init__(self) -> None:
         super().__init__()
         self.replicate = ReplicateLift()
-        self.unprojects: bool = True
+        self.unprojects = True
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
         """AP (B, C, N, N) and LAT (B, C', N, N) -> (B, C + C', N, N, N)."""
