@@ -104,12 +104,26 @@ def patch_pixels(cube: Cube, view: View, lean: Lean = UPRIGHT) -> np.ndarray:
     index = np.stack(np.meshgrid(np.arange(CUBE_SIZE), np.arange(CUBE_SIZE), indexing="ij"), axis=-1).astype(float)
     columns = column_axis(view)
     if lean != UPRIGHT:
-        frontal = columns is LEFT
-        pivot = NOMINAL_CENTROID[[0, 2] if frontal else [0, 1]]
-        index = pivot + (index - pivot) @ turn(lean.frontal_deg if frontal else lean.sagittal_deg).T
+        pivot, turning = patch_turn(columns, lean)
+        index = pivot + (index - pivot) @ turning.T
     offset = (index - (CUBE_SIZE - 1) / 2) * cube.grid.spacing_mm
     points = cube.centre_mm + offset[..., :1] * INFERIOR + offset[..., 1:] * columns
     return view.project(points.reshape(-1, 3)).reshape(CUBE_SIZE, CUBE_SIZE, 2)
+
+
+def patch_turn(columns: np.ndarray, lean: Lean) -> tuple[np.ndarray, np.ndarray]:
+    """How a leaning vertebra's patch is turned in its plane.
+
+    Args:
+        columns: `column_axis` of the view.
+        lean: how the vertebra leans.
+
+    Returns:
+        the patch index (2,) that stays where it is, and the rotation (2, 2) of (row, column) about it.
+    """
+    if columns is LEFT:
+        return NOMINAL_CENTROID[[0, 2]], turn(lean.frontal_deg)
+    return NOMINAL_CENTROID[[0, 1]], turn(lean.sagittal_deg)
 
 
 def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT) -> torch.Tensor:
