@@ -12,7 +12,6 @@ import torch
 
 from scripts.__main__ import main
 from scripts.benchmark import matrix
-from scripts.benchmark.clinical import write_clinical
 from scripts.benchmark.comparison import half_interval, holm, paired_p, read_scores
 from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_images
 from scripts.benchmark.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
@@ -160,7 +159,6 @@ def test_every_resolution_is_scored_on_the_full_grid(
     box[48:72, 30:60, 40:80] = True
     truth = read_nifti(folder / "dataset" / items[0]["label"])[0] > 0
     assert table[0].dice == pytest.approx(2 * (box & truth).sum() / (box.sum() + truth.sum()), abs=0.02)
-    write_clinical(reconstruct, folder / "dataset", items, tmp_path)
     with (tmp_path / "clinical.csv").open(newline="") as stream:
         clinical = list(csv.DictReader(stream))
     # The simulated bodies are 19 voxels of 2 mm wide, the box has no arch and the second vertebra no image.

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from scripts.benchmark.scoring import Reconstructor, read_vertebrae
 from scripts.benchmark.table import Table
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
@@ -54,34 +53,30 @@ def measure_mask(mask: np.ndarray, level: str) -> dict[str, float]:
     return dict(zip(MEASURES, [*values, arch.canal_depth, arch.canal_width, arch.spinous_length], strict=True))
 
 
-def write_clinical(reconstruct: Reconstructor, dataset: Path, items: list[dict[str, Any]], folder: Path) -> None:
-    """Write ``clinical.csv``: a row a vertebra, true and found measures.
+def clinical_row(item: dict[str, Any], found: np.ndarray | None, truth: np.ndarray) -> dict[str, str]:
+    """A vertebra's true and found measures.
 
     Args:
-        reconstruct: the network.
-        dataset: prepared.
-        items: of its test list.
-        folder: for the file; a finished one is kept.
+        item: its row of the test list.
+        found: (120, 120, 120) mask, or None if there is none.
+        truth: likewise.
     """
-    if (folder / FILE).is_file():
-        return
-    rows = []
-    for vertebra in read_vertebrae(dataset, items):
-        level = str(vertebra.item["level"])
-        true = measure_mask(vertebra.truth, level)
-        found = dict.fromkeys(MEASURES, np.nan)
-        if vertebra.image is not None:
-            found = measure_mask(reconstruct(vertebra.image), level)
-        cells = {
-            f"{name}:{which}": f"{v[name]:.3f}" for name in MEASURES for which, v in (("true", true), ("found", found))
-        }
-        rows.append({key: str(vertebra.item.get(key, "")) for key in KEYS} | cells)
+    level = str(item["level"])
+    measured = {
+        "true": measure_mask(truth, level),
+        "found": dict.fromkeys(MEASURES, np.nan) if found is None else measure_mask(found, level),
+    }
+    cells = {f"{name}:{which}": f"{values[name]:.3f}" for name in MEASURES for which, values in measured.items()}
+    return {key: str(item.get(key, "")) for key in KEYS} | cells
+
+
+def write_clinical(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Write `clinical_row`s of at least one vertebra as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / FILE, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def clinical_table(folders: dict[str, Path], titles: dict[str, str]) -> Table | None:

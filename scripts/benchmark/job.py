@@ -21,7 +21,6 @@ import fire
 import torch
 from monai.bundle import run as run_bundle
 
-from scripts.benchmark.clinical import write_clinical
 from scripts.benchmark.disturbances import CURVES, tilted_images
 from scripts.benchmark.models import MODELS, Model
 from scripts.benchmark.plan import Plan, read_plan, run_folder
@@ -93,7 +92,6 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
     reconstruct, dataset = Reconstructor(network, parser, device), Path(plan.dataset)
     items = read_datalist(dataset, "test")
     score(reconstruct, dataset, items, folder / "plain")
-    write_clinical(reconstruct, dataset, items, folder / "plain")
     for disturbance in CURVES if curves else ():
         images = None
         if disturbance.kind == "angle":

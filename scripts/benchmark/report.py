@@ -53,13 +53,14 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
         draw_boxes(folder / "figure8.png", "Figure 8: ReVerteR, Dice at each level", scores[REFERENCE])
         pictures.append("figure8.png")
         tables.append(timing_table(scores[REFERENCE], machine()))
+    titles = {m.name: m.title for m in models}
     curves, plain = _curves(output, scores, seeds[0])
     if curves:
         draw_curves(folder / "curves.png", curves, plain)
         pictures.append("curves.png")
-        tables.append(_curve_table(curves, plain, {m.name: m.title for m in models}))
+        tables.append(_curve_table(curves, plain, titles))
     folders = {m.name: run_folder(output, m.name, seeds[0]) / "plain" for m in models}
-    clinical = clinical_table(folders, {m.name: m.title for m in models})
+    clinical = clinical_table(folders, titles)
     if clinical:
         tables.append(clinical)
     found = {model.name: costs(output, plan, model) for model in models}

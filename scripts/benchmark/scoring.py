@@ -15,6 +15,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from scripts.benchmark.clinical import FILE as CLINICAL_FILE
+from scripts.benchmark.clinical import clinical_row, write_clinical
 from scripts.benchmark.disturbances import Disturbance, disturb
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
@@ -96,34 +98,37 @@ def score(
     disturbance: Disturbance | None = None,
     images: Path | None = None,
 ) -> None:
-    """Write ``metrics.csv``: one row a vertebra, failures too.
+    """Write ``metrics.csv``: one row a vertebra, failures too; undisturbed also ``clinical.csv``.
 
     Args:
         reconstruct: the network.
         dataset: prepared.
         items: of its test list.
-        folder: for the file; a finished one is kept.
+        folder: for the files; finished ones are kept.
         disturbance: done to each vertebra.
         images: see `read_vertebrae`.
     """
-    if (folder / "metrics.csv").is_file():
+    measured = disturbance is None
+    if (folder / "metrics.csv").is_file() and (not measured or (folder / CLINICAL_FILE).is_file()):
         return
     rows: list[MetricsRow] = []
+    clinical: list[dict[str, str]] = []
     for index, vertebra in enumerate(read_vertebrae(dataset, items, images)):
         image, truth = vertebra.image, vertebra.truth
-        if image is None:
-            metrics = vertebra_metrics(None, truth)
-            rows.append(metrics_row(vertebra.item, metrics, 0.0, f"failed: {vertebra.reason}"))
-            continue
-        if disturbance is not None and images is None:
-            image, truth = disturb(image, truth, disturbance, (index, round(100 * disturbance.amount)))
-        if index == 0:
-            reconstruct(image)  # libraries and kernels are loaded by the first call
-        started = time.perf_counter()
-        found = reconstruct(image)
-        seconds = time.perf_counter() - started
-        rows.append(
-            metrics_row(vertebra.item, vertebra_metrics(found, truth), seconds, "ok" if found.any() else "empty")
-        )
+        found, seconds, status = None, 0.0, f"failed: {vertebra.reason}"
+        if image is not None:
+            if disturbance is not None and images is None:
+                image, truth = disturb(image, truth, disturbance, (index, round(100 * disturbance.amount)))
+            if index == 0:
+                reconstruct(image)  # libraries and kernels are loaded by the first call
+            started = time.perf_counter()
+            found = reconstruct(image)
+            seconds = time.perf_counter() - started
+            status = "ok" if found.any() else "empty"
+        rows.append(metrics_row(vertebra.item, vertebra_metrics(found, truth), seconds, status))
+        if measured:
+            clinical.append(clinical_row(vertebra.item, found, truth))
     folder.mkdir(parents=True, exist_ok=True)
+    if measured:
+        write_clinical(clinical, folder / CLINICAL_FILE)
     write_metrics_csv(rows, folder / "metrics.csv")
