@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 MISSING: Any = object()
+THREADS_LET_GO_S = 0.5
 
 
 def local_device() -> torch.device:
@@ -33,6 +35,11 @@ def start() -> None:
 def stop() -> None:
     """Leave them."""
     if torch.distributed.is_initialized():
+        # gloo's threads drop the tensors of their last work when it is done, for which they need Python's lock. One
+        # that asks for it when the interpreter already ends aborts the process (seen in one run of five, PyTorch
+        # 2.13), and nothing joins these threads while a DistributedDataParallel lives: sleeping gives them the lock.
+        torch.distributed.barrier()
+        time.sleep(THREADS_LET_GO_S)
         torch.distributed.destroy_process_group()
 
 
