@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM, S1_INDEX
+from scripts.localization.looks import Look, average_looks
 from scripts.localization.network import INPUTS
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import PathOptions, Reading, read_levels
@@ -103,6 +105,7 @@ class Localizer:
         detection: what counts as a detection; as the config says if None.
         pairing: how the views' detections are matched; likewise.
         path: how levels are read; likewise.
+        looks: at films whose pixels' size is known; likewise. Others are looked at once at each of many sizes.
 
     Raises:
         UserError: the weights are missing, damaged or of another network; the device does not exist.
@@ -116,6 +119,7 @@ class Localizer:
         detection: DetectionOptions | None = None,
         pairing: PairingOptions | None = None,
         path: PathOptions | None = None,
+        looks: Sequence[Look] | None = None,
     ) -> None:
         self.weights = Path(weights) if weights else bundle_root / "models" / "localization.pt"
         self.device = choose_device(device)
@@ -125,6 +129,7 @@ class Localizer:
         self.detection: DetectionOptions = detection or parser.get_parsed_content("detection")
         self.pairing: PairingOptions = pairing or parser.get_parsed_content("pairing")
         self.path: PathOptions = path or parser.get_parsed_content("path")
+        self.looks: Sequence[Look] = looks or parser.get_parsed_content("looks")
 
     def __call__(
         self,
@@ -208,13 +213,17 @@ class Localizer:
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
     ) -> Detections:
-        """Detections of one view alone, in pixels of the film; see `find_detections`."""
+        """Detections of one view alone at one look, in pixels of the film; see `find_detections`."""
         pair = (film, None) if frontal else (None, film)
-        return self._both(pair, [size_mm, size_mm], options)[0 if frontal else 1]
+        return self._both(pair, [size_mm, size_mm], options, (Look(),))[0 if frontal else 1]
 
     @torch.inference_mode()
     def _both(
-        self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, options: DetectionOptions | None = None
+        self,
+        films: tuple[np.ndarray | None, np.ndarray | None],
+        sizes: Any,
+        options: DetectionOptions | None = None,
+        looks: Sequence[Look] | None = None,
     ) -> tuple[Detections, Detections]:
         inputs, valids = [], []
         for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
@@ -228,7 +237,8 @@ class Localizer:
             valids.append(valid[0].numpy())
         shape = [max(x.shape[axis] for x in inputs) for axis in (1, 2)]
         padded = [F.pad(x, (0, shape[1] - x.shape[2], 0, shape[0] - x.shape[1])) for x in inputs]
-        maps = self.network(pad_to_network(torch.stack(padded))[None].to(self.device)).float().cpu()[0]
+        image = pad_to_network(torch.stack(padded))[None].to(self.device)
+        maps = average_looks(self.network, image, looks or self.looks).cpu()[0]
         out = []
         for view, valid, size, film in zip(maps, valids, sizes, films, strict=True):
             found = find_detections(view, valid, PIXEL_MM, options or self.detection)
