@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from scripts.__main__ import main
+from scripts.errors import UserError
 from scripts.io.annotations import read_annotations
 from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.films import FilmCase, write_film_cases
 from scripts.localization.localizer import Localizer
-from scripts.localization.network import INPUTS
+from scripts.localization.network import INPUTS, SpineLocalizer
 from scripts.spine.reconstruct import read_film_pair
 from tests.conftest import ROOT
 
@@ -37,6 +38,16 @@ def test_both_weight_files_are_one_small_network() -> None:
         maps = [Localizer(MODELS / name, "cpu").network(image) for name in ("localization.pt", "localization.ts")]
     assert torch.allclose(*maps, atol=1e-4)
     assert all((MODELS / name).stat().st_size < 25e6 for name in ("localization.pt", "localization.ts"))
+
+
+def test_weights_of_another_network_are_read_with_that_network(tmp_path: Path) -> None:
+    """As ``monai.bundle run evaluating --network_def#attention True`` does."""
+    attending = SpineLocalizer(attention=True)
+    torch.save({"model": attending.state_dict()}, tmp_path / "attending.pt")
+    localizer = Localizer(tmp_path / "attending.pt", "cpu", network=SpineLocalizer(attention=True))
+    assert all(torch.equal(a, b) for a, b in zip(localizer.network.parameters(), attending.parameters(), strict=True))
+    with pytest.raises(UserError, match="another network"):
+        Localizer(tmp_path / "attending.pt", "cpu")
 
 
 def test_most_of_a_held_out_patient_is_found_where_it_is(annotated: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
+from torch import nn
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
@@ -106,6 +107,7 @@ class Localizer:
         pairing: how the views' detections are matched; likewise.
         path: how levels are read; likewise.
         looks: at films whose pixels' size is known; likewise. Others are looked at once at each of many sizes.
+        network: that the weights are for; likewise.
 
     Raises:
         UserError: the weights are missing, damaged or of another network; the device does not exist.
@@ -120,12 +122,15 @@ class Localizer:
         pairing: PairingOptions | None = None,
         path: PathOptions | None = None,
         looks: Sequence[Look] | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         self.weights = Path(weights) if weights else bundle_root / "models" / "localization.pt"
         self.device = choose_device(device)
         parser = ConfigParser()
         parser.read_config([str(bundle_root / "configs" / name) for name in CONFIGS])
-        self.network = load_network(self.weights, parser, self.device, CONFIGS[0])
+        self.network = load_network(
+            self.weights, lambda: network or parser.get_parsed_content("network_def"), self.device, CONFIGS[0]
+        )
         self.detection: DetectionOptions = detection or parser.get_parsed_content("detection")
         self.pairing: PairingOptions = pairing or parser.get_parsed_content("pairing")
         self.path: PathOptions = path or parser.get_parsed_content("path")

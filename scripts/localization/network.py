@@ -146,7 +146,11 @@ class RowAttention(nn.Module):
         self.null = nn.Parameter(torch.zeros(1, 1, channels))
         self.attend = nn.MultiheadAttention(channels, heads, batch_first=True)
         self.norm = nn.LayerNorm(channels)
-        self.write = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
+        last = nn.Linear(channels, channels)
+        # Training starts from the views alone, also from weights that were trained so.
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.write = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), last)
 
     def forward(self, x: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(B, 2, C, H, W) and which views are there (B, 2), 0 or 1."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ class Predictor:
         parser.read_config(str(bundle_root / "configs" / "inference.json"))
         parser["device"] = self.device
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
-        self.network = load_network(self.weights, parser, self.device)
+        self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.unprojects = takes_rays(self.network)
 
     @torch.inference_mode()
@@ -143,14 +142,16 @@ def _processor_has_bfloat16() -> bool:
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
 
 
-def load_network(weights: Path, parser: Any, device: torch.device, config: str = "inference.json") -> torch.nn.Module:
+def load_network(
+    weights: Path, untrained: Callable[[], torch.nn.Module], device: torch.device, config: str = "inference.json"
+) -> torch.nn.Module:
     """A trained network, ready to use.
 
     Args:
         weights: a plain state dict (``.pt``) or an exported TorchScript file (``.ts``).
-        parser: whose ``network_def`` a state dict is for.
+        untrained: makes the network that a state dict is for.
         device: where to.
-        config: name of the parser's file, for messages.
+        config: name of the file that describes it, for messages.
 
     Raises:
         UserError: the weights are missing, damaged or of another network.
@@ -164,7 +165,7 @@ def load_network(weights: Path, parser: Any, device: torch.device, config: str =
         state = torch.load(weights, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
-    network = parser.get_parsed_content("network_def")
+    network = untrained()
     try:
         # A training writes {"model": state dict}; the bundle's own file is the state dict.
         network.load_state_dict(state.get("model", state))
