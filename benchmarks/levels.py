@@ -11,10 +11,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import fire
 import numpy as np
 from tqdm import tqdm
 
+from scripts.command import run_module
 from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.transforms import FIRST_LUMBAR, FIRST_THORACIC, NAMES, S1_INDEX, region_index
@@ -131,4 +131,4 @@ def run(source: str, scans: int = 400, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(run)
+    run_module(run)

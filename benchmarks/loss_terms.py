@@ -11,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
+
+from scripts.command import run_module
 
 
 def gradients(loss: Any, logits: torch.Tensor, target: torch.Tensor, judge: torch.nn.Module) -> dict[str, list[float]]:
@@ -70,4 +71,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    fire.Fire(compare)
+    run_module(compare)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 from scipy import ndimage
 
+from scripts.command import run_module
 from scripts.data.simulation.deformation import DeformedShape
 from scripts.data.simulation.posture import PostureOptions
 from scripts.data.simulation.spine import Spine, SpineOptions, draw_spine, voxelise
@@ -203,4 +203,4 @@ def measure(count: int = 20, seed: int = 0, first_level: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(measure)
+    run_module(measure)

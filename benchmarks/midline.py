@@ -11,9 +11,9 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import fire
 import numpy as np
 
+from scripts.command import run_module
 from scripts.levels import in_order, level_number
 from scripts.spine.midline import CONTRADICTION_DEG, midline_bend
 
@@ -44,4 +44,4 @@ def main(simulated: str, dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

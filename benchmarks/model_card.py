@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_images
 from scripts.benchmark.scoring import TestVertebra, read_vertebrae
+from scripts.command import run_module
 from scripts.levels import level_number, region
 from scripts.metrics.evaluate import read_datalist
 from scripts.metrics.surface import vertebra_metrics
@@ -143,4 +143,4 @@ def _mean(rows: list[MetricsRow]) -> float:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -12,10 +12,10 @@ import json
 import tempfile
 from pathlib import Path
 
-import fire
 import numpy as np
 from scipy import stats
 
+from scripts.command import run_module
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.metrics.evaluate import evaluate_dataset, read_datalist
 from scripts.metrics.table import read_metrics_csv
@@ -65,4 +65,4 @@ def main(cone: str, parallel: str, weights: str = "") -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

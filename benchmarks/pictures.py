@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fire
 import matplotlib
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from monai.utils import set_determinism
 
+from scripts.command import run_module
 from scripts.geometry.cropping import crop_cube, network_input
 from scripts.geometry.film import FilmOptions, make_film
 from scripts.io.annotations import read_annotations
@@ -121,4 +121,4 @@ def main(output: str = "output", seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fire
 import numpy as np
 from scipy import ndimage, stats
 from tqdm import tqdm
 
+from scripts.command import run_module
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.metrics.evaluate import read_datalist
@@ -78,4 +78,4 @@ def main(dataset: str, weights: str = "", list_name: str = "test") -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import fire
 import numpy as np
 import torch
 from monai.losses import HausdorffDTLoss
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
+from scripts.command import run_module
 from scripts.losses.distance import HausdorffLoss
 from scripts.metrics.surface import vertebra_metrics
 from scripts.networks.fusion import NonLocalBlock
@@ -152,4 +152,4 @@ def compare(device: str = "cpu", repeats: int = 5, output: str = "", case: str =
 
 
 if __name__ == "__main__":
-    fire.Fire(compare)
+    run_module(compare)

@@ -19,8 +19,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fire
 from PIL import Image
+
+from scripts.command import run_module
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -101,4 +102,4 @@ def main(
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -13,12 +13,12 @@ import threading
 import time
 from pathlib import Path
 
-import fire
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.benchmark.models import MODELS, Model
 from scripts.benchmark.plan import BUNDLE_ROOT, Plan, read_plan
+from scripts.command import run_module
 from scripts.io.atomic import write_text
 
 
@@ -110,4 +110,4 @@ def costs(output: Path, plan: Plan, model: Model) -> dict[str, float | str]:
 
 
 if __name__ == "__main__":
-    fire.Fire(measure)
+    run_module(measure)

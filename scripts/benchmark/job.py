@@ -11,13 +11,11 @@ import csv
 import json
 import os
 import resource
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
 from monai.bundle import run as run_bundle
 
@@ -25,7 +23,7 @@ from scripts.benchmark.disturbances import CURVES, tilted_images
 from scripts.benchmark.models import MODELS, Model
 from scripts.benchmark.plan import Plan, read_plan, run_folder
 from scripts.benchmark.scoring import Reconstructor, score
-from scripts.errors import UserError
+from scripts.command import run_module
 from scripts.io.atomic import only_writer, write_text
 from scripts.metrics.evaluate import read_datalist
 from scripts.training.checkpoint import checkpoints, load_checkpoint
@@ -118,7 +116,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     _end_with_parent()
-    try:
-        fire.Fire(job)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_module(job)

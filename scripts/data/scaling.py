@@ -21,8 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import fire
-
+from scripts.command import run_module
 from scripts.data.building import STAMP_FILE, stamp_of
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
@@ -215,7 +214,4 @@ def _memory_mb(pid: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(scaling)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_module(scaling)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import fire
-
+from scripts.command import run_module
 from scripts.io.atomic import atomic_folder
 from scripts.release.bundle import BUNDLE_ROOT, Bundle
 
@@ -75,4 +74,4 @@ def main(output: str) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

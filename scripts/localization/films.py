@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.jobs import run_jobs
 from scripts.data.landmarks import SpineLandmarks, find_landmarks, known_landmarks
@@ -257,4 +257,4 @@ def _coarse(attenuation: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
 
 
 if __name__ == "__main__":
-    fire.Fire(build_films)
+    run_module(build_films)

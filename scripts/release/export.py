@@ -12,8 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import fire
-
+from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.release.bundle import BUNDLE_ROOT, Bundle
 
@@ -118,4 +117,4 @@ def main(output: str, formats: str = "ts,onnx") -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fire
 import torch
 
+from scripts.command import run_module
 from scripts.errors import UserError
 
 STATISTICS = "running_"
@@ -40,4 +40,4 @@ def main(source: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

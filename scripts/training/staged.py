@@ -13,11 +13,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
 from monai.bundle import ConfigParser
 from monai.networks.utils import copy_model_state
 
+from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.training.handlers import save_network
 
@@ -68,4 +68,4 @@ def main(half: str, output: str, config_file: Any = "configs/train.json") -> Non
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

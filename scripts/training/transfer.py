@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 
+from scripts.command import run_module
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.simulation.bone import BoneOptions
 from scripts.data.simulation.painting import Ingredients
@@ -166,7 +166,4 @@ def _bundle(workflow: str, overlays: tuple[str, ...], dataset: Path, results: Pa
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire(transfer)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_module(transfer)

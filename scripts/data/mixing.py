@@ -1,0 +1,92 @@
+"""One training list of several prepared datasets.
+
+    python -m scripts.data.mixing --datasets UPRIGHT,ALONG --output MIX --draw_from 'sim*=288,288' --seed 10
+
+Writes ``MIX/dataset.json`` alone; it points to the datasets' files where they are. Of subjects that fit a pattern of
+``--draw_from`` that many vertebrae are drawn from each dataset, all others are taken whole: so real patients, of whom
+there are few, are not drowned in simulated ones. Validation and test lists are those of the first dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.command import run_module
+from scripts.errors import UserError
+from scripts.io.atomic import write_text
+from scripts.metrics.evaluate import read_datalist
+
+LISTS = ("training", "validation", "test")
+Item = dict[str, Any]
+
+
+def draw(items: list[Item], pattern: str, count: int, rng: np.random.Generator) -> list[Item]:
+    """All items of subjects that do not fit a pattern, then so many of those that do, in their order.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    fits = [i for i, item in enumerate(items) if fnmatch(item["subject"], pattern)]
+    if count > len(fits):
+        raise UserError(f"{count} vertebrae of '{pattern}' are wanted, and there are {len(fits)}")
+    chosen = set(rng.choice(fits, count, replace=False).tolist()) if count else set()
+    rest = [item for item in items if not fnmatch(item["subject"], pattern)]
+    return rest + [items[i] for i in sorted(chosen)]
+
+
+def placed(items: list[Item], dataset: Path) -> list[Item]:
+    """Items whose files are named from the root of the file system.
+
+    Rays of patches along the spine are left out: a batch with and without them is none.
+    """
+    root = dataset.resolve()
+    moved = [{key: value for key, value in item.items() if key != "rays"} for item in items]
+    return [{**item, "image": str(root / item["image"]), "label": str(root / item["label"])} for item in moved]
+
+
+def main(datasets: str | tuple[str, ...], output: str, draw_from: str = "", seed: int = 0) -> None:
+    """Mix and say what there is.
+
+    Raises:
+        UserError: a dataset or list is missing, two datasets train on what another one tests, a pattern fits too few.
+    """
+    folders = [Path(name) for name in (datasets.split(",") if isinstance(datasets, str) else datasets)]
+    pattern, counts = _pattern(draw_from, len(folders))
+    rng = np.random.default_rng(seed)
+    training = []
+    for folder, count in zip(folders, counts, strict=True):
+        items = read_datalist(folder, "training")
+        training += placed(draw(items, pattern, count, rng) if pattern else items, folder)
+    document = json.loads((folders[0] / "dataset.json").read_text())
+    for name in LISTS[1:]:
+        document[name] = placed(document.get(name, []), folders[0])
+    held_out = {item["subject"] for name in LISTS[1:] for item in document[name]}
+    leaked = sorted({item["subject"] for item in training} & held_out)
+    if leaked:
+        raise UserError(f"trained on in one dataset and held out in {folders[0]}: {', '.join(leaked)}")
+    document |= {"training": training, "excluded": [], "mixed_from": [str(f) for f in folders]}
+    target = Path(output)
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / "dataset.json", json.dumps(document, indent=1) + "\n")
+    print(f"{len(training)} vertebrae of {len({i['subject'] for i in training})} patients for training")
+
+
+def _pattern(text: str, datasets: int) -> tuple[str, list[int]]:
+    if not text:
+        return "", [0] * datasets
+    pattern, _, numbers = str(text).partition("=")
+    counts = [int(number) for number in numbers.split(",") if number.strip().isdigit()]
+    if not pattern or len(counts) != datasets:
+        raise UserError(
+            f"--draw_from is a pattern of subjects and a number for each dataset, 'sim*=288,288'; not {text!r}"
+        )
+    return pattern, counts
+
+
+if __name__ == "__main__":
+    run_module(main)
