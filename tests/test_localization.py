@@ -20,8 +20,9 @@ from scripts.localization.annotate import fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
 from scripts.localization.films import FilmCase, count_pairs, film_items, read_film_case, write_film_cases
+from scripts.localization.found import Localization, Vertebra, to_annotations
 from scripts.localization.inputs import read_films
-from scripts.localization.localizer import Localization, Vertebra, to_annotations, to_network_pixels
+from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
 from scripts.localization.metrics import compare
 from scripts.localization.network import CHANNELS, HEADS, INPUTS, SpineLocalizer, split_heads

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +16,14 @@ from torch import nn
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
-from scripts.io.annotations import Annotations, Mark, ViewMarks
-from scripts.levels import LEVEL_ORDER
+from scripts.localization.decoding import NOTHING_FOUND, PixelSizes, decode, distances
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
-from scripts.localization.films import PIXEL_MM, S1_INDEX
+from scripts.localization.films import PIXEL_MM
+from scripts.localization.found import Localization, Vertebra
 from scripts.localization.looks import Look, average_looks
 from scripts.localization.network import INPUTS
-from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
-from scripts.localization.path import PathOptions, Reading, read_levels
+from scripts.localization.pairing import PairingOptions
+from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
 from scripts.networks.predictor import BUNDLE_ROOT, choose_device, load_network
 
@@ -36,54 +35,6 @@ WORTH, TOLD_APART = 2.5, 4.0
 UNLIKELY = -40.0
 LARGEST_PX = 1024
 Size = tuple[float, float]
-# Below this many nats between the best reading and one a level off, the user is told.
-LEAST_MARGIN = 2.0
-NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
-
-
-@dataclass(frozen=True)
-class Vertebra:
-    """One vertebra as found.
-
-    Args:
-        level: place in the level table; S1 is the last of it.
-        ap: index among the AP detections, -1 if the view lacks it.
-        lat: likewise.
-        posterior: (LEVELS,) of its level.
-        score: probability of being a vertebra.
-        residual_mm: distance of the rays through both marks, NaN if seen in one view.
-    """
-
-    level: int
-    ap: int
-    lat: int
-    posterior: np.ndarray
-    score: float
-    residual_mm: float
-
-    @property
-    def confidence(self) -> float:
-        """Probability that it is a vertebra and of this level."""
-        return float(self.score * self.posterior[self.level])
-
-
-@dataclass(frozen=True)
-class Localization:
-    """What was found in a pair of films.
-
-    Args:
-        views: detections of AP and LAT, in pixels of the films.
-        vertebrae: head to foot; S1 may be the last.
-        reading: of the levels.
-        warnings: what the user should know.
-        pixel_mm: what the network took each film's pixels for, (row, column).
-    """
-
-    views: tuple[Detections, Detections]
-    vertebrae: list[Vertebra]
-    reading: Reading
-    warnings: list[str] = field(default_factory=list)
-    pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -158,7 +109,7 @@ class Localizer:
             raise UserError("no film to annotate")
         if geometry is not None:
             sizes = [view.pixel_size_mm(np.asarray(view.isocentre_mm))[0] for view in (geometry.ap, geometry.lat)]
-            return self._read((ap, lat), sizes, geometry)
+            return self._decode(self._both((ap, lat), sizes), sizes, geometry)
         films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
         if all(film is None or size is not None for film, size in films):
             known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
@@ -188,7 +139,7 @@ class Localizer:
         return replace(best, warnings=[note, *best.warnings])
 
     def _sizes_of_view(self, film: np.ndarray | None, frontal: bool) -> list[_Try]:
-        """The two likeliest sizes of a film's pixels."""
+        """The three likeliest sizes of a film's pixels."""
         if film is None:
             return [_Try(0.0, np.ones(2), _nothing())]
         tries = []
@@ -204,16 +155,10 @@ class Localizer:
         """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
         if len(found) < 2:
             return UNLIKELY
-        steps = _distances(found.centroid * size)
+        steps = distances(found.centroid * size)
         options = replace(self.path, spacing=1.0)
         reading = read_levels(found.log_level, found.log_end, found.score, steps, options)
         return float(WORTH * found.score[reading.levels >= 0].sum() + reading.score)
-
-    def _read(
-        self, films: tuple[np.ndarray | None, np.ndarray | None], sizes: Any, geometry: BiplanarGeometry
-    ) -> Localization:
-        views = self._both(films, sizes)
-        return self._decode(views, sizes, geometry)
 
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
@@ -226,7 +171,7 @@ class Localizer:
     def _both(
         self,
         films: tuple[np.ndarray | None, np.ndarray | None],
-        sizes: Any,
+        sizes: PixelSizes,
         options: DetectionOptions | None = None,
         looks: Sequence[Look] | None = None,
     ) -> tuple[Detections, Detections]:
@@ -253,42 +198,13 @@ class Localizer:
     def _decode(
         self,
         views: tuple[Detections, Detections],
-        sizes: Any,
+        sizes: PixelSizes,
         geometry: BiplanarGeometry | None,
         measured: bool = False,
     ) -> Localization:
-        ap, lat = views
-        if not len(ap) and not len(lat):
-            raise UserError(NOTHING_FOUND)
-        pairing = self._pair(ap, lat, sizes, geometry)
-        order = _heights(pairing, ap, lat, sizes)
-        pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
-        log_level, log_end = (_together(pairing, getattr(ap, n), getattr(lat, n)) for n in ("log_level", "log_end"))
-        score = _scores(pairing, ap.score, lat.score)
-        options = self.path if geometry is not None or measured else replace(self.path, size=None)
-        reading = read_levels(log_level, log_end, score, _steps(pairing, ap, lat, sizes, geometry), options)
-        told = 1 / (1 + np.exp(-self.detection.score_bias) * (1 - score) / np.maximum(score, 1e-6))
-        vertebrae = [
-            Vertebra(
-                int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(told[i]),
-                float(pairing.residual_mm[i]),
-            )
-            for i, level in enumerate(reading.levels)
-            if level >= 0
-        ]  # fmt: skip
-        pixel_mm = tuple((float(s[0]), float(s[1])) for s in sizes)
-        return Localization(views, vertebrae, reading, _warnings(vertebrae, reading), (pixel_mm[0], pixel_mm[1]))
-
-    def _pair(self, ap: Detections, lat: Detections, sizes: Any, geometry: BiplanarGeometry | None) -> Pairing:
-        if geometry is None:
-            rows = ap.centroid[:, 0] * sizes[0][0], lat.centroid[:, 0] * sizes[1][0]
-            return pair_by_sequence(rows[0], rows[1], ap.log_level, lat.log_level, self.pairing)
-        n, m = len(ap), len(lat)
-        residual = np.zeros((n, m))
-        if n and m:
-            i, j = (v.ravel() for v in np.indices((n, m)))
-            residual = geometry.back_project(ap.centroid[i], lat.centroid[j])[1].reshape(n, m)
-        return pair_by_distance(residual, ap.log_level, lat.log_level, self.pairing)
+        # Where pixels have no known size, neither have distances.
+        path = self.path if geometry is not None or measured else replace(self.path, size=None)
+        return decode(views, sizes, geometry, self.pairing, path, self.detection.score_bias)
 
 
 def _doubted(vertebra: Vertebra, ap: float, lat: float) -> Vertebra:
@@ -321,43 +237,6 @@ def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
     return F.grid_sample(image, grid[None].float(), align_corners=False, padding_mode="border")[0]
 
 
-def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:
-    """As the file has them; S1, which is no vertebra to reconstruct, is left out.
-
-    Args:
-        found: in pixels of the films.
-        shapes: of the AP and the LAT film.
-        case: name of the case.
-    """
-    views = []
-    for which, shape in enumerate(shapes):
-        marks = []
-        for vertebra in found.vertebrae:
-            index = (vertebra.ap, vertebra.lat)[which]
-            if vertebra.level == S1_INDEX or index < 0:
-                continue
-            marks.append(_mark(vertebra, found, which, index))
-        views.append(ViewMarks(shape, tuple(marks)))
-    return Annotations(views[0], views[1], case, float(min(found.reading.margin, 1e6)), tuple(found.warnings))
-
-
-def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Mark:
-    view = found.views[which]
-    seen_in = "both" if vertebra.ap >= 0 and vertebra.lat >= 0 else ("ap", "lat")[which]
-    corners = tuple((float(r), float(c)) for r, c in view.corners[index])
-    likely = {NAMES[i]: round(float(p), 4) for i, p in enumerate(vertebra.posterior) if p >= 0.005}
-    return Mark(
-        level=LEVEL_ORDER[vertebra.level],
-        centroid=(float(view.centroid[index, 0]), float(view.centroid[index, 1])),
-        # The ring of C1 has no corners to learn from.
-        corners=None if vertebra.level == 0 else corners,
-        confidence=round(vertebra.confidence, 4),
-        set_by="model",
-        seen_in=seen_in,
-        level_posterior=likely,
-    )
-
-
 def _in_film(found: Detections, size_mm: np.ndarray) -> Detections:
     """Detections in the network's pixels as pixels of the film."""
 
@@ -375,83 +254,3 @@ def _in_film(found: Detections, size_mm: np.ndarray) -> Detections:
 
 def _nothing() -> Detections:
     return Detections(*(np.empty((0, *shape)) for shape in ((), (2,), (4, 2), (4,), (2, 2), (len(NAMES),), (7,))))
-
-
-def _heights(pairing: Pairing, ap: Detections, lat: Detections, sizes: Any) -> np.ndarray:
-    """Order from head to foot; the alignment has it already but for vertebrae seen in one view between two gaps."""
-    both = (pairing.ap >= 0) & (pairing.lat >= 0)
-    rows_ap, rows_lat = ap.centroid[:, 0] * sizes[0][0], lat.centroid[:, 0] * sizes[1][0]
-    shift = np.median(rows_ap[pairing.ap[both]] - rows_lat[pairing.lat[both]]) if both.any() else 0.0
-    heights = [rows_ap[i] if i >= 0 else rows_lat[j] + shift for i, j in zip(pairing.ap, pairing.lat, strict=True)]
-    return np.argsort(heights, kind="stable") if not both.any() or _interleaved(pairing) else np.arange(len(heights))
-
-
-def _interleaved(pairing: Pairing) -> bool:
-    """Whether gaps of both views follow each other, in whatever order the alignment listed them."""
-    kind = np.where(pairing.ap < 0, 1, np.where(pairing.lat < 0, 2, 0))
-    return bool(np.any((kind[1:] > 0) & (kind[:-1] > 0) & (kind[1:] != kind[:-1])))
-
-
-def _together(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Both views' log probabilities of each vertebra in one; neither may rule out what the other sees."""
-    floor = np.log(1e-4)
-    total = np.zeros((len(pairing.ap), ap.shape[1]))
-    for index, values in ((pairing.ap, ap), (pairing.lat, lat)):
-        seen = index >= 0
-        total[seen] += np.maximum(values[index[seen]], floor)
-    shifted = total - total.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
-def _scores(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    missed = np.ones(len(pairing.ap))
-    for index, score in ((pairing.ap, ap), (pairing.lat, lat)):
-        seen = index >= 0
-        missed[seen] *= 1 - np.clip(score[index[seen]], 0, 0.999)
-    return 1 - missed
-
-
-def _distances(points: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(points[:, None] - points[None], axis=-1)
-
-
-def _steps(
-    pairing: Pairing, ap: Detections, lat: Detections, sizes: Any, geometry: BiplanarGeometry | None
-) -> np.ndarray:
-    """(N, N) distances between vertebrae: in space where both were seen in both views, else in a view that has both."""
-    count = len(pairing.ap)
-    steps = np.full((count, count), np.nan)
-    for index, view, size in ((pairing.ap, ap, sizes[0]), (pairing.lat, lat, sizes[1])):
-        seen = np.flatnonzero(index >= 0)
-        flat = _distances(view.centroid[index[seen]] * np.asarray(size))
-        block = steps[np.ix_(seen, seen)]
-        # The longer of two projections is nearer to the truth.
-        steps[np.ix_(seen, seen)] = np.fmax(block, flat)
-    if geometry is not None:
-        both = np.flatnonzero((pairing.ap >= 0) & (pairing.lat >= 0))
-        if len(both):
-            points, _ = geometry.back_project(ap.centroid[pairing.ap[both]], lat.centroid[pairing.lat[both]])
-            steps[np.ix_(both, both)] = _distances(points)
-    return steps
-
-
-def _warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
-    warnings = []
-    single = [NAMES[v.level] for v in vertebrae if (v.ap < 0) != (v.lat < 0)]
-    if single:
-        warnings.append(f"seen in one view only: {', '.join(single)}")
-    for upper, lower in itertools.pairwise(vertebrae):
-        between = _missing_between(upper.level, lower.level)
-        if between:
-            warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
-    ends = {NAMES[v.level] for v in vertebrae}
-    if not ends & {"C1", "C2", "S1"}:
-        warnings.append("neither C2 nor S1 is in sight: levels are counted from looks and distances alone")
-    if reading.margin < LEAST_MARGIN:
-        warnings.append(f"levels are uncertain by one (margin {reading.margin:.1f})")
-    return warnings
-
-
-def _missing_between(upper: int, lower: int) -> list[int]:
-    """Levels that a spine without anomalies has between two."""
-    return [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]

@@ -8,7 +8,7 @@ import numpy as np
 
 from scripts.geometry.biplanar import View
 from scripts.localization.films import S1_INDEX, FilmCase
-from scripts.localization.localizer import Localization
+from scripts.localization.found import Localization
 from scripts.localization.transforms import NAMES, region_index
 
 NEAR_MM, VERSE_MM = (5.0, 10.0), 20.0

@@ -1,0 +1,123 @@
+"""What was found in a pair of films, what the user should know of it, and how it becomes marks of a file."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scripts.io.annotations import Annotations, Mark, ViewMarks
+from scripts.levels import LEVEL_ORDER
+from scripts.localization.detection import Detections
+from scripts.localization.films import S1_INDEX
+from scripts.localization.path import Reading
+from scripts.localization.transforms import NAMES
+
+# Below this many nats between the best reading and one a level off, the user is told.
+LEAST_MARGIN = 2.0
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """One vertebra as found.
+
+    Args:
+        level: place in the level table; S1 is the last of it.
+        ap: index among the AP detections, -1 if the view lacks it.
+        lat: likewise.
+        posterior: (LEVELS,) of its level.
+        score: probability of being a vertebra.
+        residual_mm: distance of the rays through both marks, NaN if seen in one view.
+    """
+
+    level: int
+    ap: int
+    lat: int
+    posterior: np.ndarray
+    score: float
+    residual_mm: float
+
+    @property
+    def confidence(self) -> float:
+        """Probability that it is a vertebra and of this level."""
+        return float(self.score * self.posterior[self.level])
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What was found in a pair of films.
+
+    Args:
+        views: detections of AP and LAT, in pixels of the films.
+        vertebrae: head to foot; S1 may be the last.
+        reading: of the levels.
+        warnings: what the user should know.
+        pixel_mm: what the network took each film's pixels for, (row, column).
+    """
+
+    views: tuple[Detections, Detections]
+    vertebrae: list[Vertebra]
+    reading: Reading
+    warnings: list[str] = field(default_factory=list)
+    pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
+
+
+def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:
+    """As the file has them; S1, which is no vertebra to reconstruct, is left out.
+
+    Args:
+        found: in pixels of the films.
+        shapes: of the AP and the LAT film.
+        case: name of the case.
+    """
+    views = []
+    for which, shape in enumerate(shapes):
+        marks = []
+        for vertebra in found.vertebrae:
+            index = (vertebra.ap, vertebra.lat)[which]
+            if vertebra.level == S1_INDEX or index < 0:
+                continue
+            marks.append(_mark(vertebra, found, which, index))
+        views.append(ViewMarks(shape, tuple(marks)))
+    return Annotations(views[0], views[1], case, float(min(found.reading.margin, 1e6)), tuple(found.warnings))
+
+
+def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Mark:
+    view = found.views[which]
+    seen_in = "both" if vertebra.ap >= 0 and vertebra.lat >= 0 else ("ap", "lat")[which]
+    corners = tuple((float(r), float(c)) for r, c in view.corners[index])
+    likely = {NAMES[i]: round(float(p), 4) for i, p in enumerate(vertebra.posterior) if p >= 0.005}
+    return Mark(
+        level=LEVEL_ORDER[vertebra.level],
+        centroid=(float(view.centroid[index, 0]), float(view.centroid[index, 1])),
+        # The ring of C1 has no corners to learn from.
+        corners=None if vertebra.level == 0 else corners,
+        confidence=round(vertebra.confidence, 4),
+        set_by="model",
+        seen_in=seen_in,
+        level_posterior=likely,
+    )
+
+
+def reading_warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
+    """What one view alone shows, what neither shows between two, and how sure the count is."""
+    warnings = []
+    single = [NAMES[v.level] for v in vertebrae if (v.ap < 0) != (v.lat < 0)]
+    if single:
+        warnings.append(f"seen in one view only: {', '.join(single)}")
+    for upper, lower in itertools.pairwise(vertebrae):
+        between = _missing_between(upper.level, lower.level)
+        if between:
+            warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
+    ends = {NAMES[v.level] for v in vertebrae}
+    if not ends & {"C1", "C2", "S1"}:
+        warnings.append("neither C2 nor S1 is in sight: levels are counted from looks and distances alone")
+    if reading.margin < LEAST_MARGIN:
+        warnings.append(f"levels are uncertain by one (margin {reading.margin:.1f})")
+    return warnings
+
+
+def _missing_between(upper: int, lower: int) -> list[int]:
+    """Levels that a spine without anomalies has between two."""
+    return [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]
