@@ -23,16 +23,9 @@ from scripts.data.simulation.posture import PostureOptions
 from scripts.data.simulation.spine import Spine, SpineOptions, draw_spine, voxelise
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, region
+from scripts.spine.body import C2_WIDTH_PER_DEPTH, INNER, NECK_INNER_WIDTH, NoBodyError, robust_plane
 from scripts.spine.morphometry import FRONTAL, SAGITTAL, axial_rotation, cobb_curves, sagittal_angle, tilt
-from scripts.spine.pose import (
-    C2_WIDTH_PER_DEPTH,
-    INNER,
-    NECK_INNER_WIDTH,
-    NoBodyError,
-    VertebraPose,
-    estimate_pose,
-    robust_plane,
-)
+from scripts.spine.pose import VertebraPose, estimate_pose
 
 PLATES = ("upper", "lower")
 

@@ -20,7 +20,8 @@ from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.metrics.evaluate import read_datalist
 from scripts.networks.predictor import Predictor
-from scripts.spine.pose import NoBodyError, VertebraPose, estimate_pose
+from scripts.spine.body import NoBodyError
+from scripts.spine.pose import VertebraPose, estimate_pose
 from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
 
 LEFT, FRONT, UP = 0, 1, 2

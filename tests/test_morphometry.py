@@ -13,6 +13,7 @@ from benchmarks.measurements import measured_poses, simulated, true_poses
 from scripts.data.simulation.posture import PostureOptions, draw_posture
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import (
     FRONTAL,
     SAGITTAL,
@@ -23,7 +24,7 @@ from scripts.spine.morphometry import (
     tilt,
 )
 from scripts.spine.plausibility import kinks
-from scripts.spine.pose import Endplate, NoBodyError, VertebraPose, estimate_pose
+from scripts.spine.pose import Endplate, VertebraPose, estimate_pose
 from scripts.spine.symmetry import symmetry_plane
 
 GRID = Grid((0.0, 0.0, 0.0), (110, 120, 110))

@@ -16,8 +16,9 @@ from scripts.geometry.frames import Grid
 from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_NUMBERS
 from scripts.spine.arch import NOTHING, measure_arch
+from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import SAGITTAL, tilt
-from scripts.spine.pose import NoBodyError, estimate_pose
+from scripts.spine.pose import estimate_pose
 
 FILE = "clinical.csv"
 MEASURES = {

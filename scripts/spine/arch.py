@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from scripts.spine.pose import VertebraPose, first_crossing
+from scripts.spine.body import first_crossing
+from scripts.spine.pose import VertebraPose
 
 # Half the canal's height of interest where the body's height is unknown (C2).
 HALF_HEIGHT_MM = 8.0

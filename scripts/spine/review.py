@@ -9,9 +9,10 @@ import numpy as np
 
 from scripts.levels import level_name
 from scripts.spine.assembly import LocatedVertebra, Part
+from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import SpineMeasures, measure_spine
 from scripts.spine.plausibility import kinks
-from scripts.spine.pose import NoBodyError, VertebraPose, estimate_pose
+from scripts.spine.pose import VertebraPose, estimate_pose
 from scripts.spine.reconstruct import FilmPair, Reconstruction
 from scripts.spine.reprojection import Agreement, Shadow, reproject
 

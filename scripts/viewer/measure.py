@@ -9,8 +9,9 @@ import numpy as np
 
 from scripts.levels import level_name
 from scripts.spine.assembly import Part
+from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import Angle, SpineMeasures, measure_spine
-from scripts.spine.pose import NoBodyError, VertebraPose, estimate_pose
+from scripts.spine.pose import VertebraPose, estimate_pose
 from scripts.viewer.case import reconstruction_of
 
 NOTE = "± one standard deviation. Angles are measured on the reconstruction; see docs/measurements.md."
