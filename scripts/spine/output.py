@@ -86,7 +86,7 @@ def write_reconstruction(
     Returns:
         the report that was written as ``report.json``.
     """
-    truth = _read_truth(truth_path, result.grid) if truth_path else None
+    truth = read_truth(truth_path, result.grid) if truth_path else None
     clock = _Clock(result.seconds)
     checked = review(films, result)
     clock.stop("measure")
@@ -212,7 +212,12 @@ def _ellipsoid_dice(mask: np.ndarray, mark: np.ndarray) -> tuple[float, float]:
     return vertebra_metrics(best_ellipsoid(part, centre), part).dice, vertebra_metrics(best_ellipsoid(part), part).dice
 
 
-def _read_truth(path: Path, grid: Grid) -> np.ndarray:
+def read_truth(path: Path, grid: Grid) -> np.ndarray:
+    """A true labelmap on a reconstruction's lattice, (I, P, L) of VerSe numbers.
+
+    Raises:
+        UserError: it cannot be read, or is not 3D.
+    """
     labels, affine = read_nifti(path)
     if labels.ndim != 3:
         raise UserError(f"{path}: a labelmap is 3D, this has shape {labels.shape}")
