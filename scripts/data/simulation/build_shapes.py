@@ -5,6 +5,8 @@
 ``SOURCES.json``, such as ``docs/training/shape_sources.json``, is a list of subjects: ``subject``, ``path`` (a
 labelmap, a folder of one mask a level, a folder of surfaces, or a folder with Clouthier's tables), ``axcodes`` of
 surfaces, ``unit_mm`` of their numbers, ``levels`` to take, ``licence`` and ``source``; its paths are relative to it.
+A single vertebra has no neighbours that say where the spine runs: it is turned onto the average vertebra of its level,
+which then gives its size too, so single ones come last.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from scipy import ndimage
 
 from scripts.data.centroids import estimate_body_centroid
 from scripts.data.meshes import LEVEL_IN_NAME
+from scripts.data.simulation.alignment import frame_from_average
 from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
 from scripts.levels import LEVEL_NUMBERS, level_number
@@ -47,7 +50,10 @@ def build_subject(row: dict[str, Any], root: Path) -> None:
     centroids = {number: body_centroid(number, mask, grid) for number, (mask, grid) in fine.items()}
     about, arrays = [], {}
     for number, solid in solids.items():
-        frame, pitch = own_frame(number, fine[number], centroids)
+        if len(solids) > 1:
+            frame, pitch = own_frame(number, fine[number], centroids)
+        else:
+            frame, pitch = frame_from_average(number, *solid, centroids[number])
         mask, origin = _into_frame(solid, centroids[number], frame)
         about.append({"number": number, "size": mask.shape, "origin": origin, "pitch_mm": round(pitch, 2)})
         arrays[level_key(number)] = np.packbits(mask)

@@ -23,6 +23,9 @@ from scripts.levels import level_name
 SHAPES_FOLDER = Path(__file__).with_name("shapes")
 SHAPE_SPACING_MM = 0.8
 SACRUM = 26
+# How often a subject is drawn, and how much it counts in an average, against 1 of a real person: these two are an
+# idealised man and a mean of 87 patients.
+SUBJECT_WEIGHTS: dict[str, float] = {"bodyparts3d": 0.3, "clouthier": 0.3}
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
 def subject_size(subject: str) -> float:
     """How much larger a shape subject is than the average person, from the distances of its bodies."""
     shapes = load_subject(subject)
-    ratios = [shape.pitch_mm / _mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
+    ratios = [shape.pitch_mm / mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
     return float(np.median(ratios))
 
 
@@ -199,7 +199,7 @@ def _relative_sizes(posture: Posture) -> np.ndarray:
     return np.minimum(own, np.minimum(np.r_[ratios[:1], ratios], np.r_[ratios, ratios[-1:]]) + 0.04)
 
 
-def _mean_pitch(number: int) -> float:
+def mean_pitch(number: int) -> float:
     """Mean distance of an average level to its neighbours."""
     names = [f"{level_name(number)}-", f"-{level_name(number)}"]
     found = [row["distance_mm"] for pair, row in pair_statistics().items() if pair.startswith(names[0])]

@@ -1,0 +1,140 @@
+"""Every vertebra of the shape library in its own frame, to look for mistakes: one picture a region.
+
+    python -m scripts.data.simulation.library_sheet --output FOLDER [--levels C1,L3] [--subjects A,B]
+
+Three shaded views of each at one scale: lateral (front to the left), frontal (seen from the front) and axial (seen
+from below). The cross is the body's centroid, the green line the average vertebra of the level without this subject,
+at this subject's size: a shape that is tilted, clipped or of another level stands out from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from skimage.measure import find_contours
+
+from scripts.command import run_module
+from scripts.data.simulation.average import average_signed_distance, size_free_distance
+from scripts.data.simulation.shapes import VertebraShape, load_subject, shape_subjects
+from scripts.data.simulation.spine import subject_size
+from scripts.drawing import BACKGROUND, FAINT, TEXT, font
+from scripts.errors import UserError
+from scripts.geometry.cropping import NOMINAL_CENTROID
+from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number, region
+
+# The part of a vertebra's cube that is shown: mm before and behind the body's centroid along I, P, L.
+ROOM_MM = ((34, 44), (30, 74), (54, 54))
+PIXEL_MM = 0.8
+COLUMNS = 8
+_LINE, _GAP, _NAME = 18, 6, 14
+AVERAGE = (90, 220, 120)
+
+
+def draw_region(name: str, levels: list[int], subjects: tuple[str, ...]) -> Image.Image | None:
+    """All shapes of some levels, a band of rows a level; None if there are none."""
+    tiles = []
+    for number in levels:
+        shapes = [load_subject(subject)[number] for subject in subjects if number in load_subject(subject)]
+        row = [draw_vertebra(shape) for shape in shapes]
+        tiles += [row[start : start + COLUMNS] for start in range(0, len(row), COLUMNS)]
+    if not tiles:
+        return None
+    wide, high = tiles[0][0].size
+    columns = max(len(row) for row in tiles)
+    sheet = Image.new("RGB", (columns * (wide + _GAP) + _GAP, len(tiles) * (high + _GAP) + 40), BACKGROUND)
+    ImageDraw.Draw(sheet).text((_GAP, 8), f"{name}: lateral, frontal, axial", fill=TEXT, font=font(20))
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            sheet.paste(tile, (_GAP + j * (wide + _GAP), 40 + i * (high + _GAP)))
+    return sheet
+
+
+def draw_vertebra(shape: VertebraShape) -> Image.Image:
+    """The three views of one vertebra side by side, the lower half of the tile being the axial one."""
+    size = subject_size(shape.subject)
+    points = _points()
+    distance = size_free_distance(shape, points, 1.0)
+    average = _average_around(shape, size)
+    panels = []
+    for axis in (2, 1, 0):
+        panels.append(_panel(distance, average, axis))
+    (lateral, frontal, axial) = panels
+    wide = lateral.width + frontal.width + axial.width + 2 * _GAP
+    tile = Image.new("RGB", (wide, max(p.height for p in panels) + _LINE), BACKGROUND)
+    x = 0
+    for panel in panels:
+        tile.paste(panel, (x, _LINE))
+        x += panel.width + _GAP
+    draw = ImageDraw.Draw(tile)
+    draw.text((0, 0), f"{LEVEL_NAMES[shape.number]} {shape.subject}", fill=TEXT, font=font(_NAME))
+    volume = float((distance < 0).sum()) * PIXEL_MM**3 / 1000
+    about = f"{volume:.0f} cm³, size {size:.2f}"
+    draw.text((wide, 0), about, fill=FAINT, font=font(_NAME), anchor="ra")
+    return tile
+
+
+def _points() -> np.ndarray:
+    axes = [np.arange(-before, after + 1e-6, PIXEL_MM) for before, after in ROOM_MM]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+
+
+def _average_around(shape: VertebraShape, size: float) -> np.ndarray | None:
+    try:
+        average = average_signed_distance(shape.number, 1.0, (shape.subject,))
+    except UserError:
+        return None
+    index = _points() / size + NOMINAL_CENTROID
+    return ndimage.map_coordinates(average, np.moveaxis(index, -1, 0), order=1, mode="nearest", prefilter=False)
+
+
+def _panel(distance: np.ndarray, average: np.ndarray | None, axis: int) -> Image.Image:
+    """A shaded view along an axis with the average's silhouette around it."""
+    # A patient's lateral view is seen from the left, the frontal one from the front, the axial one from below.
+    order = np.flip(distance, axis) if axis in (0, 2) else distance
+    inside = order < 0
+    first = inside.argmax(axis)
+    hit = inside.any(axis)
+    gradient = np.stack([np.take_along_axis(g, np.expand_dims(first, axis), axis) for g in np.gradient(order)], -1)
+    normal = np.squeeze(gradient, axis)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    towards = -normal[..., axis]
+    rows, columns = [a for a in range(3) if a != axis]
+    light = np.clip(0.75 * towards - 0.35 * normal[..., rows] - 0.25 * normal[..., columns], 0, 1)
+    depth = 1 - np.clip(first * PIXEL_MM / 90, 0, 1)
+    grey = np.where(hit, 45 + 210 * light * (0.45 + 0.55 * depth), 0)
+    image = Image.fromarray(np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, 2))
+    draw = ImageDraw.Draw(image)
+    if average is not None:
+        for line in find_contours(average.min(axis), 0.0):
+            draw.line([(float(x), float(y)) for y, x in line], fill=AVERAGE)
+    middle = [ROOM_MM[a][0] / PIXEL_MM for a in (columns, rows)]
+    for dx, dy in ((5, 0), (0, 5)):
+        draw.line((middle[0] - dx, middle[1] - dy, middle[0] + dx, middle[1] + dy), fill=(255, 90, 90))
+    return image
+
+
+def main(output: str, levels: str | tuple[str, ...] = (), subjects: str | tuple[str, ...] = ()) -> None:
+    """Write ``library_cervical.jpg``, ``library_thoracic.jpg`` and ``library_lumbar.jpg``.
+
+    Raises:
+        UserError: an unknown level or subject.
+    """
+    names = levels.split(",") if isinstance(levels, str) else list(levels)
+    numbers = [level_number(name) for name in names] or list(LEVEL_ORDER)
+    chosen = tuple(subjects.split(",") if isinstance(subjects, str) else subjects) or tuple(shape_subjects())
+    for subject in chosen:
+        load_subject(subject)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in dict.fromkeys(region(number) for number in numbers):
+        sheet = draw_region(part, [n for n in numbers if region(n) == part], chosen)
+        if sheet is not None:
+            sheet.save(folder / f"library_{part}.jpg", quality=82)
+            print(folder / f"library_{part}.jpg")
+
+
+if __name__ == "__main__":
+    run_module(main)
