@@ -2,7 +2,8 @@
 
 Every function takes line integrals of attenuation (no unit, bones bright) or intensities (1 = the open field), both
 (..., rows, columns), on any device, and is a plain function of them. `make_film` applies them in the order in which
-they happen; with the default `FilmOptions` it changes nothing.
+they happen; with the default `FilmOptions` it changes nothing. `harden` and `detect` also take a tensor in
+the place of a number, (B, 1, 1) for films (B, rows, columns): a value for each film of a batch.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def make_film(
     return film if options.bone_bright else invert(film, options.window is not None)
 
 
-def harden(line_integrals: torch.Tensor, spread: float) -> torch.Tensor:
+def harden(line_integrals: torch.Tensor, spread: float | torch.Tensor) -> torch.Tensor:
     """What a beam of many energies shows of a monoenergetic line integral: soft energies are absorbed first.
 
     If the attenuation, relative to its mean over the spectrum, is gamma-distributed with variance ``spread``, the
@@ -123,6 +124,9 @@ def harden(line_integrals: torch.Tensor, spread: float) -> torch.Tensor:
         line_integrals: p, any shape, not negative.
         spread: variance of the relative attenuation over the spectrum; 0 for one energy.
     """
+    if isinstance(spread, torch.Tensor):
+        spread = spread.clamp(min=1e-6)
+        return torch.log1p(spread * line_integrals) / spread
     return torch.log1p(spread * line_integrals) / spread if spread > 0 else line_integrals
 
 
@@ -141,7 +145,10 @@ def add_scatter(intensity: torch.Tensor, ratio: float, sigma_px: float) -> torch
 
 
 def detect(
-    intensity: torch.Tensor, photons: float | None, readout: float = 0.0, generator: torch.Generator | None = None
+    intensity: torch.Tensor,
+    photons: float | torch.Tensor | None,
+    readout: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Count photons: Poisson noise, the detector's own Gaussian noise, and at least half a count everywhere.
 
@@ -170,6 +177,35 @@ def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
     out = F.conv2d(F.pad(out, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
     out = F.conv2d(F.pad(out, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None, :])
     return out.reshape(image.shape)
+
+
+def blur_each(
+    image: torch.Tensor, sigma_rows: torch.Tensor, sigma_columns: torch.Tensor, reach_px: int
+) -> torch.Tensor:
+    """Gaussian low-pass of each film of a batch by its own width; beyond its edges a film goes on as it ends.
+
+    By FFT: the cost does not depend on the widths, and they never leave the device.
+
+    Args:
+        image: (B, rows, columns) float32.
+        sigma_rows: (B, 1, 1) standard deviation in pixels from row to row; 0 leaves that axis alone.
+        sigma_columns: likewise from column to column.
+        reach_px: three times the largest standard deviation, at least; wider ones wrap around.
+    """
+    rows, columns = image.shape[-2:]
+    below, right = -(rows + 2 * reach_px) % 16, -(columns + 2 * reach_px) % 16
+    padded = F.pad(image[:, None], (reach_px, reach_px + right, reach_px, reach_px + below), mode="replicate")[:, 0]
+    spectrum = torch.fft.rfft2(padded) * gaussian_transfer(padded, sigma_rows, sigma_columns)
+    smooth = torch.fft.irfft2(spectrum, s=padded.shape[-2:])
+    return smooth[:, reach_px : reach_px + rows, reach_px : reach_px + columns]
+
+
+def gaussian_transfer(image: torch.Tensor, sigma_rows: torch.Tensor, sigma_columns: torch.Tensor) -> torch.Tensor:
+    """What a Gaussian blur multiplies the `torch.fft.rfft2` of images (B, rows, columns) by; see `blur_each`."""
+    rows, columns = image.shape[-2:]
+    row = torch.fft.fftfreq(rows, device=image.device, dtype=image.dtype)[:, None]
+    column = torch.fft.rfftfreq(columns, device=image.device, dtype=image.dtype)
+    return torch.exp(-2 * math.pi**2 * ((sigma_rows * row) ** 2 + (sigma_columns * column) ** 2))
 
 
 def field_mask(image: torch.Tensor, field: tuple[float, float, float, float]) -> torch.Tensor:

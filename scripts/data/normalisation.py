@@ -1,0 +1,42 @@
+"""Patches as the network sees them: between the percentiles of what is on the film.
+
+A patch may reach beyond its film, and a film may end inside it. Pixels off the film are NaN in a patch that is not yet
+normalised; they take no part in normalising and become 0, the darkest that there is. ``configs/inference.json`` says
+the same in torch's and MONAI's own words, so that it needs no code of ours.
+"""
+
+from __future__ import annotations
+
+import torch
+
+LOWER, UPPER = 0.005, 0.995
+
+
+def normalise_patch(patch: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
+    """The percentiles 0.5 and 99.5 of each patch's film as 0 and 1, clipped; 0 off the film.
+
+    Args:
+        patch: (..., rows, columns) float in any unit; NaN off the film.
+        inside: same shape, bool: what is on the film, besides NaN; None for all.
+
+    Returns:
+        (..., rows, columns) of the same dtype, in [0, 1]. A patch without film, or with an even one, is 0.
+    """
+    if inside is not None:
+        patch = patch.masked_fill(~inside, torch.nan)
+    low, high = (q[..., None, None] for q in _quantiles(patch.flatten(-2)))
+    return ((patch - low) / (high - low).clamp(min=1e-6)).clamp(0.0, 1.0).nan_to_num(0.0)
+
+
+def _quantiles(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `torch.nanquantile` along the last axis, sorted once and without asking the device for anything."""
+    ascending = values.sort(dim=-1).values  # NaN last
+    last = (values.isfinite().sum(-1, keepdim=True) - 1).clamp(min=0)
+    found = []
+    for share in (LOWER, UPPER):
+        place = share * last
+        below = place.floor().long()
+        above = torch.minimum(below + 1, last)
+        low, high = ascending.gather(-1, below), ascending.gather(-1, above)
+        found.append(torch.lerp(low, high, (place - below).to(values.dtype))[..., 0])
+    return found[0], found[1]
