@@ -1,0 +1,103 @@
+"""Cases for the online engine, one file a patient: real CTs, cropped CTs with a body around them, simulated patients.
+
+    python -m scripts.data.online.build --output CASES [--source SOURCES] [--bodies N] [--without A,B] [--seed 0]
+        [--factor 2] [--simulate N] [--spacing_mm 2] [--workers 1]
+
+``--source`` is what ``prepare`` reads. With ``--bodies N`` each CT gets N painted bodies instead of being taken as it
+is. Files that are there already are kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.command import run_module
+from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.jobs import run_jobs
+from scripts.data.online.bodies import put_body_around
+from scripts.data.online.case import case_from_patient, write_case
+from scripts.data.online.pool import simulate_case
+from scripts.data.patient import canonical_patient
+from scripts.data.simulation.patient import SimulationOptions
+from scripts.data.variants import VariantRange
+from scripts.data.volumes import read_case
+from scripts.errors import UserError
+
+
+def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int) -> Path:
+    """One real case as a file of ``folder``.
+
+    Args:
+        job: the case, and the number of the body to be painted around it, or 0.
+        folder: where to write.
+        factor: how many times coarser than 1 mm.
+        seed: of the bodies.
+    """
+    case, body = job
+    name = f"{case.key}_body{body}" if body else case.key
+    path = folder / f"{name}.npz"
+    if not path.is_file():
+        rng = np.random.default_rng([seed, body, *case.key.encode()])
+        volumes = read_case(case, rng)
+        if body:
+            volumes = put_body_around(volumes, rng)
+        patient = canonical_patient(volumes, 1.0, VariantRange(), None)
+        write_case(path, case_from_patient(name, patient, factor=factor))
+    return path
+
+
+def build(
+    output: str,
+    source: str = "",
+    bodies: int = 0,
+    without: str | tuple[str, ...] = (),
+    only: str | tuple[str, ...] = (),
+    seed: int = 0,
+    factor: int = 2,
+    simulate: int = 0,
+    spacing_mm: float = 2.0,
+    workers: int = 1,
+) -> None:
+    """Write the files; see the module.
+
+    Args:
+        output: folder for them.
+        source: CTs, as for prepare.
+        bodies: to paint around each CT.
+        without: subjects to leave out.
+        only: subjects to take, all if empty.
+        seed: of bodies and simulated patients.
+        factor: how many times coarser than 1 mm real CTs are kept.
+        simulate: number of simulated patients.
+        spacing_mm: of these.
+        workers: processes.
+
+    Raises:
+        UserError: nothing is asked for, or a case cannot be used.
+    """
+    folder = Path(output)
+    if not source and not simulate:
+        raise UserError("nothing to build: give --source or --simulate")
+    folder.mkdir(parents=True, exist_ok=True)
+    dropped, wanted = (names.split(",") if isinstance(names, str) else names for names in (without, only))
+    cases = find_cases(source) if source else []
+    cases = [c for c in cases if c.subject not in dropped and (not wanted or c.subject in wanted)]
+    jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
+    job = partial(build_case, folder=folder, factor=factor, seed=seed)
+    for _, result in tqdm(run_jobs(job, jobs, workers), total=len(jobs), desc="CTs", disable=not jobs):
+        if isinstance(result, Exception):
+            raise result
+    options = SimulationOptions(spacing_mm=spacing_mm, seed=seed)
+    numbers = range(simulate)
+    draw = partial(simulate_case, options=options, folder=folder)
+    for _, result in tqdm(run_jobs(draw, numbers, workers), total=simulate, desc="simulated", disable=not simulate):
+        if isinstance(result, Exception):
+            raise result
+
+
+if __name__ == "__main__":
+    run_module(build)

@@ -1,0 +1,161 @@
+"""What is drawn for a batch of samples: machine, mark errors, mirror image and deformation, all on the batch's device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+# Generator, number of samples and points (N, 3) mm in the vertebra's own frame -> (B, N, 3) mm: where in the original
+# each comes from. Levels are VerSe numbers (B,).
+Deformation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Which machines take the films.
+
+    Args:
+        slot_share: of pairs taken by a slot scanner, whose rays diverge in each row only.
+        cone_share: of pairs taken by an ordinary tube.
+        distance_mm: smallest and largest distance from the source to the patient.
+        height_mm: standard deviation of the vertebra's height above the central ray of a cone.
+        aside_mm: standard deviation of its distance from the central ray along the rows of a view.
+        error_deg: largest turn of each view by itself, which nobody knows of.
+    """
+
+    slot_share: float = 0.25
+    cone_share: float = 0.35
+    distance_mm: tuple[float, float] = (850.0, 1800.0)
+    height_mm: float = 110.0
+    aside_mm: float = 25.0
+    error_deg: float = 3.0
+
+
+@dataclass(frozen=True)
+class MarkOptions:
+    """How far marks lie from the centroids that they mean.
+
+    Args:
+        sigma_mm: range from which the standard deviation of a sample's errors is drawn, along each axis of each view.
+        limit_mm: no error is larger.
+        upright_share: of vertebrae whose neighbours are not marked, so that the patches are cut upright.
+        direction_deg: standard deviation of the error of the spine's direction.
+    """
+
+    sigma_mm: tuple[float, float] = (0.3, 2.5)
+    limit_mm: float = 15.0
+    upright_share: float = 0.05
+    direction_deg: float = 2.0
+
+
+@dataclass(frozen=True)
+class AffineDeformation:
+    """A plain random deformation: turn, stretch and a smooth displacement that leaves the centroid where it is.
+
+    Args:
+        turn_deg: standard deviation of the turn about each axis.
+        stretch: standard deviation of the logarithm of the stretch along each axis.
+        size: likewise of the stretch common to all axes.
+        bend_mm: standard deviation of the smooth displacement.
+        bend_spacing_mm: distance of its control points.
+    """
+
+    turn_deg: float = 5.0
+    stretch: float = 0.07
+    size: float = 0.05
+    bend_mm: float = 2.0
+    bend_spacing_mm: float = 30.0
+
+    def __call__(self, levels: torch.Tensor, points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """See `Deformation`."""
+        count, device = len(levels), points.device
+
+        def normal(*shape: int) -> torch.Tensor:
+            return torch.randn(count, *shape, generator=generator, device=device)
+
+        turn = torch.deg2rad(self.turn_deg * normal(3)).clamp(-0.3, 0.3)
+        zero = torch.zeros_like(turn[:, 0])
+        skew = torch.stack(
+            [zero, -turn[:, 2], turn[:, 1], turn[:, 2], zero, -turn[:, 0], -turn[:, 1], turn[:, 0], zero]
+        )
+        rotation = torch.linalg.matrix_exp(skew.T.reshape(count, 3, 3))
+        stretch = torch.exp((self.stretch * normal(3) + self.size * normal(1)).clamp(-0.3, 0.3))
+        matrix = rotation * stretch[:, None, :]
+        reach = points.abs().amax(0)
+        # Control points over the whole box; averaged in twos, so that neighbours agree.
+        counts = [max(math.ceil(2 * r / self.bend_spacing_mm), 1) + 3 for r in reach.tolist()]
+        control = F.avg_pool3d(self.bend_mm * normal(3, *counts), 2, 1) * 2**1.5
+        where = torch.cat([points, torch.zeros_like(points[:1])]) / reach
+        where = where.flip(-1).reshape(1, 1, 1, -1, 3).expand(count, -1, -1, -1, -1)
+        bend = F.grid_sample(control, where, align_corners=True, padding_mode="border")[:, :, 0, 0].mT
+        return points @ matrix.mT + bend[:, :-1] - bend[:, -1:]
+
+
+@dataclass(frozen=True)
+class SampleDraws:
+    """What was drawn for B samples; views are AP, LAT, axes of a view are rows, columns.
+
+    Args:
+        mirror: (B,) 1, or -1 where left and right are exchanged.
+        divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
+        central: (B, view, axis) mm from the central ray to the vertebra.
+        misaligned: (B, view, axis) tangent of the turn that nobody knows of.
+        mark_error: (B, view, axis) mm.
+        direction_error: (B, 2) degrees, frontal and sagittal.
+        upright: (B,) bool: no neighbours are marked.
+    """
+
+    mirror: torch.Tensor
+    divergence: torch.Tensor
+    central: torch.Tensor
+    misaligned: torch.Tensor
+    mark_error: torch.Tensor
+    direction_error: torch.Tensor
+    upright: torch.Tensor
+
+
+def draw_samples(
+    count: int, machines: MachineOptions, marks: MarkOptions, generator: torch.Generator, mirror: bool = True
+) -> SampleDraws:
+    """Everything but the deformation.
+
+    Args:
+        count: of samples.
+        machines: that take the films.
+        marks: how good they are.
+        generator: source of randomness; its device is that of the result.
+        mirror: whether half of the samples are mirror images.
+    """
+    device = generator.device
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(count, *shape, generator=generator, device=device)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(count, *shape, generator=generator, device=device)
+
+    chance = uniform(1, 1)
+    cone = chance < machines.cone_share
+    slot = ~cone & (chance < machines.cone_share + machines.slot_share)
+    near, far = machines.distance_mm
+    side = torch.where(uniform(2, 1) < 0.5, -1.0, 1.0)
+    diverges = torch.cat([cone, cone | slot], dim=2)
+    divergence = diverges * side / (near + (far - near) * uniform(2, 1))
+    # One height for both views.
+    height = machines.height_mm * normal(1, 1).clamp(-2.2, 2.2).expand(-1, 2, 1)
+    central = torch.cat([height, machines.aside_mm * normal(2, 1)], dim=2)
+    low, high = marks.sigma_mm
+    error = (low + (high - low) * uniform(1, 1)) * normal(2, 2)
+    return SampleDraws(
+        mirror=torch.where(uniform() < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device),
+        divergence=divergence,
+        central=central,
+        misaligned=torch.tan(torch.deg2rad((2 * uniform(2, 2) - 1) * machines.error_deg)),
+        mark_error=error.clamp(-marks.limit_mm, marks.limit_mm),
+        direction_error=marks.direction_deg * normal(2),
+        upright=uniform() < marks.upright_share,
+    )

@@ -1,0 +1,186 @@
+"""The patients that samples are made from: real ones and simulated ones, in memory, and how one is chosen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripts.data.online.case import OnlineCase, case_from_simulation, read_case, write_case
+from scripts.data.online.samples import Pick
+from scripts.data.simulation.patient import SimulationOptions, simulate_patient
+from scripts.data.simulation.write import patient_name
+from scripts.errors import UserError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a vertebra is chosen.
+
+    Args:
+        real_share: of samples that are made from real CTs, where one has the level.
+        levels: VerSe numbers to draw from, evenly.
+    """
+
+    real_share: float = 0.3
+    levels: tuple[int, ...] = tuple(range(1, 25))
+
+
+class CasePool:
+    """Patients in memory; samples are drawn level by level, so that rare levels are seen as often as others.
+
+    Args:
+        cases: patients to begin with.
+        choice: how one is chosen.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, cases: Iterable[OnlineCase] = (), choice: Choice | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.choice = choice or Choice()
+        self.device = torch.device(device)
+        self.real: list[OnlineCase] = []
+        self.simulated: list[OnlineCase] = []
+        for case in cases:
+            self.add(case)
+
+    def add(self, case: OnlineCase, room: int | None = None) -> None:
+        """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
+        case = case.to(self.device)
+        if case.origin != "simulated":
+            self.real.append(case)
+            return
+        # One assignment, so that whoever chooses at the same time sees the old list or the new one.
+        kept = self.simulated if room is None else self.simulated[max(len(self.simulated) + 1 - room, 0) :]
+        self.simulated = [*kept, case]
+
+    def __len__(self) -> int:
+        return len(self.real) + len(self.simulated)
+
+    def pick(self, rng: np.random.Generator) -> Pick:
+        """A whole vertebra of a patient.
+
+        Raises:
+            UserError: no patient has a whole vertebra.
+        """
+        simulated = self.simulated
+        wants_real = rng.random() < self.choice.real_share
+        for level in rng.permutation(self.choice.levels):
+            for cases in (self.real, simulated) if wants_real else (simulated, self.real):
+                if found := _whole(cases, int(level)):
+                    return found[rng.integers(len(found))]
+        raise UserError("no patient in memory has a whole vertebra to learn from")
+
+
+def _whole(cases: Sequence[OnlineCase], level: int) -> list[Pick]:
+    return [(case, v) for case in cases for v in case.vertebrae if v.level == level and v.whole]
+
+
+def load_cases(folders: str | Sequence[str]) -> list[OnlineCase]:
+    """All cases of one or several folders, in the order of their names.
+
+    Raises:
+        UserError: a folder holds none.
+    """
+    cases = []
+    for folder in [folders] if isinstance(folders, str) else folders:
+        paths = sorted(Path(folder).glob("*.npz"))
+        if not paths:
+            raise UserError(f"{folder}: no file of an online case (*.npz) in it")
+        cases += [read_case(path) for path in paths]
+    return cases
+
+
+def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:
+    """Simulated patient ``number`` as a file of ``folder``; one that is there is kept."""
+    torch.set_num_threads(1)
+    name = patient_name(number, options.seed)
+    path = folder / f"{name}.npz"
+    if not path.is_file():
+        write_case(path, case_from_simulation(name, simulate_patient(number, options)))
+    return path
+
+
+class GrowingPool(CasePool):
+    """A pool into which processes of this machine put new simulated patients while a training runs.
+
+    What is drawn depends on how fast they are, so that no two trainings are alike; for those that must be, simulate
+    into a folder first.
+
+    Args:
+        cases: patients to begin with.
+        folder: for the files in between.
+        options: of the simulation.
+        workers: processes.
+        room: simulated patients at a time; the oldest go.
+        first: simulated patients to wait for before anything is drawn.
+        choice: how one is chosen.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self,
+        cases: Iterable[OnlineCase],
+        folder: str | Path,
+        options: SimulationOptions | None = None,
+        workers: int = 1,
+        room: int = 400,
+        first: int = 8,
+        choice: Choice | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(cases, choice, device)
+        self.folder, self.options, self.room = Path(folder), options or SimulationOptions(spacing_mm=2.0), room
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.made = 0
+        self.failed: BaseException | None = None
+        self._next = 0
+        self._lock = threading.Lock()
+        self._ends = False
+        self._processes = ProcessPoolExecutor(workers)
+        for _ in range(2 * workers):
+            self._start()
+        while self.made < first and self.failed is None:
+            time.sleep(0.05)
+        self._check()
+
+    def pick(self, rng: np.random.Generator) -> Pick:
+        """See `CasePool.pick`."""
+        self._check()
+        return super().pick(rng)
+
+    def close(self) -> None:
+        """No more new patients."""
+        self._ends = True
+        self._processes.shutdown(wait=False, cancel_futures=True)
+
+    def _check(self) -> None:
+        if self.failed is not None:
+            raise UserError(f"simulating a patient failed: {self.failed}") from self.failed
+
+    def _start(self) -> None:
+        with self._lock:
+            number, self._next = self._next, self._next + 1
+        job = self._processes.submit(partial(simulate_case, number, self.options, self.folder))
+        job.add_done_callback(self._finished)
+
+    def _finished(self, job: Future[Path]) -> None:
+        if self._ends or job.cancelled():
+            return
+        try:
+            path = job.result()
+            self.add(read_case(path), self.room)
+            path.unlink()
+            self.made += 1
+            self._start()
+        except BaseException as error:
+            if not self._ends:
+                self.failed = error

@@ -1,0 +1,158 @@
+"""Batches of fresh samples: what a generator is trained on, made from cases in memory on a CPU or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from scripts.data.online.case import OnlineCase, OnlineVertebra
+from scripts.data.online.draws import AffineDeformation, Deformation, MachineOptions, MarkOptions, draw_samples
+from scripts.data.online.render import (
+    AIR_HU,
+    FIELD_HALF_MM,
+    Field,
+    Places,
+    believed_poses,
+    cube_lattice,
+    film_lattice,
+    gaussian_marks,
+    line_integrals,
+    sample_volume,
+)
+from scripts.data.normalisation import normalise_patch
+from scripts.geometry.cropping import CUBE_SIZE
+from scripts.geometry.projector import BONE_GAIN
+from scripts.training.film_effects import FilmEffectOptions, apply_film_effects
+
+# A vertebra of a patient.
+Pick = tuple[OnlineCase, OnlineVertebra]
+FIRST_THORACIC, FIRST_LUMBAR, LAST_LUMBAR = 8, 20, 25
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How samples are made.
+
+    Args:
+        machines: that take the films.
+        marks: how good they are.
+        deformation: of the patients.
+        effects: on the films.
+        pixel_mm: of the films before they are brought to the patches' 1 mm.
+        ray_mm: step along the rays.
+        voxel_mm: of the label before it is brought to 1 mm.
+    """
+
+    machines: MachineOptions = field(default_factory=MachineOptions)
+    marks: MarkOptions = field(default_factory=MarkOptions)
+    deformation: Deformation = field(default_factory=AffineDeformation)
+    effects: FilmEffectOptions = field(default_factory=FilmEffectOptions)
+    pixel_mm: float = 2.0
+    ray_mm: float = 2.0
+    voxel_mm: float = 2.0
+
+
+def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """One fresh sample of each picked vertebra.
+
+    Args:
+        picks: patients and vertebrae, on the generator's device.
+        options: how they are made.
+        generator: source of all randomness; the same state gives the same samples.
+
+    Returns:
+        ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
+        of 0 and 1, ``level`` (B,) VerSe numbers.
+    """
+    device = generator.device
+    places = _places(picks, device)
+    draws = draw_samples(len(picks), options.machines, options.marks, generator)
+    warp = Field(places, draws, options.deformation, generator)
+    poses = believed_poses(places, draws, warp)
+    films = []
+    for view in (0, 1):
+        points, size = film_lattice(view, poses, draws, options.pixel_mm, options.ray_mm)
+        source = warp.source(points)
+        films.append([_film(pick, source[i], size, options.ray_mm) for i, pick in enumerate(picks)])
+    total, bone, film = (
+        torch.stack([torch.stack([parts[which] for parts in view]) for view in films], 1) for which in range(3)
+    )
+    total, bone, film = _enlarged(total), _enlarged(bone), (_enlarged(film) > 0.5)
+    points, size = cube_lattice(poses, options.voxel_mm)
+    source = warp.source(points)
+    label = torch.stack([_label(pick, source[i], size) for i, pick in enumerate(picks)])[:, None]
+    if size[0] != CUBE_SIZE:
+        label = F.interpolate(label, size=(CUBE_SIZE,) * 3, mode="trilinear", align_corners=False)
+    plain = total + (BONE_GAIN - 1) * bone
+    ap, lat, on_ap, on_lat = apply_film_effects(
+        plain[:, 0],
+        plain[:, 1],
+        1.0,
+        options.effects,
+        generator,
+        regions=_regions(places.levels),
+        bone=(bone[:, 0], bone[:, 1]),
+        inside=(film[:, 0], film[:, 1]),
+    )
+    channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
+    channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
+    image = torch.stack(channels, 1)
+    return {"image": image, "label": (label > 0.5).float(), "level": places.levels}
+
+
+def _regions(levels: torch.Tensor) -> torch.Tensor:
+    """0 cervical, 1 thoracic, 2 lumbar, of VerSe numbers."""
+    lumbar = (levels >= FIRST_LUMBAR) & (levels <= LAST_LUMBAR)
+    return (levels >= FIRST_THORACIC).long() + lumbar.long()
+
+
+def _places(picks: Sequence[Pick], device: torch.device) -> Places:
+    axes, above, below = [], [], []
+    for _, vertebra in picks:
+        down = vertebra.direction()
+        back = np.array([0.0, 1.0, 0.0]) - down[1] * down
+        back /= np.linalg.norm(back)
+        axes.append(np.stack([down, back, np.cross(down, back)]))
+        above.append(np.zeros(3) if vertebra.above is None else vertebra.above)
+        below.append(np.zeros(3) if vertebra.below is None else vertebra.below)
+    levels = torch.tensor([vertebra.level for _, vertebra in picks], device=device)
+    values = (torch.from_numpy(np.stack(rows)).float().to(device) for rows in (axes, above, below))
+    return Places(levels, *values)
+
+
+def _film(
+    pick: Pick, source: torch.Tensor, size: tuple[int, int, int], ray_mm: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    case, vertebra = pick
+    # Only the rows that the deformed box can reach are made floating-point numbers.
+    reach = FIELD_HALF_MM[0] / case.spacing_mm
+    first = max(int(vertebra.centroid[0] - reach), 0)
+    last = min(int(vertebra.centroid[0] + reach) + 1, case.hu.shape[0])
+    volume = (case.hu[first:last].float() - AIR_HU).clamp_(min=0.0)
+    origin = [float(vertebra.centroid[0] - first), float(vertebra.centroid[1]), float(vertebra.centroid[2])]
+    return line_integrals(volume, _index(source, case.spacing_mm, origin), size, ray_mm)
+
+
+def _label(pick: Pick, source: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+    case, vertebra = pick
+    origin = [float(c - s) for c, s in zip(vertebra.centroid, vertebra.start, strict=True)]
+    index = _index(source, case.spacing_mm, origin)
+    return sample_volume(vertebra.share.float() / 255, index, size)
+
+
+def _index(source: torch.Tensor, spacing_mm: float, origin: list[float]) -> torch.Tensor:
+    index = source / spacing_mm
+    for axis, value in enumerate(origin):
+        index[..., axis] += value
+    return index
+
+
+def _enlarged(films: torch.Tensor) -> torch.Tensor:
+    """Films of any pixel size as patches of 120 x 120."""
+    if films.shape[-1] == CUBE_SIZE:
+        return films
+    return F.interpolate(films, size=(CUBE_SIZE, CUBE_SIZE), mode="bilinear", align_corners=False)
