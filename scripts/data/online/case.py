@@ -15,7 +15,6 @@ from scipy import ndimage
 from scripts.data.patient import PatientVolume
 from scripts.data.simulation.patient import SimulatedPatient
 from scripts.errors import UserError
-from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.projector import WATER_PER_MM
 from scripts.io.atomic import atomic_file
 from scripts.levels import in_order
@@ -122,13 +121,13 @@ def _assemble(
     vertebrae = []
     for place, number in enumerate(numbers):
         share, start, touching = _share(labels, number, boxes[number - 1], factor)
-        neighbours = [
+        above, below = (
             (index[numbers[i]] - index[number]) * spacing_mm if 0 <= i < len(numbers) else None
             for i in (place - 1, place + 1)
-        ]
+        )
         area = touching * (spacing_mm / factor) ** 2
         whole = area <= MAX_BORDER_CONTACT_MM2
-        vertebrae.append(OnlineVertebra(number, index[number], *neighbours, start, share, whole))
+        vertebrae.append(OnlineVertebra(number, index[number], above, below, start, share, whole))
     return OnlineCase(name, hu.round().to(torch.int16).contiguous(), spacing_mm, tuple(vertebrae), origin)
 
 
@@ -143,8 +142,8 @@ def _share(
                 touching += int((np.take(labels, edge, axis) == number).sum())
     first = np.array([max(s.start // factor - 1, 0) for s in box])
     last = np.array([min(-(-s.stop // factor) + 1, n // factor) for s, n in zip(box, labels.shape, strict=True)])
-    part = tuple(slice(a * factor, b * factor) for a, b in zip(first, last, strict=True))
-    mask = torch.from_numpy((labels[part] == number).astype(np.float32))[None, None]
+    room = tuple(slice(a * factor, b * factor) for a, b in zip(first, last, strict=True))
+    mask = torch.from_numpy((labels[room] == number).astype(np.float32))[None, None]
     share = F.avg_pool3d(mask, factor)[0, 0] if factor > 1 else mask[0, 0]
     return (255 * share).round().to(torch.uint8), first, touching
 

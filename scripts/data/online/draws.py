@@ -1,4 +1,4 @@
-"""What is drawn for a batch of samples: machine, mark errors, mirror image and deformation, all on the batch's device."""
+"""What is drawn for a batch of samples: machine, errors of the marks, mirror image, deformation; on its device."""
 
 from __future__ import annotations
 
@@ -44,12 +44,16 @@ class MarkOptions:
         limit_mm: no error is larger.
         upright_share: of vertebrae whose neighbours are not marked, so that the patches are cut upright.
         direction_deg: standard deviation of the error of the spine's direction.
+        unknown_level_share: of vertebrae whose level is not given.
+        wrong_level_share: of vertebrae whose level is said to be the next one's.
     """
 
     sigma_mm: tuple[float, float] = (0.3, 2.5)
     limit_mm: float = 15.0
     upright_share: float = 0.05
     direction_deg: float = 2.0
+    unknown_level_share: float = 0.15
+    wrong_level_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class SampleDraws:
         mark_error: (B, view, axis) mm.
         direction_error: (B, 2) degrees, frontal and sagittal.
         upright: (B,) bool: no neighbours are marked.
+        level_known: (B,) int64, 0 where the level is not given, else 1.
+        level_error: (B,) int64, by how much it is wrong.
     """
 
     mirror: torch.Tensor
@@ -116,6 +122,8 @@ class SampleDraws:
     mark_error: torch.Tensor
     direction_error: torch.Tensor
     upright: torch.Tensor
+    level_known: torch.Tensor
+    level_error: torch.Tensor
 
 
 def draw_samples(
@@ -158,4 +166,6 @@ def draw_samples(
         mark_error=error.clamp(-marks.limit_mm, marks.limit_mm),
         direction_error=marks.direction_deg * normal(2),
         upright=uniform() < marks.upright_share,
+        level_known=(uniform() >= marks.unknown_level_share).long(),
+        level_error=(uniform() < marks.wrong_level_share).long() * (2 * (uniform() < 0.5).long() - 1),
     )

@@ -9,8 +9,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.normalisation import normalise_patch
 from scripts.data.online.case import OnlineCase, OnlineVertebra
-from scripts.data.online.draws import AffineDeformation, Deformation, MachineOptions, MarkOptions, draw_samples
+from scripts.data.online.draws import (
+    AffineDeformation,
+    Deformation,
+    MachineOptions,
+    MarkOptions,
+    SampleDraws,
+    draw_samples,
+)
 from scripts.data.online.render import (
     AIR_HU,
     FIELD_HALF_MM,
@@ -23,7 +31,6 @@ from scripts.data.online.render import (
     line_integrals,
     sample_volume,
 )
-from scripts.data.normalisation import normalise_patch
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.geometry.projector import BONE_GAIN
 from scripts.training.film_effects import FilmEffectOptions, apply_film_effects
@@ -66,7 +73,8 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
 
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
-        of 0 and 1, ``level`` (B,) VerSe numbers.
+        of 0 and 1, ``level`` (B,) VerSe numbers as
+        they are told, 0 for unknown.
     """
     device = generator.device
     places = _places(picks, device)
@@ -101,7 +109,13 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
     channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)
-    return {"image": image, "label": (label > 0.5).float(), "level": places.levels}
+    return {"image": image, "label": (label > 0.5).float(), "level": _told(places.levels, draws)}
+
+
+def _told(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
+    """Levels as whoever marks them says them; supernumerary ones are never taken for others."""
+    wrong = torch.where(levels < LAST_LUMBAR, (levels + draws.level_error).clamp(1, LAST_LUMBAR - 1), levels)
+    return wrong * draws.level_known
 
 
 def _regions(levels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,68 @@
+"""Begin a training from the weights of another network, and fill in what comes from the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scripts.data.simulation.average import REACH_MM, average_signed_distance
+from scripts.errors import UserError
+from scripts.geometry.cropping import CUBE_SIZE
+from scripts.levels import LEVEL_ORDER
+from scripts.networks.level import UNKNOWN, LevelPrior
+
+
+def load_matching(network: nn.Module, path: str) -> int:
+    """Copy the weights that fit; of wider layers the part that fits.
+
+    What a wider convolution sees in addition counts nothing at first, so that the network begins as the narrower one.
+
+    Args:
+        network: to fill in.
+        path: a state dict, alone or under ``model``.
+
+    Returns:
+        how many tensors were copied, in whole or in part.
+
+    Raises:
+        UserError: the file is missing, or nothing in it fits.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such weight file")
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = stored.get("model", stored)
+    own, copied = network.state_dict(), 0
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, values in stored.items():
+            mine = own.get(name)
+            if mine is None or mine.dim() != values.dim():
+                continue
+            part = tuple(slice(0, min(a, b)) for a, b in zip(mine.shape, values.shape, strict=True))
+            module = modules.get(name.rpartition(".")[0])
+            widened = mine.dim() > 1 and mine.shape[1] > values.shape[1]
+            if widened and isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.groups == 1:
+                mine[:, values.shape[1] :] = 0
+            mine[part] = values[part].to(mine)
+            copied += 1
+    if not copied:
+        raise UserError(f"{path}: weights of another network, nothing in it fits")
+    return copied
+
+
+def fill_prior(network: nn.Module, without: tuple[str, ...] = ()) -> None:
+    """Write the average vertebrae of the library into the network's `LevelPrior`; a network without one is left alone.
+
+    Args:
+        network: with one `LevelPrior`, or none.
+        without: subjects that take no part in the averages.
+    """
+    for module in network.modules():
+        if isinstance(module, LevelPrior):
+            spacing = CUBE_SIZE / module.table.shape[1]
+            shares = {n: torch.from_numpy(average_signed_distance(n, spacing, without)) / REACH_MM for n in LEVEL_ORDER}
+            shares[UNKNOWN] = torch.stack(list(shares.values())).mean(0)
+            for number, values in shares.items():
+                module.table[number] = (127 * values).round().to(torch.int8).to(module.table.device)
