@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SAMPLE := docs/sample
 OUTPUT ?= output/reconstruction
 
-.PHONY: help reconstruct tools test lint verify clean
+.PHONY: help reconstruct tools test lint verify gpu-kit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,11 @@ lint: $(VENV)/.ready ## style and types
 
 verify: $(VENV)/.ready ## the checks that MONAI's model zoo makes of a bundle
 	$(BIN)/python -m scripts verify
+
+CASES ?= output/cases
+KIT ?= output/gpu-kit
+gpu-kit: $(VENV)/.ready ## pack what a bare machine with a GPU trains with (CASES=folders of online cases)
+	$(BIN)/python -m scripts.release.gpu_kit --cases $(CASES) --output $(KIT)
 
 clean: ## remove the virtual environment and all outputs
 	rm -rf $(VENV) $(DEPLOY) output eval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -19,6 +21,8 @@ class OnlineBatches(Dataset):
         batch_size: samples.
         batches: an epoch, of which the engine knows no end.
         seed: of everything.
+        ahead: make the next batch, in a thread and a stream of its own, while the last one is used; for a GPU in this
+            process.
     """
 
     def __init__(
@@ -28,15 +32,41 @@ class OnlineBatches(Dataset):
         batch_size: int = 4,
         batches: int = 500,
         seed: int = 0,
+        ahead: bool = False,
     ) -> None:
         self.pool, self.options, self.seed = pool, options or SampleOptions(), seed
         self.batch_size, self.batches = batch_size, batches
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._stream = torch.cuda.Stream(pool.device) if ahead and pool.device.type == "cuda" else None
+        self._coming: dict[int, Future[dict[str, torch.Tensor]]] = {}
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        if self._thread is None:
+            return self.make(number)
+        job = self._coming.pop(number, None) or self._thread.submit(self._make_in_stream, number)
+        self._coming = {number + 1: self._thread.submit(self._make_in_stream, number + 1)}
+        batch = job.result()
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self.pool.device)
+            current.wait_stream(self._stream)
+            for tensor in batch.values():
+                tensor.record_stream(current)
+        return batch
+
+    def make(self, number: int) -> dict[str, torch.Tensor]:
+        """Batch ``number``, here and now; see `make_samples`."""
         rng = np.random.default_rng([self.seed, int(number)])
         picks = [self.pool.pick(rng) for _ in range(self.batch_size)]
         generator = torch.Generator(self.pool.device).manual_seed(int(rng.integers(2**62)))
         return make_samples(picks, self.options, generator)
+
+    def _make_in_stream(self, number: int) -> dict[str, torch.Tensor]:
+        with torch.no_grad(), torch.cuda.stream(self._stream):
+            batch = self.make(number)
+            if self._stream is not None:
+                # The thread, not the training, waits until the batch is there.
+                self._stream.synchronize()
+            return batch

@@ -1,0 +1,166 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.data.normalisation import normalise_patch
+from scripts.data.online import samples
+from scripts.data.online.case import case_from_simulation, read_case, write_case
+from scripts.data.online.dataset import OnlineBatches
+from scripts.data.online.draws import AffineDeformation, MachineOptions, MarkOptions, draw_samples
+from scripts.data.online.pool import CasePool, Choice
+from scripts.data.online.render import Field
+from scripts.data.online.samples import SampleOptions, make_samples
+from scripts.data.simulation.patient import SimulationOptions, simulate_patient
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, geometry_of_grid
+from scripts.geometry.cropping import crop_cube, network_input, place_cube, turned_upright
+from scripts.geometry.frames import IPL_AXES
+from scripts.geometry.leaning import spine_leans
+from scripts.geometry.projector import hu_to_attenuation, project_pair
+from scripts.training.film_effects import FilmEffectOptions
+
+PLAIN = SampleOptions(
+    machines=MachineOptions(slot_share=0.0, cone_share=0.0, error_deg=0.0),
+    marks=MarkOptions((0.0, 0.0), upright_share=0.0, direction_deg=0.0, unknown_level_share=0, wrong_level_share=0),
+    deformation=AffineDeformation(0.0, 0.0, 0.0, 0.0),
+    effects=FilmEffectOptions(prob=0.0),
+    pixel_mm=1.0,
+    ray_mm=1.0,
+    voxel_mm=1.0,
+)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    options = SimulationOptions(spacing_mm=1.0, seed=5, whole_share=0.0, part_mm=(190.0, 191.0), narrow_share=1.0)
+    return simulate_patient(3, options)
+
+
+@pytest.fixture(scope="module")
+def case(patient):
+    return case_from_simulation("sim", patient)
+
+
+def batch(picks, options, seed=0):
+    return make_samples(picks, options, torch.Generator().manual_seed(seed))
+
+
+def undrawn(count):
+    generator = torch.Generator().manual_seed(0)
+    return draw_samples(count, PLAIN.machines, PLAIN.marks, generator, mirror=False)
+
+
+@pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.SLOT, Beam.CONE])
+def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypatch):
+    whole = [v for v in case.vertebrae if v.whole]
+    assert len(whole) >= 3
+    picks = [(case, v) for v in whole[1:3]]
+    grid = patient.grid
+    geometry = geometry_of_grid(grid, beam, (900.0, 1000.0), (1100.0, 1250.0))
+    films = project_pair(hu_to_attenuation(torch.from_numpy(patient.hu).float()), grid.affine, geometry)
+    levels = list(patient.centroids)
+    leans = dict(zip(levels, spine_leans(np.stack(list(patient.centroids.values()))), strict=True))
+
+    draws = undrawn(2)
+    divergence, central = torch.zeros(2, 2, 2), torch.zeros(2, 2, 2)
+    expected = []
+    for i, (_, vertebra) in enumerate(picks):
+        centroid = patient.centroids[vertebra.level]
+        cube = place_cube(centroid, grid)
+        pixels = geometry.project(centroid)
+        lean = leans[vertebra.level]
+        image = network_input(films, (pixels[0][0], pixels[1][0]), geometry, cube, lean)
+        label = turned_upright(crop_cube(patient.labels == vertebra.level, cube), lean)
+        expected.append((image, label))
+        for which, view in enumerate((geometry.ap, geometry.lat)):
+            direction = np.asarray(view.beam_direction)
+            along = (cube.centre_mm - np.asarray(view.isocentre_mm)) @ direction
+            depth_axis = IPL_AXES[1 if which == 0 else 2]
+            sign = np.sign(direction @ depth_axis)
+            diverges = {Beam.PARALLEL: (0, 0), Beam.SLOT: (0, 1), Beam.CONE: (1, 1)}[beam]
+            for axis, step in enumerate((IPL_AXES[0], IPL_AXES[2 if which == 0 else 1])):
+                distance = view.source_to_isocentre_mm + along
+                divergence[i, which, axis] = diverges[axis] * sign / distance if diverges[axis] else 0.0
+                central[i, which, axis] = (centroid - np.asarray(view.isocentre_mm)) @ step
+    draws = dataclasses.replace(draws, divergence=divergence, central=central)
+    monkeypatch.setattr(samples, "draw_samples", lambda *_: draws)
+    found = batch(picks, PLAIN)
+    for i, (image, label) in enumerate(expected):
+        for channel in (0, 2):
+            wanted = normalise_patch(image[channel])
+            # Cubes of `prepare` lie on whole voxels, and narrow films end inside the patch.
+            seen = (found["image"][i, channel] > 0) & (wanted > 0)
+            assert seen.float().mean() > 0.5
+            assert torch.corrcoef(torch.stack([wanted[seen], found["image"][i, channel][seen]]))[0, 1] > 0.98
+            mark = found["image"][i, channel + 1]
+            for axis in (0, 1):
+                line = torch.arange(120.0)
+                place = ((mark.sum(1 - axis) * line).sum() / mark.sum()).item()
+                there = ((image[channel + 1].sum(1 - axis) * line).sum() / image[channel + 1].sum()).item()
+                assert place == pytest.approx(there, abs=0.75)
+        mine, theirs = found["label"][i, 0].numpy() > 0, label > 0
+        assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.9
+
+
+def test_the_films_show_the_label(case):
+    picks = [(case, v) for v in case.vertebrae if v.whole][:2]
+    # Cut upright: the frontal film of a vertebra that leans forwards shows it foreshortened, its label does not.
+    marks = dataclasses.replace(PLAIN.marks, upright_share=1.0)
+    options = dataclasses.replace(PLAIN, marks=marks, deformation=AffineDeformation(), pixel_mm=1.0, voxel_mm=2.0)
+    filled = dataclasses.replace(case, hu=torch.full_like(case.hu, -1000))
+    for _, vertebra in picks:
+        box = tuple(slice(int(s), int(s) + n) for s, n in zip(vertebra.start, vertebra.share.shape, strict=True))
+        filled.hu[box] = torch.where(vertebra.share > 127, 500, filled.hu[box]).to(torch.int16)
+        alone = dataclasses.replace(filled, hu=filled.hu.clone())
+        out = batch([(alone, vertebra)], options, seed=4)
+        for channel, axis in ((0, 1), (2, 2)):
+            film, shadow = out["image"][0, channel] > 0.02, out["label"][0, 0].amax(axis) > 0
+            overlap = 2 * (film & shadow).sum() / (film.sum() + shadow.sum())
+            assert overlap > 0.93
+        filled.hu.fill_(-1000)
+
+
+def test_fields_leave_the_centroid_and_are_inverted(case):
+    picks = [(case, v) for v in case.vertebrae if v.whole][:3]
+    generator = torch.Generator().manual_seed(1)
+    draws = draw_samples(3, MachineOptions(), MarkOptions(), generator)
+    places = samples._places(picks, torch.device("cpu"))
+    field = Field(places, draws, AffineDeformation(), generator)
+    assert field.source(torch.zeros(3, 1, 3)).abs().max() < 0.5
+    points = torch.randn(3, 3) * 30
+    assert (field.source(field.target(points)[:, None])[:, 0] - points).abs().max() < 0.1
+    # Half of the samples are mirror images of the same person.
+    mirrored = Field(places, dataclasses.replace(draws, mirror=-draws.mirror), AffineDeformation(0, 0, 0, 0), generator)
+    straight = Field(places, draws, AffineDeformation(0, 0, 0, 0), generator)
+    flip = torch.tensor([1.0, 1.0, -1.0])
+    assert torch.allclose(mirrored.source(points[:, None] * flip), straight.source(points[:, None]), atol=1e-4)
+
+
+def test_batch_k_of_a_seed_is_always_the_same(case):
+    options = SampleOptions(pixel_mm=4.0, ray_mm=4.0, voxel_mm=4.0)
+    sets = [OnlineBatches(CasePool([case]), options, batch_size=2, seed=seed) for seed in (7, 7, 8)]
+    first, again, other = (s[5] for s in sets)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["image"], other["image"])
+    assert not torch.equal(first["image"], sets[0][6]["image"])
+    assert first["image"].shape == (2, 4, 120, 120) and first["label"].shape == (2, 1, 120, 120, 120)
+    assert first["image"].isfinite().all() and set(first["label"].unique().tolist()) == {0.0, 1.0}
+
+
+def test_cases_are_stored_and_chosen(case, tmp_path):
+    write_case(tmp_path / "a.npz", case)
+    stored = read_case(tmp_path / "a.npz")
+    assert (stored.hu - case.hu).abs().max() <= 4
+    assert all(torch.equal(a.share, b.share) for a, b in zip(stored.vertebrae, case.vertebrae, strict=True))
+    real = dataclasses.replace(case, name="real", origin="truth")
+    pool = CasePool([case, real], Choice(real_share=0.25))
+    rng = np.random.default_rng(0)
+    names = [pool.pick(rng)[0].name for _ in range(400)]
+    assert 60 < names.count("real") < 140
+    with pytest.raises(UserError, match="no patient"):
+        CasePool([]).pick(rng)
+    (tmp_path / "b.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"b\.npz"):
+        read_case(tmp_path / "b.npz")
