@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def main(
         batch = data.make(0)
         for name in networks.split(",") if isinstance(networks, str) else networks:
             step = training_step(name, place)
-            each = seconds_each(lambda _, step=step, batch=batch: step(batch), place, seconds) / int(size)
+            each = seconds_each(partial(_again, step, batch), place, seconds) / int(size)
             print(f"{name}, training step of {size}: {1000 * each:.1f} ms a sample, {1 / each:.0f} a second")
     if place.type == "cuda":
         print(f"{torch.cuda.get_device_name()}: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most")
@@ -103,6 +104,10 @@ def main(
 
 def _several(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+
+
+def _again(step: Callable[[dict[str, torch.Tensor]], None], batch: dict[str, torch.Tensor], number: int) -> None:
+    step(batch)
 
 
 def _wait(device: torch.device) -> None:
