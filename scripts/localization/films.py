@@ -86,7 +86,9 @@ class FilmCase:
     complete: bool
 
 
-def draw_geometry(grid: Grid, machines: MachineRange, rng: np.random.Generator) -> BiplanarGeometry:
+def draw_geometry(
+    grid: Grid, machines: MachineRange, rng: np.random.Generator | np.random.RandomState
+) -> BiplanarGeometry:
     """Two views of a patient in a random machine; pixels of the grid's spacing in the plane of its centre."""
     chance = rng.random()
     beam = Beam.CONE if chance < machines.cone_share else Beam.PARALLEL

@@ -16,12 +16,12 @@ from scripts.geometry.film import blur
 from scripts.levels import LEVEL_ORDER, level_name
 from scripts.localization.films import S1_INDEX, VIEWS, read_film_case
 from scripts.localization.network import COARSEST, END_NAMES, STRIDE
+from scripts.localization.windows import WindowOptions, draw_windows, mirror_points
 
 # Lengths of corners and neighbours are learned in this unit, about half a body.
 UNIT_PX = 10.0
 # More marks than a view can hold.
 MAX_MARKS = 28
-MIRRORED_CORNERS = (1, 0, 3, 2)
 PERCENTILES = (0.5, 99.5)
 # Around a pixel, for its local contrast; the spread that noise alone has.
 LOCAL_PX, LEAST_SPREAD = 8.0, 0.01
@@ -72,52 +72,34 @@ class RandFilmWindowd(RandomizableTransform):
         drop_prob: float = 0.0,
     ) -> None:
         super().__init__(1.0)
-        self.shape, self.scale, self.tilt_deg = (int(shape[0]), int(shape[1])), scale, tilt_deg
-        self.mirror_prob, self.part_prob, self.drop_prob = mirror_prob, part_prob, drop_prob
-        self.shift_px, self.aside_px = shift_px, aside_px
+        self.options = WindowOptions(
+            (int(shape[0]), int(shape[1])),
+            (float(scale[0]), float(scale[1])),
+            tilt_deg,
+            mirror_prob,
+            part_prob,
+            shift_px,
+            aside_px,
+            drop_prob,
+        )
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Windows, where there is film in them (``<view>_valid``), and moved marks."""
         item = dict(data)
-        scale = float(np.exp(self.R.uniform(*np.log(self.scale))))
-        heights = data["ap_points"][:, 0, 0]
-        first, last = self._rows(heights, scale)
-        dropped = self.R.randint(2) if self.R.rand() < self.drop_prob else -1
-        for which, name in enumerate(VIEWS):
+        shape = self.options.shape
+        windows = draw_windows([data[f"{name}_points"][:, 0] for name in VIEWS], self.options, self.R)
+        for name, place in zip(VIEWS, windows, strict=True):
             film, points = data[name], data[f"{name}_points"]
-            middle_row = (first + last) / 2 + self.R.uniform(-1, 1) * self.shift_px
-            near = np.argmin(np.abs(points[:, 0, 0] - middle_row))
-            middle = np.array([middle_row, points[near, 0, 1] + self.R.uniform(-1, 1) * self.aside_px])
-            own = scale * float(np.exp(self.R.uniform(-0.03, 0.03)))
-            angle = np.radians(self.R.uniform(-1, 1) * self.tilt_deg)
-            half = (last - first) / 2 * own
-            window, valid, moved = cut_window(film, points, middle, own, angle, self.shape)
-            centre = (self.shape[0] - 1) / 2
-            rows = torch.arange(self.shape[0])
-            valid = valid * ((rows >= centre - half) & (rows <= centre + half))[None, :, None]
-            if self.R.rand() < self.mirror_prob:
-                window, valid = window.flip(-1), valid.flip(-1)
-                moved = moved[:, [0, *(1 + i for i in MIRRORED_CORNERS)]]
-                moved[..., 1] = self.shape[1] - 1 - moved[..., 1]
-            if which == dropped:
+            window, valid, moved = cut_window(film, points, place.middle, place.scale, place.angle, shape)
+            centre = (shape[0] - 1) / 2
+            rows = torch.arange(shape[0])
+            valid = valid * ((rows >= centre - place.half_rows) & (rows <= centre + place.half_rows))[None, :, None]
+            if place.mirrored:
+                window, valid, moved = window.flip(-1), valid.flip(-1), mirror_points(moved, shape[1])
+            if place.dropped:
                 valid = torch.zeros_like(valid)
             item[name], item[f"{name}_valid"], item[f"{name}_points"] = window * (valid > 0), valid, moved
         return item
-
-    def _rows(self, heights: np.ndarray, scale: float) -> tuple[float, float]:
-        """The window's height in the AP film; at least three vertebrae and most of the window's own height if whole."""
-        reach = self.shape[0] / scale
-        low, high = heights.min() - 40, heights.max() + 40
-        if self.R.rand() < self.part_prob and len(heights) > 4:
-            pick = self.R.randint(len(heights) - 3)
-            count = self.R.randint(3, len(heights) - pick)
-            pitch = float(np.median(np.abs(np.diff(heights))))
-            low = heights[pick] - self.R.uniform(0.2, 1.5) * pitch
-            high = heights[pick + count] + self.R.uniform(0.2, 1.5) * pitch
-        if high - low > reach:
-            low += self.R.rand() * (high - low - reach)
-            high = low + reach
-        return float(low), float(high)
 
 
 def cut_window(
@@ -210,9 +192,9 @@ class NetworkInputd(Transform):
 
 
 def view_input(film: torch.Tensor, valid: torch.Tensor, frontal: bool) -> torch.Tensor:
-    """The network's four channels of a view, from (1, H, W) each; see `network.SpineLocalizer`."""
+    """The network's four channels of a view, from (..., 1, H, W) each; see `network.SpineLocalizer`."""
     film, valid = film.float() * valid, valid.float()
-    return torch.cat([film, local_contrast(film, valid), (-1.0 if frontal else 1.0) * valid, valid])
+    return torch.cat([film, local_contrast(film, valid), (-1.0 if frontal else 1.0) * valid, valid], -3)
 
 
 def local_contrast(film: torch.Tensor, valid: torch.Tensor, sigma_px: float = LOCAL_PX) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +126,10 @@ class GrowingPool(CasePool):
         device: where they are kept.
     """
 
+    # What makes the file of a new patient and what reads it; a pool of another kind of patient has its own.
+    simulate: Callable[[int, SimulationOptions, Path], Path] = staticmethod(simulate_case)
+    read: Callable[[Path], OnlineCase] = staticmethod(read_case)
+
     def __init__(
         self,
         cases: Iterable[OnlineCase],
@@ -169,7 +173,7 @@ class GrowingPool(CasePool):
     def _start(self) -> None:
         with self._lock:
             number, self._next = self._next, self._next + 1
-        job = self._processes.submit(partial(simulate_case, number, self.options, self.folder))
+        job = self._processes.submit(partial(self.simulate, number, self.options, self.folder))
         job.add_done_callback(self._finished)
 
     def _finished(self, job: Future[Path]) -> None:
@@ -177,7 +181,7 @@ class GrowingPool(CasePool):
             return
         try:
             path = job.result()
-            self.add(read_case(path), self.room)
+            self.add(self.read(path), self.room)
             path.unlink()
             self.made += 1
             self._start()

@@ -1,0 +1,1 @@
+"""Whole films made afresh at each step, to train the annotation network on."""
