@@ -47,12 +47,16 @@ class LevelGenerator(nn.Module):
         backbone: a `FineBackbone`.
     """
 
+    # Known of networks from TorchScript too.
+    __constants__ = ("takes_level",)
+
     def __init__(self, fusion: nn.Module, lift: EncodedLift, prior: nn.Module, backbone: FineBackbone) -> None:
         super().__init__()
         self.fusion = fusion
         self.lift = lift
         self.prior = prior
         self.backbone = backbone
+        self.takes_level = True
 
     def forward(self, image: torch.Tensor, level: torch.Tensor | None = None) -> torch.Tensor:
         """Image (B, 4, N, N), and VerSe numbers (B,) int64 with 0 for unknown, -> logits (B, 1, N, N, N) in ``IPL``."""
