@@ -119,7 +119,7 @@ def main(dataset: Any, output: str, samples: int = 8) -> None:
             patches, label = _read(folder, item)
             region = region_of(item["level"])
             for view, patch, axis in zip(VIEWS, patches, LOOKS_ALONG, strict=True):
-                found = film_statistics(patch, label.any(axis))
+                found = film_statistics(patch, np.asarray(label.any(axis)))
                 if found is not None:
                     rows.append(Row(name, item["subject"], item["level"], region, view, **asdict(found)))
             if item["image"] in wanted:

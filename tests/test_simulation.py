@@ -15,6 +15,7 @@ from scipy import ndimage
 from scripts.data.cases import find_cases
 from scripts.data.centroids import read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.simulation.body import build_body
 from scripts.data.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.data.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
 from scripts.data.simulation.donor import add_donor, donor_names, load_donor
@@ -23,7 +24,6 @@ from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions,
 from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, pair_statistics
 from scripts.data.simulation.shapes import SHAPES_FOLDER, load_subject, shape_subjects, signed_distance
 from scripts.data.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
-from scripts.data.simulation.torso import build_body
 from scripts.data.simulation.write import simulate_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
