@@ -39,23 +39,16 @@ def test_no_gain_no_change() -> None:
 
 
 def test_space_never_folds() -> None:
-    """Jacobian determinants by finite differences, 1000 drawn vertebrae, over the whole box."""
-    smallest, largest = np.inf, 0.0
-    for seed in range(20):
-        levels = torch.arange(50) % 24 + 1
-        generator = torch.Generator().manual_seed(seed)
-        drawn = draw_deformation(levels, VariationOptions(), generator)
-        points = box((9, 15, 17)).double().reshape(-1, 3)
-        drawn = type(drawn)(*(v.double() for v in vars(drawn).values()))
-        columns = []
-        for axis in range(3):
-            step = torch.zeros(3, dtype=torch.float64)
-            step[axis] = 0.05
-            columns.append((drawn.at(points + step) - drawn.at(points - step)) / 0.1 + step / 0.05)
-        determinant = torch.linalg.det(torch.stack(columns, -1))
-        smallest, largest = min(smallest, float(determinant.min())), max(largest, float(determinant.max()))
-    assert smallest > 0.1
-    assert largest < 5
+    """Jacobian determinants by finite differences at random places around 720 drawn vertebrae."""
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.arange(720) % 24 + 1
+    drawn = draw_deformation(levels, VariationOptions(), generator)
+    points = (torch.rand(300, 3, generator=generator) * 2 - 1) * torch.tensor([50.0, 75.0, 60.0])
+    step = 0.5 * torch.eye(3)
+    columns = [drawn.at(points + s) - drawn.at(points - s) + 2 * s for s in step]
+    determinant = torch.linalg.det(torch.stack(columns, -1))
+    assert determinant.min() > 0.15
+    assert determinant.max() < 4
 
 
 def test_processes_end_where_they_were_told_to() -> None:
@@ -65,6 +58,7 @@ def test_processes_end_where_they_were_told_to() -> None:
     moves = drawn.tips[0] - tips
     # The map is backward: from where a process now ends to where the source's does.
     source = drawn.tips[0] + drawn.at(drawn.tips[0])[0]
+    # Ends that stand close together are pulled along by each other.
     assert (source - tips).norm(dim=-1).max() < 0.35 * moves.norm(dim=-1).max()
     far = torch.tensor([[60.0, 100, 120], [-60, -100, -120], [60, -100, 120]])
     assert drawn.at(far).abs().max() < 0.5

@@ -14,6 +14,10 @@ import torch
 
 # Within about this of the centroid only the affine part acts.
 QUIET_MM = 10.0
+# How much processes that stand close together may each go their own way, as the ridge of their equations.
+RIDGE = 0.05
+# The bumps' displacement changes by no more than this per mm, or space would fold; it is scaled down where it would.
+STEEPEST = 0.75
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,19 @@ def displacement(
 
 
 def bump_coefficients(tips: torch.Tensor, radius: torch.Tensor, tip_moves: torch.Tensor) -> torch.Tensor:
-    """Coefficients (B, T, 3) whose bumps together move each tip by exactly what is asked, though bumps overlap."""
+    """Coefficients (B, T, 3) whose bumps together move each tip by what is asked, though bumps overlap.
+
+    Processes that nearly coincide move alike (ridge), and none so far that space would fold.
+    """
     away = ((tips[:, :, None] - tips[:, None]) ** 2).sum(-1)
     overlap = torch.exp(-away / (2 * radius[:, None] ** 2))
-    # (1 + e) keeps processes that nearly coincide from fighting each other.
-    overlap = overlap + 0.05 * torch.eye(overlap.shape[-1], device=tips.device, dtype=tips.dtype)
-    return torch.linalg.solve_ex(overlap, tip_moves)[0]
+    ridge = RIDGE * torch.eye(overlap.shape[-1], device=tips.device, dtype=tips.dtype)
+    push = torch.linalg.solve_ex(overlap + ridge, tip_moves)[0]
+    # A Gaussian is steepest at one radius, exp(-1/2) / radius; where bumps overlap their slopes may add.
+    slope = 0.607 * push.norm(dim=-1) / radius
+    together = torch.exp(-away / (2 * (radius[:, :, None] + radius[:, None]) ** 2))
+    steepest = (together @ slope[..., None]).amax(dim=(1, 2))
+    return push * (STEEPEST / steepest.clamp_min(STEEPEST))[:, None, None]
 
 
 def rotation_matrix(vector: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from scripts.data.simulation.variation import GROUPS, MOVES, MOVES_BASIS, STRETC
 from scripts.levels import LEVEL_ORDER
 
 # A process's bump reaches this share of the way from its end to the body's centroid (one standard deviation).
-BUMP_SHARE = 0.33
+BUMP_SHARE = 0.25
 SMALLEST_BUMP_MM = 7.0
 
 
