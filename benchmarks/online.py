@@ -22,7 +22,7 @@ from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.pool import CasePool, load_cases
 from scripts.data.online.samples import SampleOptions
 from scripts.losses.integrated import IntegratedLoss
-from scripts.training.gpu import OVERLAYS
+from scripts.training.gpu import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,10 +41,10 @@ def seconds_each(work: Callable[[int], Any], device: torch.device, seconds: floa
 
 
 def training_step(name: str, device: torch.device) -> Callable[[dict[str, torch.Tensor]], None]:
-    """One step of a network of `OVERLAYS` as its config describes it."""
+    """One step of a network of `CONFIGS` as its config describes it."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs" / f"{overlay}.json") for overlay in ("train", "train_improved")])
-    for overlay in OVERLAYS[name]:
+    for overlay in CONFIGS[name]:
         content = ConfigParser.load_config_file(str(ROOT / "configs" / f"{overlay}.json"))
         if "network_def" in content:
             parser["network_def"] = content["network_def"]

@@ -1,6 +1,6 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
-    python -m scripts.training.gpu --network generator --cases CASES --output OUT [--minutes 10] [--weights FILE]
+    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10] [--weights FILE]
         [--batch_size 64] [--learning_rate 0.0015] [--workers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
@@ -22,9 +22,10 @@ from scripts.command import run_module
 from scripts.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = {
-    "generator": ("train_improved", "online", "gpu_minutes"),
-    "level": ("train_improved", "online", "level", "gpu_minutes"),
+CONFIGS = {
+    "generator": ("train", "train_improved", "online", "gpu_minutes"),
+    "level": ("train", "train_improved", "online", "level", "gpu_minutes"),
+    "localizer": ("train_localization", "online_films", "online_films_minutes"),
 }
 # Columns of the log that are worth a mean over the last steps.
 LAST_STEPS = 200
@@ -44,7 +45,7 @@ def train(
     """Train and write; see the module.
 
     Args:
-        network: of `OVERLAYS`.
+        network: of `CONFIGS`.
         output: folder.
         cases: folder of online cases, or several with commas.
         minutes: of training, all else comes on top.
@@ -57,9 +58,10 @@ def train(
     Raises:
         UserError: no such network or weights.
     """
-    if network not in OVERLAYS:
-        raise UserError(f"--network {network}: use {' or '.join(OVERLAYS)}")
-    start = Path(weights) if weights else ROOT / "models" / "model.pt"
+    if network not in CONFIGS:
+        raise UserError(f"--network {network}: use {' or '.join(CONFIGS)}")
+    shipped, final = ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    start = Path(weights) if weights else ROOT / "models" / shipped
     if not start.is_file():
         raise UserError(f"{start}: no such weight file")
     folder = Path(output)
@@ -75,7 +77,7 @@ def train(
     }
     run_bundle(
         run_id="training",
-        config_file=[str(ROOT / "configs" / f"{name}.json") for name in ("train", *OVERLAYS[network])],
+        config_file=[str(ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
         bundle_root=str(ROOT),
         cases=[str(Path(name).absolute()) for name in str(cases).split(",")],
         output_dir=str(work),
@@ -83,7 +85,7 @@ def train(
         seed=seed,
         **{name: value for name, value in chosen.items() if value},
     )
-    save_half(work / "model_final.pt", folder / f"{network}.pt")
+    save_half(work / final, folder / f"{network}.pt")
     shutil.copy(work / "training.csv", folder / "training.csv")
     (folder / "speeds.json").write_text(json.dumps(speeds(folder / "training.csv"), indent=1) + "\n")
     shutil.rmtree(work)

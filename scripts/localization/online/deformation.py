@@ -53,7 +53,7 @@ class DrawnDeformation:
     displacement: torch.Tensor
     mirrored: bool
 
-    def target(self, points: np.ndarray, steps: int = 10) -> np.ndarray:
+    def target(self, points: np.ndarray, steps: int = 6) -> np.ndarray:
         """Where points (..., 3) mm of the original come to lie, by fixed-point iteration; NaN stays NaN."""
         wanted = torch.from_numpy(np.nan_to_num(points).reshape(-1, 3)).float()
         inverse = torch.linalg.inv(self.matrix)
