@@ -60,7 +60,9 @@ def train(
     """
     if network not in CONFIGS:
         raise UserError(f"--network {network}: use {' or '.join(CONFIGS)}")
-    shipped, final = ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    shipped, final = (
+        ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    )
     start = Path(weights) if weights else ROOT / "models" / shipped
     if not start.is_file():
         raise UserError(f"{start}: no such weight file")
