@@ -1,7 +1,7 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
-    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10] [--weights FILE]
-        [--batch_size 64] [--learning_rate 0.0015] [--workers N]
+    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10]
+        [--weights FILE] [--batch_size 64] [--learning_rate 0.0015] [--workers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
 """
