@@ -1,6 +1,6 @@
 """How patches look to the network, by numbers, so that simulated films can be compared with those of real CTs.
 
-    python -m benchmarks.film_statistics --dataset real=DIR,simulated=DIR --output DIR [--samples 10]
+    python -m benchmarks.film_statistics --dataset real=DIR,simulated=DIR --output DIR [--samples 10] [--effects NAME]
 
 Of every vertebra of prepared datasets, in both views, on patches as the network sees them
 (`scripts.data.normalisation`), off-film pixels left out:
@@ -10,7 +10,8 @@ Of every vertebra of prepared datasets, in both views, on patches as the network
 - detail: standard deviation, inside, of what a Gaussian of 1.5 pixels takes away.
 
 Writes ``vertebrae.csv``, ``table.md`` (10th, 50th, 90th percentile by region, view and dataset) and, for each region,
-``<region>.png``: vertebrae of each dataset side by side, AP above LAT.
+``<region>.png``: vertebrae of each dataset side by side, AP above LAT. ``--effects`` names datasets that are shown a
+second time, as `scripts.training.film_effects` makes their films for training.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.levels import level_number
+from scripts.training.film_effects import FilmEffectOptions, apply_film_effects
 
 RING_MM = (2, 10)
 VIEWS = ("AP", "LAT")
 # Axis of the cube (I, P, L) that each view looks along.
 LOOKS_ALONG = (1, 2)
 REGIONS = ("cervical", "thoracic", "lumbar")
+EFFECTS = " + effects"
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,14 @@ def region_of(level: str) -> str:
     return REGIONS[0] if number <= 7 else REGIONS[1] if number <= 19 or number == 28 else REGIONS[2]
 
 
-def main(dataset: Any, output: str, samples: int = 8) -> None:
+def main(dataset: Any, output: str, samples: int = 8, effects: Any = ()) -> None:
     """Measure and write; see the module.
 
     Args:
         dataset: prepared datasets, comma-separated, each with a name and ``=`` before it if its folder's is not enough.
         output: folder.
         samples: vertebrae of each dataset in the pictures.
+        effects: names of datasets to measure once more with film effects, comma-separated.
 
     Raises:
         UserError: a dataset is missing or has no vertebra.
@@ -112,19 +116,26 @@ def main(dataset: Any, output: str, samples: int = 8) -> None:
     folders = dict(_named(w) for word in words for w in str(word).split(",") if w)
     rows: list[Row] = []
     pictures: dict[str, dict[str, list[Image.Image]]] = {region: defaultdict(list) for region in REGIONS}
-    for name, folder in folders.items():
+    twice = [effects] if isinstance(effects, str) else list(effects)
+    if unknown := set(twice) - set(folders):
+        raise UserError(f"--effects {', '.join(sorted(unknown))}: not a name of a dataset")
+    names = [n for name in folders for n in ((name, name + EFFECTS) if name in twice else (name,))]
+    for name in names:
+        folder = folders[name.removesuffix(EFFECTS)]
         items = _items(folder)
         wanted = _evenly(items, samples)
-        for item in items:
+        for number, item in enumerate(items):
             patches, label = _read(folder, item)
             region = region_of(item["level"])
+            if name not in folders:
+                patches = _with_effects(patches, region, number)
             for view, patch, axis in zip(VIEWS, patches, LOOKS_ALONG, strict=True):
                 found = film_statistics(patch, np.asarray(label.any(axis)))
                 if found is not None:
                     rows.append(Row(name, item["subject"], item["level"], region, view, **asdict(found)))
             if item["image"] in wanted:
                 pictures[region][name].append(_picture(patches, label, item))
-    write(rows, list(folders), Path(output))
+    write(rows, names, Path(output))
     for region, by_dataset in pictures.items():
         if by_dataset:
             _sheet(by_dataset).save(Path(output) / f"{region}.png")
@@ -160,6 +171,17 @@ def write(rows: list[Row], names: list[str], output: Path) -> None:
     text = "\n".join(lines) + "\n"
     write_text(output / "table.md", text)
     print(text)
+
+
+def _with_effects(patches: tuple[np.ndarray, np.ndarray], region: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    films = [torch.from_numpy(patch)[None] for patch in patches]
+    inside = films[0].isfinite(), films[1].isfinite()
+    ap, lat = (film.nan_to_num(0.0) for film in films)
+    generator = torch.Generator().manual_seed(seed)
+    regions = torch.tensor([REGIONS.index(region)])
+    made = apply_film_effects(ap, lat, 1.0, FilmEffectOptions(), generator, regions=regions, inside=inside)
+    ap, lat = (film.masked_fill(~mask, torch.nan)[0] for film, mask in zip(made[:2], made[2:], strict=True))
+    return ap.numpy(), lat.numpy()
 
 
 def _named(word: str) -> tuple[str, Path]:
