@@ -1,7 +1,7 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
-    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10] [--weights FILE]
-        [--batch_size 64] [--learning_rate 0.0015] [--workers N]
+    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10]
+        [--weights FILE] [--batch_size 64] [--learning_rate 0.0015] [--workers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
 """
@@ -60,7 +60,9 @@ def train(
     """
     if network not in CONFIGS:
         raise UserError(f"--network {network}: use {' or '.join(CONFIGS)}")
-    shipped, final = ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    shipped, final = (
+        ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    )
     start = Path(weights) if weights else ROOT / "models" / shipped
     if not start.is_file():
         raise UserError(f"{start}: no such weight file")
