@@ -126,7 +126,8 @@ def test_where_points_come_from_and_go_to() -> None:
     drawn = draw_deformation(BodyDeformation(), np.random.RandomState(3))
     points = np.random.RandomState(0).uniform(-150, 150, (50, 3))
     points[7] = np.nan
-    back = source(torch.from_numpy(drawn.target(points)).float(), drawn.matrix, drawn.displacement).numpy()
+    there = torch.from_numpy(drawn.target(points)).float()
+    back = source(there[None], drawn.matrix[None], drawn.displacement[None])[0].numpy()
     assert np.isnan(back[7]).all()
     np.testing.assert_allclose(np.delete(back, 7, 0), np.delete(points, 7, 0), atol=0.05)
 
