@@ -59,7 +59,7 @@ class DrawnDeformation:
         inverse = torch.linalg.inv(self.matrix)
         found = wanted @ inverse.mT
         for _ in range(steps):
-            found = found - (source(found, self.matrix, self.displacement) - wanted) @ inverse.mT
+            found = found - (source(found[None], self.matrix[None], self.displacement[None])[0] - wanted) @ inverse.mT
         return np.where(np.isnan(points), np.nan, found.double().numpy().reshape(points.shape))
 
 
@@ -83,10 +83,17 @@ def draw_deformation(options: BodyDeformation, random: np.random.RandomState) ->
 
 
 def source(points: torch.Tensor, matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-    """Where points (..., 3) mm of a deformed patient come from; see `DrawnDeformation`."""
-    where = torch.stack([points[..., axis] / BOX_HALF_MM[axis] for axis in (2, 1, 0)], -1).reshape(1, 1, 1, -1, 3)
-    shift = F.grid_sample(displacement[None], where, align_corners=True, padding_mode="border")
-    return points @ matrix.mT + shift.reshape(3, -1).mT.reshape(points.shape)
+    """Where points (B, ..., 3) mm of deformed patients come from.
+
+    Args:
+        points: mm along I, P, L.
+        matrix: (B, 3, 3), see `DrawnDeformation`.
+        displacement: (B, 3, i, p, l), likewise.
+    """
+    flat = points.flatten(1, -2)
+    where = torch.stack([flat[..., axis] / BOX_HALF_MM[axis] for axis in (2, 1, 0)], -1)[:, None, None]
+    shift = F.grid_sample(displacement, where, align_corners=True, padding_mode="border")[:, :, 0, 0]
+    return torch.baddbmm(shift.mT, flat, matrix.mT).reshape(points.shape)
 
 
 def _smooth(spread_mm: float, spacing_mm: float, random: np.random.RandomState) -> torch.Tensor:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scripts.data.online.render import AIR_HU, line_integrals
+from scripts.data.online.render import AIR_HU
 from scripts.geometry.biplanar import View
 from scripts.geometry.frames import IPL_AXES
+from scripts.geometry.projector import BONE_FROM_HU, WATER_PER_MM
 from scripts.localization.films import MachineRange, draw_geometry
 from scripts.localization.online.deformation import BodyDeformation, DrawnDeformation, draw_deformation, source
 from scripts.localization.online.patient import CORONAL, SAGITTAL, FilmPatient
@@ -131,55 +132,96 @@ def render_views(
         (B, 2, H, W) each: line integrals at a bone gain of 1, what each unit of bone gain above 1 adds to them, and
         bool where there is film.
     """
-    rays = np.stack([[view.rays for view in draw.views] for draw in draws]).astype(np.float32)
-    # All that the device needs to know in three copies, none of which it has to be waited for.
-    rays_there = torch.from_numpy(rays).to(device, non_blocking=True)
+    planes_a_step = max(round(LATTICE_STEP_MM / ray_mm), 1)
+    step_mm = planes_a_step * ray_mm
+    # How many steps of the lattice each patient reaches in front of and behind its middle.
+    reaches = [[math.ceil(view.half_depth_mm / step_mm) for view in draw.views] for draw in draws]
+    # All that the device needs to know in a few copies, none of which is waited for.
+    rays, halves, rows = (
+        torch.from_numpy(np.stack(parts).astype(np.float32)).to(device, non_blocking=True)
+        for parts in (
+            [[view.rays for view in draw.views] for draw in draws],
+            [draw.patient.half_mm for draw in draws],
+            [[view.half_rows for view in draw.views] for draw in draws],
+        )
+    )
     matrices = torch.stack([draw.deformation.matrix for draw in draws]).to(device, non_blocking=True)
     fields = torch.stack([draw.deformation.displacement for draw in draws]).to(device, non_blocking=True)
+    pixels = _coarse_pixels(shape, pixel_mm, device)
+    lattices, lengths, films = [], [], []
+    for which, axis in enumerate(DEPTH_AXIS):
+        most = max(reach[which] for reach in reaches)
+        points, length = _lattice(rays[:, which], pixels, most, step_mm, axis)
+        # Of the volume's faces, -1 and 1, as grid_sample has it, with the last axis first.
+        where = (source(points, matrices, fields) / halves[:, None, None, None]).flip(-1).movedim(-1, 1)
+        lattices.append(where)
+        lengths.append(_enlarged(length, shape))
+        films.append(_enlarged(_on_film(where), shape) > 0.5)
+    values = []
+    for i, draw in enumerate(draws):
+        volume = (draw.patient.hu.float() - AIR_HU).clamp_(min=0.0)
+        for which, where in enumerate(lattices):
+            reach, middle = reaches[i][which], where.shape[2] // 2
+            part = where[i : i + 1, :, middle - reach : middle + reach + 1]
+            values.append(_sums(volume, part, (2 * reach * planes_a_step + 1, *shape)))
+    total, bone = (torch.stack(parts).unflatten(0, (-1, 2)) for parts in zip(*values, strict=True))
+    unit = torch.stack(lengths, 1) * (WATER_PER_MM * ray_mm / 1000)
+    away = (torch.arange(shape[0], device=device) - (shape[0] - 1) / 2).abs()
+    return total * unit, bone * unit, torch.stack(films, 1) & (away <= rows[..., None])[..., None]
+
+
+def _coarse_pixels(shape: tuple[int, int], pixel_mm: float, device: torch.device) -> torch.Tensor:
+    """(r, c, 3) rows ``[1, r, c]`` of pixels of a window, far apart, the window's corners in the corners."""
     counts = [math.ceil(n * pixel_mm / LATTICE_STEP_MM) + 1 for n in shape]
     axes = [torch.linspace(0, n - 1, count, device=device) for n, count in zip(shape, counts, strict=True)]
     plane = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    pixels = torch.cat([torch.ones_like(plane[..., :1]), plane], -1)
-    totals, bones, films = [], [], []
-    for i, draw in enumerate(draws):
-        volume = (draw.patient.hu.float() - AIR_HU).clamp_(min=0.0)
-        for which, view in enumerate(draw.views):
-            points, length, planes = _lattice(
-                rays_there[i, which], pixels, view.half_depth_mm, DEPTH_AXIS[which], ray_mm
-            )
-            index = source(points, matrices[i], fields[i]) / draw.patient.spacing_mm
-            index += torch.tensor([(n - 1) / 2 for n in volume.shape]).to(device, non_blocking=True)
-            total, bone, film = line_integrals(volume, index, (planes, *shape), ray_mm)
-            stretch = F.interpolate(length[None, None], shape, mode="bilinear", align_corners=True)[0, 0]
-            totals.append(total * stretch)
-            bones.append(bone * stretch)
-            films.append(film)
-    total, bone, film = (torch.stack(parts).unflatten(0, (-1, 2)) for parts in (totals, bones, films))
-    reach = torch.tensor([[view.half_rows for view in draw.views] for draw in draws]).to(device, non_blocking=True)
-    away = (torch.arange(shape[0], device=device) - (shape[0] - 1) / 2).abs()
-    return total, bone, (film > 0.5) & (away <= reach[..., None])[..., None]
+    return torch.cat([torch.ones_like(plane[..., :1]), plane], -1)
 
 
 def _lattice(
-    rays: torch.Tensor, pixels: torch.Tensor, half_depth_mm: float, axis: int, ray_mm: float
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Where rays cross planes of the patient.
+    rays: torch.Tensor, pixels: torch.Tensor, reach: int, step_mm: float, axis: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays cross planes of the patients.
 
     Args:
-        rays: see `ViewDraw`.
+        rays: (B, 2, 3, 3), see `ViewDraw`.
         pixels: (r, c, 3) rows ``[1, r, c]``.
-        half_depth_mm: see `ViewDraw`.
-        axis: across which the planes lie.
-        ray_mm: distance of the planes.
+        reach: planes in front of and behind the middle.
+        step_mm: distance of the planes.
+        axis: across which they lie.
 
     Returns:
-        points (depth, r, c, 3) on a coarse lattice, how much of each ray (r, c) lies between two planes 1 mm apart, and
-        the number of planes.
+        points (B, 2 reach + 1, r, c, 3), and how much of each ray (B, r, c) lies between two planes 1 mm apart.
     """
-    planes = math.ceil(2 * half_depth_mm / ray_mm) + 1
-    end = (planes - 1) / 2 * ray_mm
-    depths = torch.linspace(-end, end, math.ceil(2 * end / LATTICE_STEP_MM) + 1, device=rays.device)
-    origin, direction = pixels @ rays[0], pixels @ rays[1]
+    depths = torch.arange(-reach, reach + 1, device=rays.device) * step_mm
+    origin, direction = (torch.einsum("rcj,bjk->brck", pixels, rays[:, part]) for part in (0, 1))
     along = direction / direction[..., axis, None]
     foot = origin - origin[..., axis, None] * along
-    return foot + depths[:, None, None, None] * along, along.norm(dim=-1), planes
+    return foot[:, None] + depths[:, None, None, None] * along[:, None], along.norm(dim=-1)
+
+
+def _on_film(where: torch.Tensor) -> torch.Tensor:
+    """(B, r, c): the share of each ray that runs through the scanned field, of the longest such share.
+
+    Films end where the CT ends. Along the rays everything beyond it is air; across them it is no film.
+    """
+    inside = (where.abs() < 1).all(1).float().mean(1)
+    return inside / inside.amax((1, 2), keepdim=True).clamp(min=1e-3)
+
+
+def _enlarged(coarse: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(B, r, c) at every pixel of a window."""
+    return F.interpolate(coarse[:, None], shape, mode="bilinear", align_corners=True)[:, 0]
+
+
+def _sums(volume: torch.Tensor, where: torch.Tensor, size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one window, sums along the rays of what lies above air and of what lies above the beginning of bone.
+
+    Args:
+        volume: (I, P, L) HU above air.
+        where: (1, 3, depth, r, c) coarse lattice in `grid_sample`'s units.
+        size: (depth, H, W) of the fine one.
+    """
+    fine = F.interpolate(where, size=size, mode="trilinear", align_corners=True).movedim(1, -1)
+    values = F.grid_sample(volume[None, None], fine, align_corners=False, padding_mode="zeros")[0, 0]
+    return values.sum(0), (values + (AIR_HU - BONE_FROM_HU)).relu_().sum(0)

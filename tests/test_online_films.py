@@ -1,0 +1,208 @@
+"""Whole films made at each step: films, marks and targets beside the slower ways to them, deformation, seeds, pools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.data.landmarks import BodyLandmarks, SpineLandmarks
+from scripts.errors import UserError
+from scripts.geometry.frames import Grid
+from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
+from scripts.localization.films import MachineRange, draw_geometry, take_films
+from scripts.localization.loss import LocalizationLoss
+from scripts.localization.network import SpineLocalizer
+from scripts.localization.online.dataset import FilmBatches
+from scripts.localization.online.deformation import BodyDeformation, draw_deformation, source
+from scripts.localization.online.patient import FilmPatient, patient_from_landmarks, read_patient, write_patient
+from scripts.localization.online.pool import PatientPool, load_patients
+from scripts.localization.online.render import draw_films, render_views
+from scripts.localization.online.samples import FilmSampleOptions
+from scripts.localization.online.targets import batch_targets, pack_marks
+from scripts.localization.transforms import NAMES, LocalizationTargetsd, cut_window
+from scripts.localization.windows import WindowOptions, draw_windows, mirror_points
+
+CPU = torch.device("cpu")
+STILL = BodyDeformation(turn_deg=0, size=0, stretch=0, bend_mm=0, posture_mm=0, mirror_prob=0)
+SHAPE = (192, 96)
+FIRST = NAMES.index("T3")
+
+
+def landmarks(grid: Grid, count: int = 5, complete: bool = True) -> SpineLandmarks:
+    """L1 and so on down a crooked line, with corners that are told apart from each other."""
+    bodies = []
+    for i in range(count):
+        centre = np.array([30.0 + 15 * i, 42 + 2 * i, 46 - 3 * i])
+        coronal = centre + np.array([[-5, 0, -9], [-4, 0, 8], [5, 0, 9], [6, 0, -10]])
+        sagittal = centre + np.array([[-5, -8, 0], [-6, 7, 0], [4, 8, 0], [5, -9, 0]])
+        points = [grid.to_world(p) for p in (centre, sagittal, coronal)]
+        bodies.append(BodyLandmarks(20 + i, points[0], points[1] if i != 2 else None, points[2]))
+    return SpineLandmarks(tuple(bodies), None, complete)
+
+
+def balls(names: tuple[int, ...] = (0, 1, 2, 3, 4), complete: bool = True) -> FilmPatient:
+    """Water with bright balls as vertebrae."""
+    grid = Grid((0.0, 0.0, 0.0), (120, 84, 92), 2.0)
+    index = np.indices(grid.shape).astype(np.float32)
+    hu = np.zeros(grid.shape, np.float32)
+    spine = landmarks(grid, complete=complete)
+    for i in names:
+        centre = grid.to_index(spine.vertebrae[i].centroid_mm)
+        hu += 900 * np.exp(-((index - centre[:, None, None, None]) ** 2).sum(0) / (2 * 3.0**2))
+    return patient_from_landmarks("balls", torch.from_numpy(hu), grid, spine, "simulated")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_undeformed_films_are_those_of_the_projector(seed: int) -> None:
+    """Line integrals, marks and where there is film, beside `take_films` and `cut_window`."""
+    patient, machines = balls(), MachineRange()
+    options = WindowOptions(SHAPE, mirror_prob=0.5, aside_px=10.0)
+    draws = draw_films(patient, machines, STILL, options, np.random.RandomState(seed))
+    total, bone, film = render_views([draws], SHAPE, 2.0, 2.0, CPU)
+    ours = (total + (BONE_GAIN - 1) * bone)[0]
+
+    random = np.random.RandomState(seed)
+    draw_deformation(STILL, random)
+    geometry = draw_geometry(patient.grid, machines, random)
+    case = take_films(hu_to_attenuation(patient.hu.float()), patient.grid, landmarks(patient.grid), geometry)
+    places = draw_windows(case.centroids, options, random)
+    for view, place in enumerate(places):
+        points = np.concatenate([case.centroids[view][:, None], case.corners[view]], 1)
+        window, valid, moved = cut_window(
+            torch.from_numpy(case.films[view])[None], points, place.middle, place.scale, place.angle, SHAPE
+        )
+        if place.mirrored:
+            window, valid, moved = window.flip(-1), valid.flip(-1), mirror_points(moved, SHAPE[1])
+        np.testing.assert_allclose(draws.views[view].points, moved, atol=0.02)
+        both = film[0, view] & (valid[0] > 0)
+        # Away from where rays leave the volume, which the projector's films do not tell.
+        inner = -torch.nn.functional.max_pool2d(-both[None].float(), 31, 1, 15)[0] > 0
+        assert inner.sum() > 1000
+        assert (ours[view][inner] - window[0][inner]).abs().max() < 0.03 * window.max()
+        rows = torch.arange(SHAPE[0])
+        inside = (valid[0] > 0) & ((rows - (SHAPE[0] - 1) / 2).abs() <= place.half_rows)[:, None]
+        assert (film[0, view] & inside).sum() > 0.9 * inside.sum()
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_marks_follow_the_deformation(mirror: float) -> None:
+    """Of a patient with one ball, whatever is done to it, the ball is where its mark says, in both films."""
+    strong = BodyDeformation(6.0, 0.1, 0.1, 3.0, 60.0, 12.0, 200.0, mirror)
+    options = WindowOptions(SHAPE, aside_px=10.0, part_prob=0.0, mirror_prob=0.5)
+    checked = 0
+    for seed in range(6):
+        patients = [balls((i,)) for i in (0, 3)]
+        draws = [draw_films(p, MachineRange(), strong, options, np.random.RandomState(seed)) for p in patients]
+        films = render_views(draws, SHAPE, 2.0, 2.0, CPU)[1]
+        for place, draw, pair in zip((0, 3), draws, films, strict=True):
+            assert draw.deformation.mirrored == (mirror == 1.0)
+            for view in range(2):
+                mark = draw.views[view].points[place, 0]
+                mass = pair[view].numpy()
+                if np.all((mark > 15) & (mark < np.array(SHAPE) - 16)):
+                    seen = (np.indices(SHAPE) * mass).sum((1, 2)) / mass.sum()
+                    assert np.abs(seen - mark).max() < 1.0
+                    checked += 1
+    assert checked > 12
+
+
+def test_corners_of_a_mirrored_patient_keep_their_places() -> None:
+    """The first corner is the upper left one in the window, mirrored or not."""
+    for mirror in (0.0, 1.0):
+        still = BodyDeformation(0, 0, 0, 0, 60.0, 0, 200.0, mirror)
+        options = WindowOptions(SHAPE, tilt_deg=0.0, mirror_prob=0.5)
+        for seed in range(4):
+            machines = MachineRange(turn_deg=0.0, tilt_deg=0.0)
+            draw = draw_films(balls(), machines, still, options, np.random.RandomState(seed))
+            for view in draw.views:
+                corner = view.points[0, 1:] - view.points[0, 0]
+                assert (np.sign(corner) == [[-1, -1], [-1, 1], [1, 1], [1, -1]]).all()
+
+
+def test_where_points_come_from_and_go_to() -> None:
+    drawn = draw_deformation(BodyDeformation(), np.random.RandomState(3))
+    points = np.random.RandomState(0).uniform(-150, 150, (50, 3))
+    points[7] = np.nan
+    there = torch.from_numpy(drawn.target(points)).float()
+    back = source(there[None], drawn.matrix[None], drawn.displacement[None])[0].numpy()
+    assert np.isnan(back[7]).all()
+    np.testing.assert_allclose(np.delete(back, 7, 0), np.delete(points, 7, 0), atol=0.05)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_targets_are_those_of_the_transform(complete: bool) -> None:
+    """For the same marks and fields as `LocalizationTargetsd`, which works on one item at a time."""
+    random = np.random.RandomState(5)
+    counts, items, points, levels, valids = (1, 3, 8, 14), [], [], [], []
+    for count in counts:
+        rows = np.sort(random.uniform(-10, 200, count))
+        views = []
+        for _ in range(2):
+            centre = np.stack([rows + random.uniform(-1, 1, count), random.uniform(5, 90, count)], 1)
+            corners = centre[:, None] + random.uniform(-12, 12, (count, 4, 2))
+            corners[random.rand(count) < 0.2] = np.nan
+            views.append(np.concatenate([centre[:, None], corners], 1).astype(np.float32))
+        valid = torch.ones(2, *SHAPE)
+        valid[0, 150:], valid[1, :, :20] = 0, 0
+        number = np.arange(FIRST, FIRST + count)
+        items.append(
+            LocalizationTargetsd()(
+                {
+                    "image": torch.zeros(2, 4, *SHAPE), "levels": number, "complete": complete,
+                    "ap_points": views[0], "lat_points": views[1], "ap_valid": valid[:1], "lat_valid": valid[1:],
+                }
+            )
+        )  # fmt: skip
+        points.append((views[0], views[1]))
+        levels.append(number)
+        valids.append(valid > 0)
+    found = batch_targets(*pack_marks(points, levels, [complete] * len(counts)), torch.stack(valids))
+    for i, item in enumerate(items):
+        for name in ("heat", "counts"):
+            assert found[name][i].shape == item[name].shape
+            assert torch.allclose(found[name][i], item[name], atol=1e-4), name
+        for view in range(2):
+            slots = [t["cell"][view, :, 0] >= 0 for t in (item, {k: v[i] for k, v in found.items()})]
+            assert slots[0].sum() == slots[1].sum()
+            for name in ("cell", "where", "which"):
+                wanted, got = item[name][view][slots[0]].double(), found[name][i, view][slots[1]].double()
+                assert torch.allclose(wanted, got, atol=1e-4, equal_nan=True), name
+            assert (found["which"][i, view][~slots[1]] == -1).all()
+
+
+def test_batches_come_from_their_seed_and_train(tmp_path: Path) -> None:
+    pool = PatientPool([balls(), balls(complete=False)])
+    options = FilmSampleOptions(windows=WindowOptions(SHAPE, aside_px=10.0))
+    sets = [FilmBatches(pool, options, batch_size=3, seed=seed) for seed in (1, 1, 2)]
+    batches = [data[4] for data in sets]
+    assert all(torch.equal(batches[0][k].nan_to_num(), batches[1][k].nan_to_num()) for k in batches[0])
+    assert not torch.equal(batches[0]["image"], batches[2]["image"])
+    image = batches[0]["image"]
+    assert image.shape == (3, 2, 4, *SHAPE) and image.isfinite().all() and image.abs().max() <= 1
+    off = image[:, :, 3] == 0
+    assert off.any() and (image[:, :, 0][off] == 0).all() and (image[:, 0, 2] <= 0).all() and image[:, 1, 2].max() == 1
+    network = SpineLocalizer((4, 4, 4, 4, 4), 4)
+    weights = dict.fromkeys(("heat", "offset", "corners", "neighbours", "level", "region", "end"), 1.0)
+    loss = LocalizationLoss(weights)(network(image), batches[0])
+    loss.backward()
+    assert loss.isfinite() and all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_patients_are_stored_and_left_out(tmp_path: Path) -> None:
+    patient = balls()
+    for name in ("a", "verse083", "verse083_body1", "LIDC-IDRI-0001~v01"):
+        write_patient(tmp_path / f"{name}.npz", patient, compress=name == "a")
+    found = load_patients(str(tmp_path))
+    assert len(found) == 1 and torch.equal(found[0].hu, patient.hu) and found[0].spacing_mm == 2.0
+    np.testing.assert_array_equal(found[0].points, patient.points)
+    assert found[0].complete and [NAMES[i] for i in found[0].levels] == ["L1", "L2", "L3", "L4", "L5"]
+    with pytest.raises(UserError, match="no file of a patient"):
+        load_patients(str(tmp_path / "none"))
+    (tmp_path / "bad.npz").write_bytes(b"no")
+    with pytest.raises(UserError, match="no file of"):
+        read_patient(tmp_path / "bad.npz")
+    with pytest.raises(UserError, match="no patient in memory"):
+        PatientPool().pick_patient(np.random.default_rng(0))
