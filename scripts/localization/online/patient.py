@@ -110,7 +110,8 @@ def patient_from_simulation(name: str, patient: SimulatedPatient) -> FilmPatient
 def patient_from_case(case: OnlineCase) -> FilmPatient:
     """A case of the generator's engine, its marks found anew in its labels.
 
-    What lies above its first and below its last vertebra is taken for unknown.
+    What lies above its first and below its last vertebra is taken for unknown; so are vertebrae at its ends that are
+    cut so far that they have no corners, since their centroids are guessed from what is left of them.
     """
     rows, depth, width = (int(n) for n in case.hu.shape)
     grid = Grid((0.0, 0.0, 0.0), (rows, depth, width), case.spacing_mm)
@@ -121,7 +122,10 @@ def patient_from_case(case: OnlineCase) -> FilmPatient:
         labels[box][share > HALF_SHARE] = vertebra.level
     centroids = {vertebra.level: grid.to_world(vertebra.centroid) for vertebra in case.vertebrae}
     landmarks = find_landmarks(labels, grid, centroids)
-    return patient_from_landmarks(case.name, case.hu, grid, landmarks, case.origin)
+    whole = {vertebra.level for vertebra in case.vertebrae if vertebra.whole}
+    kept = [i for i, v in enumerate(landmarks.vertebrae) if v.level in whole or v.sagittal_mm is not None]
+    known = landmarks.vertebrae[kept[0] : kept[-1] + 1] if kept else ()
+    return patient_from_landmarks(case.name, case.hu, grid, replace(landmarks, vertebrae=known), case.origin)
 
 
 def write_patient(path: Path, patient: FilmPatient, compress: bool = True) -> None:

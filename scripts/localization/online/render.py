@@ -162,8 +162,8 @@ def render_views(
         volume = (draw.patient.hu.float() - AIR_HU).clamp_(min=0.0)
         for which, where in enumerate(lattices):
             reach, middle = reaches[i][which], where.shape[2] // 2
-            part = where[i : i + 1, :, middle - reach : middle + reach + 1]
-            values.append(_sums(volume, part, (2 * reach * planes_a_step + 1, *shape)))
+            part = where[i, :, middle - reach : middle + reach + 1]
+            values.append(_sums(volume, part, planes_a_step, shape))
     total, bone = (torch.stack(parts).unflatten(0, (-1, 2)) for parts in zip(*values, strict=True))
     unit = torch.stack(lengths, 1) * (WATER_PER_MM * ray_mm / 1000)
     away = (torch.arange(shape[0], device=device) - (shape[0] - 1) / 2).abs()
@@ -214,14 +214,20 @@ def _enlarged(coarse: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(coarse[:, None], shape, mode="bilinear", align_corners=True)[:, 0]
 
 
-def _sums(volume: torch.Tensor, where: torch.Tensor, size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(
+    volume: torch.Tensor, where: torch.Tensor, planes_a_step: int, shape: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of one window, sums along the rays of what lies above air and of what lies above the beginning of bone.
 
     Args:
         volume: (I, P, L) HU above air.
-        where: (1, 3, depth, r, c) coarse lattice in `grid_sample`'s units.
-        size: (depth, H, W) of the fine one.
+        where: (3, depth, r, c) coarse lattice in `grid_sample`'s units.
+        planes_a_step: fine planes from one coarse plane to the next.
+        shape: (H, W) of a fine plane, its corners those of a coarse one.
     """
-    fine = F.interpolate(where, size=size, mode="trilinear", align_corners=True).movedim(1, -1)
-    values = F.grid_sample(volume[None, None], fine, align_corners=False, padding_mode="zeros")[0, 0]
+    # In the plane and across it one after the other: a quarter faster than all three at once.
+    planes = F.interpolate(where.movedim(1, 0), size=shape, mode="bilinear", align_corners=True)
+    share = (torch.arange(planes_a_step, device=where.device) / planes_a_step)[:, None, None, None]
+    fine = torch.lerp(planes[:-1, None], planes[1:, None], share).flatten(0, 1).movedim(1, -1)
+    values = F.grid_sample(volume[None, None], fine[None], align_corners=False, padding_mode="zeros")[0, 0]
     return values.sum(0), (values + (AIR_HU - BONE_FROM_HU)).relu_().sum(0)
