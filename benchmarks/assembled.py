@@ -5,7 +5,8 @@
 
 `evaluate` measures vertebrae alone, each in its cube. Here films and marks go through the whole road: patches along
 the line of the marks, overlaps resolved, one labelmap. With ``--marks found`` the marks are the annotation network's.
-Writes ``metrics.csv``, ``average.csv`` (the average vertebra at the same marks) and ``assembled.md``: by region and by level with intervals, patients drawn with replacement.
+Writes ``metrics.csv``, ``average.csv`` (the average vertebra at the same marks) and ``assembled.md``: by region and by
+level with intervals, patients drawn with replacement.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python -m benchmarks.model_card --dataset DATASET --output FOLDER [--source WHAT_IT_WAS_PREPARED_FROM]
         [--weights FILE] [--subjects A,B]
 
-Writes ``card.md``, ``metrics.csv``, ``average.csv`` and ``worst.jpg``. Without a source the curve over view angles is left out.
+Writes ``card.md``, ``metrics.csv``, ``average.csv`` and ``worst.jpg``. Without a source the curve over view angles is
+left out.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def evaluate_dataset(
 ) -> dict[str, Any]:
     """Write ``metrics.csv``, ``average.csv`` and ``summary.json``.
 
-    ``average.csv`` is what the average vertebra of each level scores where the network does (`scripts.metrics.yardstick`);
-    its means stand in the summary as ``average_vertebra``.
+    ``average.csv`` is what the average vertebra of each level scores on the same vertebrae
+    (`scripts.metrics.yardstick`); its means stand in the summary as ``average_vertebra``.
 
     A vertebra whose image cannot be read is a row of its own with the reason, and scores as an empty one. A true mask
     that cannot be read or is empty stops the evaluation: nothing can be said then, and leaving it out would flatter.

@@ -7,13 +7,13 @@ out of his own average.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from scripts.data.simulation.average import average_signed_distance
+from scripts.data.simulation.average import average_at, average_signed_distance
 from scripts.data.simulation.shapes import shape_subjects
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
@@ -47,23 +47,27 @@ def average_vertebra(
     Returns:
         (I, P, L) bool.
     """
-    distance = average_signed_distance(level, 1.0, without)
     shape = np.array(grid.shape)
-    # It reaches no further than its cube; the rest of the volume is not looked at.
-    reach = np.linalg.norm(np.array(distance.shape) - NOMINAL_CENTROID) / grid.spacing_mm
+    # The rest of the volume is not looked at.
+    reach = _reach_mm(level, without) / grid.spacing_mm
     low = np.clip(np.floor(centroid - reach), 0, shape).astype(int)
     high = np.clip(np.ceil(centroid + reach) + 1, 0, shape).astype(int)
-    out = np.zeros(grid.shape, bool)
+    out: np.ndarray = np.zeros(grid.shape, bool)
     if (high <= low).any():
         return out
     axes = [np.arange(a, b) - c for a, b, c in zip(low, high, centroid, strict=True)]
     offset = np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32) * grid.spacing_mm
     turning = lean.rotation().T @ turned.rotation()
-    index = offset @ turning.T.astype(np.float32) + NOMINAL_CENTROID.astype(np.float32)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    found = ndimage.map_coordinates(distance, np.moveaxis(index, -1, 0), order=1, cval=1.0, prefilter=False)
-    out[box] = found < 0
+    out[box] = average_at(level, offset @ turning.T.astype(np.float32), without) < 0
     return out
+
+
+@cache
+def _reach_mm(level: int, without: tuple[str, ...]) -> float:
+    """How far an average vertebra reaches from its body's centroid."""
+    inside = np.argwhere(average_signed_distance(level, 1.0, without) < 0) - NOMINAL_CENTROID
+    return float(np.linalg.norm(inside, axis=1).max()) + 2
 
 
 def yardstick_rows(
