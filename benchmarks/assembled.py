@@ -5,7 +5,8 @@
 
 `evaluate` measures vertebrae alone, each in its cube. Here films and marks go through the whole road: patches along
 the line of the marks, overlaps resolved, one labelmap. With ``--marks found`` the marks are the annotation network's.
-Writes ``metrics.csv`` and ``assembled.md``: by region and by level with intervals, patients drawn with replacement.
+Writes ``metrics.csv``, ``average.csv`` (the average vertebra at the same marks) and ``assembled.md``: by region and by
+level with intervals, patients drawn with replacement.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from tqdm import tqdm
 from benchmarks.model_card import interval, table
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.geometry.leaning import spine_leans
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
 from scripts.metrics.evaluate import read_datalist
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
+from scripts.metrics.yardstick import average_vertebra, library_subjects
 from scripts.spine.job import Job, Networks, find_marks, reconstruct_films
 from scripts.spine.output import read_truth
 from scripts.spine.reconstruct import Reconstruction
@@ -46,6 +49,24 @@ def reconstruct_case(case: Path, networks: Networks, marks: str) -> Reconstructi
         if marks == "true":
             raise
         return None
+
+
+def average_rows(case: Path, items: list[dict[str, Any]], result: Reconstruction | None) -> list[MetricsRow]:
+    """What the average vertebra of each level scores at the same marks, see `scripts.metrics.yardstick`."""
+    if result is None:
+        return []
+    truth = read_truth(case / "labelmap.nii.gz", result.grid)
+    places = {vertebra.level: i for i, vertebra in enumerate(result.vertebrae)}
+    marks = np.array([vertebra.cube.body_centroid_mm for vertebra in result.vertebrae])
+    leans, rows = spine_leans(marks, sagittal_share=1.0), []
+    for item in items:
+        level = level_number(item["level"])
+        if level in places:
+            place = places[level]
+            own = library_subjects(str(item["subject"]))
+            mask = average_vertebra(level, result.grid.to_index(marks[place]), result.grid, leans[place], without=own)
+            rows.append(metrics_row(item, vertebra_metrics(mask, truth == level), 0.0, "ok"))
+    return rows
 
 
 def measured(case: Path, items: list[dict[str, Any]], result: Reconstruction | None) -> list[MetricsRow]:
@@ -103,15 +124,19 @@ def main(
         raise UserError(f"{root}: none of {', '.join(names)} is in its list '{list_name}'")
     own, localizers = (Path(name) if name else None for name in (weights, localizer_weights))
     networks = Networks(own, localizers, precision=precision)
-    rows = []
+    rows, average = [], []
     for case, items in tqdm(cases.items(), unit="patient"):
-        rows += measured(case, items, reconstruct_case(case, networks, marks))
+        result = reconstruct_case(case, networks, marks)
+        rows += measured(case, items, result)
+        average += average_rows(case, items, result)
     folder.mkdir(parents=True, exist_ok=True)
     write_metrics_csv(rows, folder / "metrics.csv")
+    write_metrics_csv(average, folder / "average.csv")
     there = [row for row in rows if row.status != MISSED]
     lines = [f"{len(cases)} patients, {len(rows)} vertebrae, {len(rows) - len(there)} missed", ""]
     if there:
-        lines += [*table(there), "", *level_table(there)]
+        lines += [*table(there), "", "The average vertebra of each level at the same marks:", "", *table(average)]
+        lines += ["", *level_table(there)]
     if len(there) < len(rows):
         lines += ["", "Dice with missed ones as 0: {:.3f} ({:.3f}-{:.3f})".format(*interval(rows, "dice"))]
     (folder / "assembled.md").write_text("\n".join(lines) + "\n")

@@ -3,7 +3,8 @@
     python -m benchmarks.model_card --dataset DATASET --output FOLDER [--source WHAT_IT_WAS_PREPARED_FROM]
         [--weights FILE] [--subjects A,B]
 
-Writes ``card.md``, ``metrics.csv`` and ``worst.jpg``. Without a source the curve over view angles is left out.
+Writes ``card.md``, ``metrics.csv``, ``average.csv`` and ``worst.jpg``. Without a source the curve over view angles is
+left out.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_
 from scripts.benchmark.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.levels import level_number, region
-from scripts.metrics.evaluate import read_datalist
+from scripts.metrics.evaluate import read_datalist, read_document
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
+from scripts.metrics.yardstick import yardstick_rows
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.training.augmentation import RandFilmd
 
@@ -119,7 +121,11 @@ def main(dataset: str, output: str, source: str = "", weights: str = "", subject
     vertebrae = list(read_vertebrae(Path(dataset), items))
     plain = scored(predictor, vertebrae)
     write_metrics_csv(plain, folder / "metrics.csv")
-    lines = [*table(plain), "", "| disturbance | Dice |", "| --- | --- |", f"| none | {_mean(plain):.3f} |"]
+    document = read_document(Path(dataset))
+    average = [row for _, row in yardstick_rows(Path(dataset), document, [v.item for v in vertebrae])]
+    write_metrics_csv(average, folder / "average.csv")
+    lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
+    lines += ["", "| disturbance | Dice |", "| --- | --- |", f"| none | {_mean(plain):.3f} |"]
     for curve in tqdm(CURVES, desc="disturbances"):
         if curve.kind == "angle":
             if not source:

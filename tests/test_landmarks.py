@@ -81,10 +81,10 @@ def test_corners_of_a_real_spine_fit_its_bodies() -> None:
     labels = np.rint(mask).astype(np.uint8)
     grid = bounding_grid(affine, labels.shape)
     canonical = resample_labels(labels, affine, grid)
-    from scripts.data.centroids import estimate_body_centroid
+    from scripts.data.centroids import body_centroid
 
     numbers = [int(n) for n in np.unique(canonical) if n]
-    centroids = {n: estimate_body_centroid(canonical == n, grid) for n in numbers}
+    centroids = {n: body_centroid(n, canonical == n, grid) for n in numbers}
     whole = [v for v in find_landmarks(canonical, grid, centroids).vertebrae if v.sagittal_mm is not None]
     assert len(whole) >= 2
     for v in whole:

@@ -19,7 +19,9 @@ from scripts.benchmark.plan import Plan, finished_seeds, run_folder
 from scripts.benchmark.table import Table
 from scripts.benchmark.tables import comparison_table, cost_table, timing_table
 from scripts.io.atomic import write_text
-from scripts.metrics.evaluate import read_datalist
+from scripts.metrics.evaluate import read_datalist, read_document
+from scripts.metrics.table import write_metrics_csv
+from scripts.metrics.yardstick import yardstick_rows
 
 
 def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Sequence[int], command: str) -> Path:
@@ -44,7 +46,9 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
             scores[model.name] = read_scores({s: run_folder(output, model.name, s) / "plain" for s in done})
     baselines = [m for m in models if not m.is_ablation]
     ablations = [m for m in models if m.is_ablation] + [m for m in models if m.name == REFERENCE]
-    tables = [comparison_table("table2", "Table 2: ReVerteR and the baselines", baselines, scores, output, seeds)]
+    average = _average(output, plan)
+    title = "Table 2: ReVerteR and the baselines"
+    tables = [comparison_table("table2", title, baselines, scores, output, seeds, average)]
     if len(ablations) > 1:
         title = "Table 3: what ReVerteR loses without one of its parts"
         tables.append(comparison_table("table3", title, ablations, scores, output, seeds))
@@ -76,6 +80,16 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
         text.append(speed.read_text())
     write_text(folder / "report.md", "\n".join(text))
     return folder / "report.md"
+
+
+def _average(output: Path, plan: Plan) -> Scores:
+    """What the average vertebra of each level scores on the test list; kept, since it never changes."""
+    folder, dataset = output / "average", Path(plan.dataset)
+    if not (folder / "metrics.csv").is_file():
+        folder.mkdir(exist_ok=True)
+        rows = yardstick_rows(dataset, read_document(dataset), read_datalist(dataset, "test"))
+        write_metrics_csv([row for _, row in rows], folder / "metrics.csv")
+    return read_scores({0: folder})
 
 
 def machine() -> str:

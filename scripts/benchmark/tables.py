@@ -27,7 +27,13 @@ TESTED = ("dice", "hd95_mm", "nsd_1mm")
 
 
 def comparison_table(
-    name: str, title: str, models: Sequence[Model], scores: dict[str, Scores], output: Path, seeds: Sequence[int]
+    name: str,
+    title: str,
+    models: Sequence[Model],
+    scores: dict[str, Scores],
+    output: Path,
+    seeds: Sequence[int],
+    average: Scores | None = None,
 ) -> Table:
     """Table 2 or 3: a row a model, also for those that have no scores, and the paper's numbers marked as such.
 
@@ -38,6 +44,7 @@ def comparison_table(
         scores: model -> scores.
         output: the benchmark's folder, for reasons of failures.
         seeds: that were asked for.
+        average: of the average vertebra, which is a row of its own, the first.
     """
     reference = scores.get(REFERENCE)
     rivals = [m for m in models if m.name != REFERENCE and m.name in scores]
@@ -50,6 +57,11 @@ def comparison_table(
     columns = ["model", *(f"{HEADINGS[m]}{' (p)' if m in TESTED else ''}" for m in METRICS)]
     columns += ["empty or failed", "seeds", *PRINTED]
     rows = []
+    if average is not None:
+        cells = [_mean(average.summary["all"][m]["mean"], half_interval(average.summary["all"], m)) for m in METRICS]
+        rows.append(
+            ["average vertebra at the mark, no film", *cells, f"{average.bad} of {len(average.rows)}", "", "-", "-"]
+        )
     for model in models:
         printed = [" / ".join(f"{v:g}" for v in numbers) for numbers in model.printed] if model.printed else ["-", "-"]
         if model.name not in scores:

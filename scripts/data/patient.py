@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from scripts.data.centroids import estimate_body_centroid
+from scripts.data.centroids import body_centroid
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
@@ -96,8 +96,8 @@ def canonical_patient(
     centroids = {
         n: known[n]
         if n in known
-        else estimate_body_centroid(
-            labels[boxes[n]] == n, grid.crop(tuple(s.start for s in boxes[n]), labels[boxes[n]].shape)
+        else body_centroid(
+            n, labels[boxes[n]] == n, grid.crop(tuple(s.start for s in boxes[n]), labels[boxes[n]].shape)
         )
         for n in present
     }

@@ -54,11 +54,12 @@ def turn(degrees: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def spine_leans(body_centroids_mm: np.ndarray) -> list[Lean]:
+def spine_leans(body_centroids_mm: np.ndarray, sagittal_share: float = SAGITTAL_SHARE) -> list[Lean]:
     """How much to turn each vertebra, whole degrees, from the line through the bodies around it.
 
     Args:
         body_centroids_mm: (N, 3) world, head to foot.
+        sagittal_share: of the sagittal lean; 1 is along the spine.
 
     Returns:
         N leans; upright where there is no neighbour.
@@ -75,7 +76,7 @@ def spine_leans(body_centroids_mm: np.ndarray) -> list[Lean]:
         down, backwards, left = np.linalg.svd(around, full_matrices=False)[2][0]
         if down < 0:
             down, backwards, left = -down, -backwards, -left
-        angles = np.degrees(np.arctan2([left, SAGITTAL_SHARE * backwards], down)).clip(-LIMIT_DEG, LIMIT_DEG)
+        angles = np.degrees(np.arctan2([left, sagittal_share * backwards], down)).clip(-LIMIT_DEG, LIMIT_DEG)
         leans.append(Lean(*(float(a) for a in np.rint(angles))))
     return leans
 

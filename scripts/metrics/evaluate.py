@@ -16,6 +16,7 @@ from scripts.io.nifti import read_nifti
 from scripts.levels import level_number
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import metrics_row, write_metrics_csv, write_summary_json
+from scripts.metrics.yardstick import yardstick_rows
 from scripts.networks.predictor import Predictor
 
 
@@ -25,17 +26,25 @@ def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
     Raises:
         UserError: no dataset, no such list, or an empty one.
     """
+    items = read_document(dataset).get(data_list)
+    if not items:
+        raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is empty or missing")
+    return items
+
+
+def read_document(dataset: Path) -> dict[str, Any]:
+    """All lists of a prepared dataset.
+
+    Raises:
+        UserError: no dataset, or one that cannot be read.
+    """
     path = dataset / "dataset.json"
     try:
-        document = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable JSON file ({error})") from error
-    items = document.get(data_list)
-    if not items:
-        raise UserError(f"{path}: its list '{data_list}' is empty or missing")
-    return items
 
 
 def evaluate_dataset(
@@ -47,7 +56,10 @@ def evaluate_dataset(
     batch_size: int = 4,
     precision: str = "float32",
 ) -> dict[str, Any]:
-    """Write ``metrics.csv`` and ``summary.json``.
+    """Write ``metrics.csv``, ``average.csv`` and ``summary.json``.
+
+    ``average.csv`` is what the average vertebra of each level scores on the same vertebrae
+    (`scripts.metrics.yardstick`); its means stand in the summary as ``average_vertebra``.
 
     A vertebra whose image cannot be read is a row of its own with the reason, and scores as an empty one. A true mask
     that cannot be read or is empty stops the evaluation: nothing can be said then, and leaving it out would flatter.
@@ -75,7 +87,9 @@ def evaluate_dataset(
         rows.append(metrics_row(item, vertebra_metrics(prediction, truth), seconds, status))
     output.mkdir(parents=True, exist_ok=True)
     write_metrics_csv(rows, output / "metrics.csv")
-    return write_summary_json(rows, output / "summary.json")
+    average = [row for _, row in yardstick_rows(dataset, read_document(dataset), items)]
+    write_metrics_csv(average, output / "average.csv")
+    return write_summary_json(rows, output / "summary.json", average)
 
 
 def _predict(dataset: Path, item: dict[str, Any], predictor: Predictor) -> tuple[np.ndarray | None, str]:

@@ -122,14 +122,23 @@ def summarise(rows: Sequence[MetricsRow], bootstrap: int = 1000, seed: int = 0) 
     }
 
 
-def write_summary_json(rows: Sequence[MetricsRow], path: Path) -> dict[str, Any]:
+def write_summary_json(
+    rows: Sequence[MetricsRow], path: Path, average: Sequence[MetricsRow] | None = None
+) -> dict[str, Any]:
     """Write `summarise` in one step, and return it.
+
+    Args:
+        rows: of an evaluation.
+        path: of the file.
+        average: what the average vertebra scores on the same vertebrae; summarised as ``average_vertebra``.
 
     Raises:
         UserError: see `summarise`.
         ValueError: a metric is no finite number; nothing is written.
     """
     summary = summarise(rows)
+    if average is not None:
+        summary["average_vertebra"] = summarise(average)
     write_text(path, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
 

@@ -18,11 +18,13 @@ from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, resample_labels
+from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
 from scripts.io.atomic import atomic_folder, write_text
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.metrics.ellipsoid import best_ellipsoid
 from scripts.metrics.surface import vertebra_metrics
+from scripts.metrics.yardstick import average_vertebra, library_subjects
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
@@ -168,7 +170,9 @@ def _report(
     checked: Review,
 ) -> dict[str, Any]:
     rows = []
-    for part in result.parts:
+    own = library_subjects(annotations.case)
+    leans = spine_leans(np.array([part.vertebra.cube.body_centroid_mm for part in result.parts]), sagittal_share=1.0)
+    for part, lean in zip(result.parts, leans, strict=True):
         vertebra = part.vertebra
         row = vertebra_row(part, checked)
         row["volume_cm3"] = round(float(part.mask.sum()) * result.grid.spacing_mm**3 / 1000, 2)
@@ -180,6 +184,8 @@ def _report(
             mark = result.grid.to_index(np.array(vertebra.cube.body_centroid_mm))
             at_mark, at_truth = _ellipsoid_dice(truth == vertebra.level, mark)
             row["ellipsoid_at_mark_dice"], row["ellipsoid_dice"] = round(at_mark, 4), round(at_truth, 4)
+            average = average_vertebra(vertebra.level, mark, result.grid, lean, without=own)
+            row["average_dice"] = round(vertebra_metrics(average, truth == vertebra.level).dice, 4)
         rows.append(row)
     report: dict[str, Any] = {
         "case": annotations.case,
@@ -196,7 +202,7 @@ def _report(
         },
         "not_for_diagnosis": True,
     }
-    for name in ("dice", "ellipsoid_at_mark_dice", "ellipsoid_dice"):
+    for name in ("dice", "average_dice", "ellipsoid_at_mark_dice", "ellipsoid_dice"):
         values = [row[name] for row in rows if name in row]
         if values:
             report[f"mean_{name}"] = round(float(np.mean(values)), 4)

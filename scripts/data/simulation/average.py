@@ -44,7 +44,17 @@ def average_signed_distance(number: int, spacing_mm: float = 1.0, without: tuple
     Raises:
         UserError: nobody else in the library has the level, or the spacing does not divide the cube.
     """
-    distance = mean_signed_distance(number, cube_points(spacing_mm), without)
+    shapes = shapes_of_level(number, tuple(s for s in shape_subjects() if s not in without))
+    if not shapes:
+        raise UserError(f"no shape of {level_name(number)} is left for an average")
+    axes = _axes(spacing_mm)
+    total, weights = np.zeros([len(axis) for axis in axes]), 0.0
+    for shape in shapes:
+        weight = SUBJECT_WEIGHTS.get(shape.subject, 1.0)
+        total += weight * np.clip(_on_lattice(shape, axes, subject_size(shape.subject)), -REACH_MM, REACH_MM)
+        weights += weight
+    # The grid lies symmetrically about the median plane: the mirror images are its own.
+    distance = ((total + total[:, :, ::-1]) / (2 * weights)).astype(np.float32)
     distance.setflags(write=False)
     return distance
 
@@ -56,32 +66,20 @@ def average_occupancy(
     return 1 / (1 + np.exp(average_signed_distance(number, spacing_mm, without) / softness_mm))
 
 
-def mean_signed_distance(number: int, points_mm: np.ndarray, without: tuple[str, ...] = ()) -> np.ndarray:
+def average_at(number: int, points_mm: np.ndarray, without: tuple[str, ...] = ()) -> np.ndarray:
     """The average vertebra at any points.
 
     Args:
         number: VerSe number.
-        points_mm: (..., 3) of its own frame, at the size of the average person.
+        points_mm: (..., 3) of its own frame, along I, P, L from the body's centroid.
         without: subjects that take no part.
 
     Returns:
-        (...) float32 mm, negative inside, within +-12.
-
-    Raises:
-        UserError: nobody else in the library has the level.
+        (...) float32 mm, negative inside; 12 outside the cube.
     """
-    shapes = shapes_of_level(number, tuple(s for s in shape_subjects() if s not in without))
-    if not shapes:
-        raise UserError(f"no shape of {level_name(number)} is left for an average")
-    mirrored = points_mm * np.array([1.0, 1.0, -1.0])
-    total, weights = np.zeros(points_mm.shape[:-1]), 0.0
-    for shape in shapes:
-        weight = SUBJECT_WEIGHTS.get(shape.subject, 1.0)
-        size = subject_size(shape.subject)
-        for points in (points_mm, mirrored):
-            total += weight * np.clip(size_free_distance(shape, points, size), -REACH_MM, REACH_MM)
-            weights += weight
-    return (total / weights).astype(np.float32)
+    index = np.moveaxis(points_mm + NOMINAL_CENTROID, -1, 0)
+    distance = average_signed_distance(number, 1.0, without)
+    return ndimage.map_coordinates(distance, index, order=1, cval=REACH_MM, prefilter=False)
 
 
 def size_free_distance(shape: VertebraShape, points_mm: np.ndarray, size: float) -> np.ndarray:
@@ -97,9 +95,41 @@ def size_free_distance(shape: VertebraShape, points_mm: np.ndarray, size: float)
 
 def cube_points(spacing_mm: float) -> np.ndarray:
     """Voxel centres (n, n, n, 3) of a vertebra's cube in mm from its body's centroid, along I, P, L."""
+    return np.stack(np.meshgrid(*_axes(spacing_mm), indexing="ij"), -1)
+
+
+def _axes(spacing_mm: float) -> list[np.ndarray]:
     count = round(CUBE_SIZE / spacing_mm)
     if abs(count * spacing_mm - CUBE_SIZE) > 1e-6:
         raise UserError(f"a spacing of {spacing_mm} mm does not divide the vertebra's cube of {CUBE_SIZE} mm")
     # Coarser voxels cover whole finer ones, so their centres lie between those of the 1 mm grid.
     steps = (np.arange(count) + 0.5) * spacing_mm - 0.5
-    return np.stack(np.meshgrid(*(steps - c for c in NOMINAL_CENTROID), indexing="ij"), -1)
+    return [steps - c for c in NOMINAL_CENTROID]
+
+
+def _on_lattice(shape: VertebraShape, axes: list[np.ndarray], size: float) -> np.ndarray:
+    """`size_free_distance` on a lattice that runs along the shape's own axes."""
+    index = [a * (size / SHAPE_SPACING_MM) + o for a, o in zip(axes, shape.origin, strict=True)]
+    values, away = sample_lattice(shape.signed_distance, index)
+    return (values + away * SHAPE_SPACING_MM) / size
+
+
+def sample_lattice(volume: np.ndarray, index: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A volume linearly interpolated on a lattice along its own axes, one axis after another, which is fast.
+
+    Args:
+        volume: (I, P, L) float32.
+        index: of the lattice's planes along each axis; outside the volume its border goes on.
+
+    Returns:
+        (i, p, l) values, and how many voxels each point lies outside the volume.
+    """
+    values, away = volume, []
+    for axis, place in enumerate(index):
+        nearest = np.clip(place, 0, values.shape[axis] - 1)
+        low = np.minimum(np.floor(nearest).astype(int), values.shape[axis] - 2)
+        along = [-1 if a == axis else 1 for a in range(3)]
+        part = (nearest - low).astype(np.float32).reshape(along)
+        values = np.take(values, low, axis) * (1 - part) + np.take(values, low + 1, axis) * part
+        away.append(((place - nearest).astype(np.float32) ** 2).reshape(along))
+    return values, np.sqrt(away[0] + away[1] + away[2])

@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 
 from scripts.data.cases import find_cases
-from scripts.data.centroids import estimate_body_centroid
+from scripts.data.centroids import body_centroid
 from scripts.data.simulation.donor import CODE_OFFSET, DONORS_FOLDER, HU_PER_CODE
 from scripts.data.volumes import read_case
 from scripts.geometry.frames import bounding_grid, resample, resample_labels
@@ -34,7 +34,7 @@ def build_donor(manifest: Path, subject: str, name: str) -> None:
     hu = resample(torch.from_numpy(volumes.hu + 1024), volumes.affine, grid).numpy() - 1024
     labels = resample_labels(volumes.labels, volumes.affine, grid)
     numbers = in_order([int(n) for n in np.unique(labels) if n])
-    centroids = [grid.to_index(estimate_body_centroid(labels == n, grid)) for n in numbers]
+    centroids = [grid.to_index(body_centroid(n, labels == n, grid)) for n in numbers]
     hu = without_bone(hu, labels > 0)
     codes = np.clip(np.rint((hu - CODE_OFFSET) / HU_PER_CODE), 0, 255).astype(np.uint8)
     about = {

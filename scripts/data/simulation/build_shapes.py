@@ -22,12 +22,14 @@ import torch
 import trimesh
 from scipy import ndimage
 
-from scripts.data.centroids import estimate_body_centroid
+from scripts.data.centroids import body_centroid
 from scripts.data.meshes import LEVEL_IN_NAME
 from scripts.data.simulation.alignment import frame_from_average
+from scripts.data.simulation.posture import pair_statistics
 from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
-from scripts.levels import LEVEL_NUMBERS, level_number
+from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_name, level_number
+from scripts.spine.symmetry import symmetry_plane
 
 # Occupancy (X, Y, Z) of one vertebra and its affine, index -> RAS mm.
 Solid = tuple[np.ndarray, np.ndarray]
@@ -47,13 +49,15 @@ def build_subject(row: dict[str, Any], root: Path) -> None:
         solids = _from_surfaces(path, row)
     solids = {number: solids[number] for number in sorted(solids) if number in wanted}
     fine = {number: _canonical(solid) for number, solid in solids.items()}
-    centroids = {number: body_centroid(number, mask, grid) for number, (mask, grid) in fine.items()}
+    centroids = {number: centre(number, mask, grid) for number, (mask, grid) in fine.items()}
     about, arrays = [], {}
     for number, solid in solids.items():
         if len(solids) > 1:
             frame, pitch = own_frame(number, fine[number], centroids)
         else:
             frame, pitch = frame_from_average(number, *solid, centroids[number])
+        if number != SACRUM:
+            frame = _facing_back(solid, centroids[number], frame)
         mask, origin = _into_frame(solid, centroids[number], frame)
         about.append({"number": number, "size": mask.shape, "origin": origin, "pitch_mm": round(pitch, 2)})
         arrays[level_key(number)] = np.packbits(mask)
@@ -64,16 +68,14 @@ def build_subject(row: dict[str, Any], root: Path) -> None:
     np.savez_compressed(SHAPES_FOLDER / f"{row['subject']}.npz", about=json.dumps(meta), **arrays)
 
 
-def body_centroid(number: int, mask: np.ndarray, grid: Grid) -> np.ndarray:
-    """World mm. The ring of C1 and a sacrum have no body: the ring's centre, and the middle of the sacral plate."""
-    if number == 1:
-        return grid.to_world(np.array(ndimage.center_of_mass(mask)))
+def centre(number: int, mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """The origin of a shape's frame, world mm: a vertebra's mark, and the middle of a sacrum's plate."""
     if number == SACRUM:
         top = mask[: max(round(25 / grid.spacing_mm), 1)]
         rows = np.argwhere(top)
         front = rows[rows[:, 1] < np.percentile(rows[:, 1], 35)]
         return grid.to_world(np.array([15 / grid.spacing_mm, front[:, 1].mean(), np.median(rows[:, 2])]))
-    return estimate_body_centroid(mask, grid)
+    return body_centroid(number, mask, grid)
 
 
 def own_frame(
@@ -85,11 +87,15 @@ def own_frame(
     neighbours = [n for n in numbers[max(place - 1, 0) : place + 2] if abs(n - number) <= 1]
     if number == SACRUM:
         down = np.array([0.0, 0.0, -1.0])
+    elif number == 1 and 3 in centroids:
+        down = centroids[3] - centroids[1]  # see Posture.frames
     elif len(neighbours) > 1:
         down = centroids[neighbours[-1]] - centroids[neighbours[0]]
     else:
         down = np.array([0.0, 0.0, -1.0])
     down = down / np.linalg.norm(down)
+    if len(neighbours) == 2 and number != 1:
+        down = _turn_backwards(down, _missing_turn_deg(number, neighbours))
     steps = [np.linalg.norm(centroids[n] - centroids[number]) for n in neighbours if n != number]
     mask, grid = solid
     # Arch and processes lie straight behind the body in a vertebra that is not turned.
@@ -100,6 +106,46 @@ def own_frame(
     behind /= np.linalg.norm(behind)
     left = np.cross(down, behind)
     return np.stack([down, behind, left]), float(np.mean(steps)) if steps else 0.0
+
+
+def _missing_turn_deg(number: int, neighbours: list[int]) -> float:
+    """How far the mean spine's direction between both neighbours is turned backwards from that to the only one known.
+
+    0 at the two ends of the spine, where nobody's neighbours are known.
+    """
+    if min(neighbours) == number:
+        known, missing = (number, number + 1), (number - 1, number)
+    else:
+        known, missing = (number - 1, number), (number, number + 1)
+    names = [
+        f"{level_name(a)}-{level_name(b)}" if a in LEVEL_NAMES and b in LEVEL_NAMES else "" for a, b in (known, missing)
+    ]
+    rows = [pair_statistics().get(name) for name in names]
+    if rows[0] is None or rows[1] is None or missing[1] == LEVEL_NUMBERS["L6"]:
+        return 0.0
+    return float(rows[1]["sagittal_deg"] - rows[0]["sagittal_deg"]) / 2
+
+
+def _turn_backwards(down: np.ndarray, degrees: float) -> np.ndarray:
+    """A world direction turned in the sagittal plane from Inferior towards Posterior."""
+    inferior, posterior, left = IPL_AXES @ down
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([cos * inferior - sin * posterior, sin * inferior + cos * posterior, left]) @ IPL_AXES
+
+
+def _facing_back(solid: Solid, centroid: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """A frame turned about its first axis until its second lies in the plane in which the vertebra mirrors itself.
+
+    A bent spinous or a broken transverse process turns the direction to the centre of mass by up to 17 degrees.
+    """
+    for _ in range(2):
+        mask, origin = _into_frame(solid, centroid, frame)
+        room = 20
+        turn = symmetry_plane(np.pad(mask, room).astype(np.float32), np.array(origin) + room)
+        down, behind, left = frame
+        behind = np.cos(turn) * behind + np.sin(turn) * left
+        frame = np.stack([down, behind, np.cross(down, behind)])
+    return frame
 
 
 def _into_frame(solid: Solid, centroid: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, list[float]]:

@@ -51,16 +51,33 @@ class Pair:
     likeness: np.ndarray
 
 
-def measure_pair(source: VertebraShape, target: VertebraShape) -> Pair:
+@dataclass(frozen=True)
+class Described:
+    """A shape with the ends of its processes (7, 3) and points (N, 3) on its surface with their normals, mm."""
+
+    shape: VertebraShape
+    tips: np.ndarray
+    points: np.ndarray
+    normals: np.ndarray
+
+
+def describe(shape: VertebraShape) -> Described:
+    """See ``Described``."""
+    return Described(shape, process_tips(shape), *_surface(shape))
+
+
+def measure_pair(source: Described, target: Described) -> Pair:
     """See ``Pair``."""
-    fit = fit_affine(source, target)
-    tips = fit.to_target(process_tips(source))
-    moves = process_tips(target) - tips
+    fit = fit_affine(source.shape, target.shape)
+    tips = fit.to_target(source.tips)
+    moves = target.tips - tips
     known = np.isfinite(moves).all(1)
-    points, normals = _surface(target)
+    points, normals = target.points, target.normals
     before = points - _bumps(points, tips[known] + moves[known], moves[known])
     size = float(np.exp(fit.stretch.mean()))
-    residual = np.clip(distance_at(source, fit.to_source(before)) * size, -FARTHEST_RESIDUAL_MM, FARTHEST_RESIDUAL_MM)
+    residual = np.clip(
+        distance_at(source.shape, fit.to_source(before)) * size, -FARTHEST_RESIDUAL_MM, FARTHEST_RESIDUAL_MM
+    )
     away = np.linalg.norm(points[:, None] - points[None], axis=-1)
     alike = (normals @ normals.T > 0.8) & (away > 0)
     place = np.digitize(away[alike], LIKENESS_EDGES_MM) - 1
@@ -92,17 +109,20 @@ def _surface(shape: VertebraShape) -> tuple[np.ndarray, np.ndarray]:
 
 def measure_level(number: int, subjects: tuple[str, ...]) -> tuple[list[dict], np.ndarray]:
     """Rows of ``variation.json`` of one level, and the likeness of residuals summed over its pairs."""
-    shapes = {s: load_subject(s)[number] for s in subjects if number in load_subject(s)}
-    pairs = {(s, t): measure_pair(shapes[s], shapes[t]) for s in shapes for t in shapes if s != t}
+    shapes = {s: describe(load_subject(s)[number]) for s in subjects if number in load_subject(s)}
+    singles = {s for s in shapes if len(load_subject(s)) == 1}
+    pairs = {
+        (s, t): measure_pair(shapes[s], shapes[t]) for s in shapes for t in shapes if s != t and not {s, t} <= singles
+    }
     rows = []
     for target in shapes:
-        single = len(load_subject(target)) == 1
-        others = [s for s in shapes if s != target and not (single and len(load_subject(s)) == 1)] or list(shapes)
+        single = target in singles
+        others = [s for s in shapes if (s, target) in pairs]
         parts = [np.zeros(30)]  # against itself
         for source in others:
             there, back = pairs[source, target], pairs[target, source]
             turn = (there.fit.turn_deg - back.fit.turn_deg) / 2
-            if single or len(load_subject(source)) == 1:
+            if single or source in singles:
                 turn = np.full(3, np.nan)  # a single vertebra was turned onto the average
             stretch = (there.fit.stretch - back.fit.stretch) / 2
             place = (there.fit.place - back.fit.place) / 2
@@ -119,7 +139,7 @@ def measure_level(number: int, subjects: tuple[str, ...]) -> tuple[list[dict], n
                 "log_size": None if single else round(float(np.log(subject_size(target))), 4),
                 "numbers": _plain(mean[:27], [4] * 3 + [2] * 24),
                 "place_mm": _plain(mean[27:], [2] * 3),
-                "tips_mm": _plain(process_tips(shapes[target]).ravel(), [1] * 21),
+                "tips_mm": _plain(shapes[target].tips.ravel(), [1] * 21),
                 "residual_mm": round(float(residual), 3),
                 "dice": round(float(np.mean([pairs[s, target].fit.dice for s in others])), 3),
                 "best_dice": round(float(max(pairs[s, target].fit.dice for s in others)), 3),

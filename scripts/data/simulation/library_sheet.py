@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 from skimage.measure import find_contours
 
 from scripts.command import run_module
-from scripts.data.simulation.average import average_signed_distance, size_free_distance
-from scripts.data.simulation.shapes import VertebraShape, load_subject, shape_subjects
+from scripts.data.simulation.average import average_signed_distance, sample_lattice
+from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
 from scripts.data.simulation.spine import subject_size
 from scripts.drawing import BACKGROUND, FAINT, TEXT, font
 from scripts.errors import UserError
@@ -28,9 +27,10 @@ from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number, region
 # The part of a vertebra's cube that is shown: mm before and behind the body's centroid along I, P, L.
 ROOM_MM = ((34, 44), (30, 74), (54, 54))
 PIXEL_MM = 0.8
-COLUMNS = 8
+COLUMNS = 6
 _LINE, _GAP, _NAME = 18, 6, 14
 AVERAGE = (90, 220, 120)
+AVERAGE_SPACING_MM = 2.0
 
 
 def draw_region(name: str, levels: list[int], subjects: tuple[str, ...]) -> Image.Image | None:
@@ -53,16 +53,16 @@ def draw_region(name: str, levels: list[int], subjects: tuple[str, ...]) -> Imag
 
 
 def draw_vertebra(shape: VertebraShape) -> Image.Image:
-    """The three views of one vertebra side by side, the lower half of the tile being the axial one."""
+    """The three views of one vertebra side by side."""
     size = subject_size(shape.subject)
-    points = _points()
-    distance = size_free_distance(shape, points, 1.0)
-    average = _average_around(shape, size)
-    panels = []
-    for axis in (2, 1, 0):
-        panels.append(_panel(distance, average, axis))
-    (lateral, frontal, axial) = panels
-    wide = lateral.width + frontal.width + axial.width + 2 * _GAP
+    axes = [np.arange(-before, after + 1e-6, PIXEL_MM) for before, after in ROOM_MM]
+    distance, away = sample_lattice(
+        shape.signed_distance, [a / SHAPE_SPACING_MM + o for a, o in zip(axes, shape.origin, strict=True)]
+    )
+    distance += away
+    average = _average_around(shape, [a / size for a in axes])
+    panels = [_panel(distance, average, axis) for axis in (2, 1, 0)]
+    wide = sum(panel.width for panel in panels) + 2 * _GAP
     tile = Image.new("RGB", (wide, max(p.height for p in panels) + _LINE), BACKGROUND)
     x = 0
     for panel in panels:
@@ -71,48 +71,44 @@ def draw_vertebra(shape: VertebraShape) -> Image.Image:
     draw = ImageDraw.Draw(tile)
     draw.text((0, 0), f"{LEVEL_NAMES[shape.number]} {shape.subject}", fill=TEXT, font=font(_NAME))
     volume = float((distance < 0).sum()) * PIXEL_MM**3 / 1000
-    about = f"{volume:.0f} cm³, size {size:.2f}"
-    draw.text((wide, 0), about, fill=FAINT, font=font(_NAME), anchor="ra")
+    draw.text((wide, 0), f"{volume:.0f} ml, size {size:.2f}", fill=FAINT, font=font(_NAME), anchor="ra")
     return tile
 
 
-def _points() -> np.ndarray:
-    axes = [np.arange(-before, after + 1e-6, PIXEL_MM) for before, after in ROOM_MM]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-
-
-def _average_around(shape: VertebraShape, size: float) -> np.ndarray | None:
+def _average_around(shape: VertebraShape, axes: list[np.ndarray]) -> np.ndarray | None:
+    """The average without a shape's subject at places of its own frame; None if nobody else has the level."""
     try:
-        average = average_signed_distance(shape.number, 1.0, (shape.subject,))
+        average = average_signed_distance(shape.number, AVERAGE_SPACING_MM, (shape.subject,))
     except UserError:
         return None
-    index = _points() / size + NOMINAL_CENTROID
-    return ndimage.map_coordinates(average, np.moveaxis(index, -1, 0), order=1, mode="nearest", prefilter=False)
+    first = 0.5 * AVERAGE_SPACING_MM - 0.5 - NOMINAL_CENTROID
+    return sample_lattice(average, [(a - f) / AVERAGE_SPACING_MM for a, f in zip(axes, first, strict=True)])[0]
 
 
 def _panel(distance: np.ndarray, average: np.ndarray | None, axis: int) -> Image.Image:
     """A shaded view along an axis with the average's silhouette around it."""
-    # A patient's lateral view is seen from the left, the frontal one from the front, the axial one from below.
-    order = np.flip(distance, axis) if axis in (0, 2) else distance
-    inside = order < 0
-    first = inside.argmax(axis)
-    hit = inside.any(axis)
-    gradient = np.stack([np.take_along_axis(g, np.expand_dims(first, axis), axis) for g in np.gradient(order)], -1)
-    normal = np.squeeze(gradient, axis)
-    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
-    towards = -normal[..., axis]
-    rows, columns = [a for a in range(3) if a != axis]
-    light = np.clip(0.75 * towards - 0.35 * normal[..., rows] - 0.25 * normal[..., columns], 0, 1)
-    depth = 1 - np.clip(first * PIXEL_MM / 90, 0, 1)
-    grey = np.where(hit, 45 + 210 * light * (0.45 + 0.55 * depth), 0)
+    # The lateral view is seen from the left, the frontal one from the front, the axial one from below.
+    order = np.moveaxis(np.flip(distance, axis) if axis in (0, 2) else distance, axis, 0)
+    first = (order < 0).argmax(0)
+    hit = (order < 0).any(0)
+    # The surface lies between the first voxel inside and the one before it.
+    inside = np.take_along_axis(order, first[None], 0)[0]
+    before = np.take_along_axis(order, np.maximum(first - 1, 0)[None], 0)[0]
+    depth = np.where(hit, first + inside / np.maximum(before - inside, 1e-3), np.nan)
+    down, right = np.gradient(depth)
+    down, right = (np.nan_to_num(slope, nan=2.0) for slope in (down, right))
+    light = np.clip((0.8 + 0.35 * down + 0.25 * right) / np.sqrt(1 + down**2 + right**2), 0, 1)
+    near = 1 - np.clip(np.nan_to_num(depth) * PIXEL_MM / 110, 0, 1)
+    grey = np.where(hit, 40 + 215 * light * (0.4 + 0.6 * near), 0)
     image = Image.fromarray(np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, 2))
     draw = ImageDraw.Draw(image)
     if average is not None:
         for line in find_contours(average.min(axis), 0.0):
             draw.line([(float(x), float(y)) for y, x in line], fill=AVERAGE)
-    middle = [ROOM_MM[a][0] / PIXEL_MM for a in (columns, rows)]
+    rows, columns = (a for a in range(3) if a != axis)
+    x, y = (ROOM_MM[a][0] / PIXEL_MM for a in (columns, rows))
     for dx, dy in ((5, 0), (0, 5)):
-        draw.line((middle[0] - dx, middle[1] - dy, middle[0] + dx, middle[1] + dy), fill=(255, 90, 90))
+        draw.line((x - dx, y - dy, x + dx, y + dy), fill=(255, 90, 90))
     return image
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.centroids import estimate_body_centroid
+from scripts.data.centroids import body_centroid
 from scripts.data.simulation.body import build_body, grid_axes, level_ranks
 from scripts.data.simulation.bone import BoneOptions, paint_bone
 from scripts.data.simulation.donor import Donor, add_donor, donor_names, load_donor
@@ -157,7 +157,7 @@ def paint_around_labels(
     grid = grid.crop((start[0], start[1], start[2]), (size[0], size[1], size[2]))
     out = np.pad(whole[box], ROOM_MM.T)
     numbers = in_order([int(n) for n in np.unique(out) if n])
-    centroids = np.array([estimate_body_centroid(out == n, grid) for n in numbers]) @ IPL_AXES.T
+    centroids = np.array([body_centroid(n, out == n, grid) for n in numbers]) @ IPL_AXES.T
     posture = Posture(tuple(numbers), centroids, np.zeros(len(numbers)), 0.0)
     distance = signed_distance(out > 0, grid.spacing_mm)
     return out, grid.affine, paint_ct(posture, distance, None, grid, Ingredients(hardware_share=0.0), rng).hu

@@ -66,9 +66,12 @@ class Posture:
     def frames(self) -> np.ndarray:
         """(N, 3, 3) rotations from each vertebra's own axes (Inferior, Posterior, Left) to the patient's.
 
-        A vertebra's long axis is the direction between its two neighbours.
+        A vertebra's long axis is the direction between its two neighbours. That of C1, whose mark is near to C2's and
+        scatters, is the direction to C3.
         """
         tangent = np.gradient(self.centroids, axis=0) if len(self.levels) > 1 else np.array([[1.0, 0, 0]])
+        if self.levels[:3] == (1, 2, 3):
+            tangent[0] = self.centroids[2] - self.centroids[0]
         tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
         angle = np.radians(self.axial_rotation_deg)
         left = np.array([0.0, 0.0, 1.0]) - tangent[:, 2:] * tangent

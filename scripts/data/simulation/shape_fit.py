@@ -78,11 +78,12 @@ def fit_affine(source: VertebraShape, target: VertebraShape, steps: int = 25) ->
         steps: of the iteration; it stops when nothing changes.
     """
     points = box_points(target, POINT_SPACING_MM)
+    slopes = np.gradient(source.signed_distance, SHAPE_SPACING_MM)
     wanted = _squash(distance_at(target, points))
     stretch, turn, place = np.zeros(3), np.eye(3), np.zeros(3)
     damping, best = 1e-2, np.inf
     state = (stretch, turn, place)
-    residual, jacobian = _linearise(source, points, wanted, *state)
+    residual, jacobian = _linearise(source, slopes, points, wanted, *state)
     best = _cost(residual, *state)
     for _ in range(steps):
         stretch, turn, place = state
@@ -91,7 +92,7 @@ def fit_affine(source: VertebraShape, target: VertebraShape, steps: int = 25) ->
         slope = jacobian.T @ residual / NOISE_MM2 + departure / PRIOR**2
         change = -np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
         trial = (stretch + change[:3], turn @ Rotation.from_rotvec(change[3:6]).as_matrix(), place + change[6:])
-        next_residual, next_jacobian = _linearise(source, points, wanted, *trial)
+        next_residual, next_jacobian = _linearise(source, slopes, points, wanted, *trial)
         cost = _cost(next_residual, *trial)
         if cost < best:
             gain, best, damping = best - cost, cost, damping / 3
@@ -113,6 +114,7 @@ def _squash(distance: np.ndarray) -> np.ndarray:
 
 def _linearise(
     source: VertebraShape,
+    slopes: list[np.ndarray],
     points: np.ndarray,
     wanted: np.ndarray,
     stretch: np.ndarray,
@@ -125,7 +127,9 @@ def _linearise(
     where = (from_place @ turn.T) * scale
     size = float(np.exp(stretch.mean()))
     distance = distance_at(source, where) * size
-    gradient = _gradient_at(source, where) * size
+    index = (where / SHAPE_SPACING_MM + np.array(source.origin)).T
+    parts = [ndimage.map_coordinates(slope, index, order=1, mode="nearest") for slope in slopes]
+    gradient = np.stack(parts, -1) * size
     squashed = _squash(distance)
     gradient = gradient * (1 - (squashed / REACH_MM) ** 2)[:, None]
     by_stretch = -gradient * where
@@ -133,18 +137,6 @@ def _linearise(
     back = (gradient * scale) @ turn
     by_turn = np.cross(from_place, back)
     return squashed - wanted, np.concatenate([by_stretch, by_turn, -back], axis=1)
-
-
-def _gradient_at(shape: VertebraShape, points: np.ndarray) -> np.ndarray:
-    index = (points / SHAPE_SPACING_MM + np.array(shape.origin)).T
-    parts = []
-    for axis in range(3):
-        step = np.zeros((3, 1))
-        step[axis] = 1.0
-        ahead = ndimage.map_coordinates(shape.signed_distance, index + step, order=1, mode="nearest")
-        behind = ndimage.map_coordinates(shape.signed_distance, index - step, order=1, mode="nearest")
-        parts.append((ahead - behind) / (2 * SHAPE_SPACING_MM))
-    return np.stack(parts, -1)
 
 
 def _cost(residual: np.ndarray, stretch: np.ndarray, turn: np.ndarray, place: np.ndarray) -> float:

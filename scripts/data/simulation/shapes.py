@@ -4,7 +4,8 @@
 are. They were made by ``python -m scripts.data.simulation.build_shapes`` from public masks and surfaces.
 
 A vertebra's own frame: origin at its body's centroid; axis 0 down along the spine (the direction between its two
-neighbours), axis 1 backwards, axis 2 to the left. In it a shape is a signed distance, negative inside.
+neighbours), axis 1 backwards in its median plane, axis 2 to the left. In it a shape is a signed distance, negative
+inside.
 """
 
 from __future__ import annotations
@@ -52,6 +53,29 @@ class VertebraShape:
 def shape_subjects() -> list[str]:
     """Subjects of the library."""
     return sorted(path.stem for path in SHAPES_FOLDER.glob("*.npz"))
+
+
+def subject_weights_with(given: object) -> dict[str, float]:
+    """`SUBJECT_WEIGHTS` with a user's own over them.
+
+    Args:
+        given: a dictionary subject -> weight, or None.
+
+    Raises:
+        UserError: no such subject, or a weight below 0.
+    """
+    weights = dict(SUBJECT_WEIGHTS)
+    if given is None:
+        return weights
+    if not isinstance(given, dict):
+        raise UserError(f"--subject_weights {given}: use a dictionary such as '{{remus: 0.5}}'")
+    for subject, weight in given.items():
+        if subject not in shape_subjects():
+            raise UserError(f"--subject_weights: no shapes of '{subject}'; there are {', '.join(shape_subjects())}")
+        if not isinstance(weight, int | float) or weight < 0:
+            raise UserError(f"--subject_weights: {subject} has {weight}; use a number, 0 or more")
+        weights[subject] = float(weight)
+    return weights
 
 
 @cache

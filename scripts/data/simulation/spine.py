@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import ndimage
 
 from scripts.data.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
 from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, measured_pair, pair_statistics
-from scripts.data.simulation.shapes import SACRUM, load_subject, shape_subjects, shapes_of_level
+from scripts.data.simulation.shapes import SACRUM, SUBJECT_WEIGHTS, load_subject, shape_subjects, shapes_of_level
 from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, level_name
@@ -32,6 +33,7 @@ class SpineOptions:
         l6_share: likewise a sixth lumbar one.
         t12_absent_share: likewise only eleven thoracic ones.
         without: shape subjects not to use, such as those kept for testing.
+        subject_weights: how often a shape subject is drawn against 1 of all that are not named here; 0 is never.
         posture: curves and sizes.
         deformation: of the shapes.
     """
@@ -40,6 +42,7 @@ class SpineOptions:
     l6_share: float = 0.04
     t12_absent_share: float = 0.01
     without: tuple[str, ...] = ()
+    subject_weights: Mapping[str, float] = field(default_factory=lambda: dict(SUBJECT_WEIGHTS))
     posture: PostureOptions = field(default_factory=PostureOptions)
     deformation: DeformationOptions = field(default_factory=DeformationOptions)
 
@@ -108,7 +111,8 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     Raises:
         UserError: no subject in the library has one of the levels.
     """
-    subjects = tuple(s for s in shape_subjects() if s not in options.without)
+    weights = {s: options.subject_weights.get(s, 1.0) for s in shape_subjects() if s not in options.without}
+    subjects = tuple(s for s, weight in weights.items() if weight > 0)
     posture = draw_posture(levels, options.posture, rng)
     mirrored = options.deformation.mirror and bool(rng.random() < 0.5)
     wanted = _relative_sizes(posture)
@@ -122,7 +126,8 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
         candidates = shapes_of_level(level, subjects)
         if not candidates:
             raise UserError(f"no shape of {level_name(level)} among {', '.join(subjects)}")
-        shape = candidates[rng.integers(len(candidates))]
+        share = np.array([weights[candidate.subject] for candidate in candidates])
+        shape = candidates[rng.choice(len(candidates), p=share / share.sum())]
         shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
     centre, frame = _place_sacrum(posture)
