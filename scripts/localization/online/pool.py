@@ -133,12 +133,18 @@ def simulate_patients(output: str, count: int, seed: int = 0, spacing_mm: float 
 
 
 def _pick(pool: CasePool, rng: np.random.Generator) -> FilmPatient:
-    simulated = pool.simulated
-    wants_real = rng.random() < pool.choice.real_share
-    patients = (pool.real if wants_real else simulated) or simulated or pool.real
-    if not patients:
+    real, simulated = cast(list[FilmPatient], pool.real), cast(list[FilmPatient], pool.simulated)
+    if not real and not simulated:
         raise UserError("no patient in memory to take films of")
-    return cast(FilmPatient, patients[rng.integers(len(patients))])
+    if not simulated or (real and rng.random() < pool.choice.real_share):
+        # Level by level: many of the real ones may show the same part of the spine.
+        level = rng.choice(sorted({int(n) for patient in real for n in patient.levels}))
+        return _one([patient for patient in real if level in patient.levels], rng)
+    return _one(simulated, rng)
+
+
+def _one(patients: Sequence[FilmPatient], rng: np.random.Generator) -> FilmPatient:
+    return patients[int(rng.integers(len(patients)))]
 
 
 if __name__ == "__main__":
