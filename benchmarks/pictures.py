@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from monai.transforms import Compose
 from monai.utils import set_determinism
 
 from scripts.command import run_module
+from scripts.data.normalisation import OffFilmd
 from scripts.geometry.cropping import crop_cube, network_input
 from scripts.geometry.film import FilmOptions, make_film
 from scripts.io.annotations import read_annotations
@@ -77,12 +79,12 @@ def augmented_patches(films: FilmPair, path: Path, seed: int) -> None:
     _save(figure, axes, path)
 
 
-def sample_items(films: FilmPair) -> dict[str, dict[str, torch.Tensor]]:
+def sample_items(films: FilmPair) -> dict[str, dict[Hashable, torch.Tensor]]:
     """The sample patient's vertebrae by level, as training loads them."""
     labels, affine = read_nifti(SAMPLE / "labelmap.nii.gz")
     marks = read_annotations(SAMPLE / "annotations.json")
     lattice = patient_lattice(films.geometry)
-    items = {}
+    items: dict[str, dict[Hashable, torch.Tensor]] = {}
     pair = (torch.from_numpy(films.ap), torch.from_numpy(films.lat))
     for vertebra in locate_vertebrae(marks, films.geometry, lattice):
         image = network_input(pair, vertebra.pixels, films.geometry, vertebra.cube)
@@ -90,10 +92,8 @@ def sample_items(films: FilmPair) -> dict[str, dict[str, torch.Tensor]]:
         mask = crop_cube((labels == vertebra.level).astype(np.float32), vertebra.cube)
         assert np.allclose(start[:3], vertebra.cube.start, atol=1e-3), "labelmap and films on different lattices"
         names = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask")
-        items[level_name(vertebra.level)] = {
-            **{name: image[i : i + 1] for i, name in enumerate(names)},
-            "label": torch.from_numpy(mask)[None],
-        }
+        item: dict[Hashable, torch.Tensor] = {name: image[i : i + 1] for i, name in enumerate(names)}
+        items[level_name(vertebra.level)] = OffFilmd()({**item, "label": torch.from_numpy(mask)[None]})
     return items
 
 

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.utils import set_determinism
 
+from scripts.data.normalisation import NormalisePatchd, OffFilmd
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.geometry.biplanar import geometry_of_grid
@@ -145,6 +146,34 @@ def test_marker_and_film_touch_what_they_should(sample: dict) -> None:
         assert torch.corrcoef(pair)[0, 1] < -0.99
         assert torch.corrcoef(torch.stack([sample[key].flatten(), plain[key].flatten()]))[0, 1] > 0.9
     assert torch.equal(marked["label"], sample["label"]) and torch.equal(inverted["label"], sample["label"])
+
+
+def test_what_is_on_the_film_moves_with_the_patch(sample: dict) -> None:
+    """Values that only on-film pixels have stay under the mask, whatever moved."""
+    patch = sample["image_ap"].clone()
+    patch[:, :30] = torch.nan
+    item = OffFilmd()({**sample, "image_ap": patch, "label": torch.zeros(1, 120, 120, 120)})
+    assert item["image_ap"].isfinite().all() and (item["image_ap"][:, :30] == item["image_ap"][:, 30:].min()).all()
+    # A patch that says of each of its pixels whether it is on the film.
+    item["image_ap"] = item["image_ap_valid"].clone()
+    for transform in (RandCentroidErrord(sigma_mm=(6.0, 6.0)), RandTiltd()):
+        moved = transform.set_random_state(2)(item)
+        assert not torch.equal(moved["image_ap_valid"], item["image_ap_valid"])
+        assert torch.equal(moved["image_ap_valid"], moved["image_ap"])
+
+
+def test_a_known_field_takes_no_part_in_normalising(sample: dict) -> None:
+    item = OffFilmd()(sample)
+    makes = {"prob": 1.0, "field_prob": 1.0, "photons": (1e7, 1e7), "linear_prob": 0.0, "inverted_prob": 0.0}
+    known = RandFilmd(**makes, found_prob=1.0).set_random_state(1)(item)
+    unknown = RandFilmd(**makes, found_prob=0.0).set_random_state(1)(item)
+    on_film = known["image_ap_valid"] > 0
+    assert 0.2 < on_film.float().mean() < 1 and unknown["image_ap_valid"].all()
+    assert torch.equal(known["image_ap"], unknown["image_ap"])
+    shown = NormalisePatchd()(known)["image_ap"]
+    assert (shown[~on_film] == 0).all() and shown[on_film].max() == 1
+    share = (shown[on_film] == 0).float().mean()
+    assert share < 0.02  # else the field's surroundings would have made the lower percentile
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from scripts.metrics.table import read_metrics_csv
 from tests.bundle_command import SMALL, TINY, bundle, config, documented, fill, options, tiny
@@ -99,7 +102,6 @@ def test_export_reproduces_the_shipped_torchscript(tmp_path: Path) -> None:
 
 def test_onnx_export_gives_the_network(trained: Path, tmp_path: Path) -> None:
     import onnxruntime
-    from monai.bundle import ConfigParser
 
     target = tmp_path / "model.onnx"
     weights = trained / "model.pt"
@@ -123,12 +125,41 @@ def test_preprocessing_needs_no_code_of_ours() -> None:
         assert "scripts" not in json.dumps(config("inference.json")[part])
 
 
-def test_training_and_inference_normalise_alike() -> None:
-    def step(name: str, target: str) -> dict:
-        return next(t for t in config(name)["normalise_transforms"] if t["_target_"] == target)
+@pytest.mark.parametrize("part", [None, np.s_[20:97, 11:]], ids=["whole film", "film that ends in the patch"])
+def test_training_and_inference_normalise_alike(part: tuple[slice, slice] | None) -> None:
+    """And both as if what is on the film were all that there is."""
+    patches = torch.rand(4, 120, 120, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    on_film = torch.ones(120, 120, dtype=torch.bool)
+    if part is not None:
+        on_film[:] = False
+        on_film[part] = True
+        patches[[0, 2]] = patches[[0, 2]].masked_fill(~on_film, torch.nan)
+    parsers = {}
+    for name in ("train.json", "inference.json"):
+        parsers[name] = ConfigParser()
+        parsers[name].read_config(str(ROOT / "configs" / name))
+    keys = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask")
+    item = {key: MetaTensor(patches[i : i + 1]) for i, key in enumerate(keys)}
+    steps = parsers["train.json"].get_parsed_content("load_transforms")[-1:]
+    steps += parsers["train.json"].get_parsed_content("normalise_transforms")
+    made = Compose(steps)({**item, "label": torch.zeros(1, 2, 2, 2)})
+    assert set(made) == {"image", "label"}
+    trained = made["image"]
+    inferred = Compose(parsers["inference.json"].get_parsed_content("normalise_transforms"))({"image": patches})[
+        "image"
+    ]
+    for view in (0, 2):
+        seen = patches[view][on_film].numpy()
+        low, high = np.percentile(seen, 0.5), np.percentile(seen, 99.5)
+        expected = np.clip((seen - low) / (high - low), 0, 1)
+        for found in (trained, inferred):
+            assert np.allclose(found[view][on_film].numpy(), expected, atol=1e-5)
+            assert (found[view][~on_film] == 0).all() and torch.equal(
+                torch.as_tensor(found[view + 1]), patches[view + 1]
+            )
 
-    for target in ("ScaleIntensityRangePercentilesd", "ConcatItemsd"):
-        assert step("train.json", target) == step("inference.json", target)
+
+def test_overlays_and_bundle_describe_the_same_networks() -> None:
     assert config("train_improved.json")["network_def"] == config("inference.json")["network_def"]
     assert config("paper_network.json")["network_def"] == config("train.json")["network_def"]
 

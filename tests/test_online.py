@@ -8,10 +8,11 @@ from scripts.data.normalisation import normalise_patch
 from scripts.data.online import samples
 from scripts.data.online.case import case_from_simulation, read_case, write_case
 from scripts.data.online.dataset import OnlineBatches
-from scripts.data.online.draws import AffineDeformation, MachineOptions, MarkOptions, draw_samples
+from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeformation, draw_samples
 from scripts.data.online.pool import CasePool, Choice
 from scripts.data.online.render import Field
 from scripts.data.online.samples import SampleOptions, make_samples
+from scripts.data.simulation.draw import VariationOptions
 from scripts.data.simulation.patient import SimulationOptions, simulate_patient
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, geometry_of_grid
@@ -24,7 +25,7 @@ from scripts.training.film_effects import FilmEffectOptions
 PLAIN = SampleOptions(
     machines=MachineOptions(slot_share=0.0, cone_share=0.0, error_deg=0.0),
     marks=MarkOptions((0.0, 0.0), upright_share=0.0, direction_deg=0.0, unknown_level_share=0, wrong_level_share=0),
-    deformation=AffineDeformation(0.0, 0.0, 0.0, 0.0),
+    deformation=PeopleDeformation(VariationOptions(0.0, 0.0, 0.0, 0.0)),
     effects=FilmEffectOptions(prob=0.0),
     pixel_mm=1.0,
     ray_mm=1.0,
@@ -108,7 +109,7 @@ def test_the_films_show_the_label(case):
     picks = [(case, v) for v in case.vertebrae if v.whole][:2]
     # Cut upright: the frontal film of a vertebra that leans forwards shows it foreshortened, its label does not.
     marks = dataclasses.replace(PLAIN.marks, upright_share=1.0)
-    options = dataclasses.replace(PLAIN, marks=marks, deformation=AffineDeformation(), pixel_mm=1.0, voxel_mm=2.0)
+    options = dataclasses.replace(PLAIN, marks=marks, deformation=PeopleDeformation(), pixel_mm=1.0, voxel_mm=2.0)
     filled = dataclasses.replace(case, hu=torch.full_like(case.hu, -1000))
     for _, vertebra in picks:
         box = tuple(slice(int(s), int(s) + n) for s, n in zip(vertebra.start, vertebra.share.shape, strict=True))
@@ -127,13 +128,13 @@ def test_fields_leave_the_centroid_and_are_inverted(case):
     generator = torch.Generator().manual_seed(1)
     draws = draw_samples(3, MachineOptions(), MarkOptions(), generator)
     places = samples._places(picks, torch.device("cpu"))
-    field = Field(places, draws, AffineDeformation(), generator)
+    field = Field(places, draws, PeopleDeformation(), generator)
     assert field.source(torch.zeros(3, 1, 3)).abs().max() < 0.5
     points = torch.randn(3, 3) * 30
     assert (field.source(field.target(points)[:, None])[:, 0] - points).abs().max() < 0.1
     # Half of the samples are mirror images of the same person.
-    mirrored = Field(places, dataclasses.replace(draws, mirror=-draws.mirror), AffineDeformation(0, 0, 0, 0), generator)
-    straight = Field(places, draws, AffineDeformation(0, 0, 0, 0), generator)
+    mirrored = Field(places, dataclasses.replace(draws, mirror=-draws.mirror), PLAIN.deformation, generator)
+    straight = Field(places, draws, PLAIN.deformation, generator)
     flip = torch.tensor([1.0, 1.0, -1.0])
     assert torch.allclose(mirrored.source(points[:, None] * flip), straight.source(points[:, None]), atol=1e-4)
 

@@ -15,14 +15,15 @@ from scipy import ndimage
 from scripts.data.cases import find_cases
 from scripts.data.centroids import read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.simulation.body import build_body
 from scripts.data.simulation.bone import BoneOptions, paint_bone, smooth_noise
-from scripts.data.simulation.deformation import DeformationOptions, Fracture, deform
+from scripts.data.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
 from scripts.data.simulation.donor import add_donor, donor_names, load_donor
+from scripts.data.simulation.draw import VariationOptions
 from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, pair_statistics
 from scripts.data.simulation.shapes import SHAPES_FOLDER, load_subject, shape_subjects, signed_distance
 from scripts.data.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
-from scripts.data.simulation.torso import build_body
 from scripts.data.simulation.write import simulate_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
@@ -166,7 +167,10 @@ def test_scoliosis_has_the_cobb_angle_that_it_says() -> None:
 @pytest.mark.parametrize("kind", ["wedge", "biconcave", "crush"])
 def test_fractures_lower_the_body_where_they_should(kind: str) -> None:
     shape = load_subject("verse010")[22]
-    calm = deform(shape, 1.0, False, DeformationOptions(0, 0, fracture_share=0), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    options = DeformationOptions(VariationOptions(0, 0, 0, 0), fracture_share=0)
+    (still,) = draw_person((22,), options.variation, rng)
+    calm = deform(shape, 1.0, False, still, options, rng)
     broken = replace(calm, fracture=Fracture(kind, 0.4))
     import torch
 

@@ -168,7 +168,9 @@ def test_reconstruction_uses_rays_where_the_network_does(leaning: Path) -> None:
     class Asked(BallPredictor):
         unprojects = True
 
-        def __call__(self, inputs: Sequence[torch.Tensor], rays: Any = None) -> Iterator[np.ndarray]:
+        def __call__(
+            self, inputs: Sequence[torch.Tensor], rays: Any = None, levels: Any = None
+        ) -> Iterator[np.ndarray]:
             asked.append(rays)
             return super().__call__(inputs)
 

@@ -78,7 +78,7 @@ def disturb(
         return image, _shifted(truth, step)
     if kind.kind == "noise":
         for channel in (0, 2):
-            span = float(np.ptp(np.percentile(image[channel].numpy(), [0.5, 99.5])))
+            span = float(np.ptp(np.nanpercentile(image[channel].numpy(), [0.5, 99.5])))
             noise = rng.standard_normal(image[channel].shape, np.float32)
             image[channel] += kind.amount * span * torch.from_numpy(noise)
     return image, truth

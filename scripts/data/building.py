@@ -21,7 +21,7 @@ from scripts.io.atomic import atomic_folder
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # Of the files of a case; a change rebuilds them.
-FORMAT = 4
+FORMAT = 5
 # Errors of the place that is written to: every other case would have them too.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

@@ -7,8 +7,14 @@ the same in torch's and MONAI's own words, so that it needs no code of ours.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Hashable, Mapping
 
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+# Beside a patch ``<key>`` in a transform's dictionary: which of its pixels are on the film, 0 or 1.
+VALID = "_valid"
 LOWER, UPPER = 0.005, 0.995
 
 
@@ -40,3 +46,39 @@ def _quantiles(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         low, high = ascending.gather(-1, below), ascending.gather(-1, above)
         found.append(torch.lerp(low, high, (place - below).to(values.dtype))[..., 0])
     return found[0], found[1]
+
+
+class OffFilmd(MapTransform):
+    """Patches without NaN, each with its ``<key>_valid``: for random transforms, which NaN would spoil.
+
+    What is not on the film takes the lowest value that the patch has on it; where all is, nothing changes.
+    """
+
+    def __init__(self, keys: KeysCollection = ("image_ap", "image_lat")) -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Every key."""
+        item = dict(data)
+        for key in self.keys:
+            patch = torch.as_tensor(data[key])
+            on_film = patch.isfinite()
+            lowest = torch.where(on_film, patch, torch.inf).amin()
+            item[key] = torch.where(on_film, patch, torch.where(lowest.isfinite(), lowest, 0.0))
+            item[f"{key}{VALID}"] = on_film.to(patch.dtype)
+        return item
+
+
+class NormalisePatchd(MapTransform):
+    """`normalise_patch` of patches, each with its ``<key>_valid`` if it has one; NaN is not on the film either."""
+
+    def __init__(self, keys: KeysCollection = ("image_ap", "image_lat")) -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Every key."""
+        item = dict(data)
+        for key in self.keys:
+            valid = data.get(f"{key}{VALID}")
+            item[key] = normalise_patch(torch.as_tensor(data[key]).float(), None if valid is None else valid > 0.5)
+        return item

@@ -129,8 +129,8 @@ def patch_turn(columns: np.ndarray, lean: Lean) -> tuple[np.ndarray, np.ndarray]
 def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT) -> torch.Tensor:
     """The vertebra's patch of a radiograph, at 1 mm in the patient.
 
-    Where the patch reaches beyond the film it takes the lowest value that the patch has inside it, which leaves the
-    contrast of the rest alone.
+    Where the patch reaches beyond the film it is NaN, so that normalising leaves that out: see
+    `scripts.data.normalisation`.
 
     Args:
         film: (rows, columns) float. Finer than 1 mm films should have been smoothed with `smooth_for_pitch`.
@@ -146,8 +146,7 @@ def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT)
     inside = torch.from_numpy(np.all((pixels > -0.5) & (pixels < size - 0.5), axis=-1))
     where = torch.from_numpy(((2 * pixels + 1) / size - 1)[..., ::-1].copy()).to(film.dtype)
     patch = F.grid_sample(film[None, None], where[None], align_corners=False, padding_mode="border")[0, 0]
-    lowest = patch[inside].min() if inside.any() else torch.zeros((), dtype=film.dtype)
-    return torch.where(inside, patch, lowest)
+    return patch.masked_fill(~inside, torch.nan)
 
 
 def smooth_for_pitch(film: np.ndarray, pixel_mm: tuple[float, float], pitch_mm: float = 1.0) -> np.ndarray:
@@ -217,7 +216,7 @@ def network_input(
         lean: how it leans; the network's answer then has to be turned back, see `turned_back`.
 
     Returns:
-        (4, 120, 120) float32, the patches in the films' own units.
+        (4, 120, 120) float32, the patches in the films' own units and NaN beyond the films.
     """
     channels = []
     for film, pixel, view in zip(films, centroid_pixels, (geometry.ap, geometry.lat), strict=True):

@@ -39,8 +39,15 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 def write_quantised(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Values of 0 to 16 as 16-bit integers with a scale in the header (what line integrals need and no more)."""
-    stored = np.clip(np.rint(values / FILM_STEP), 0, 65535).astype(np.uint16)
+    """Values of 0 to 16 as 16-bit integers with a scale in the header (what line integrals need and no more).
+
+    Integers know no NaN: values with NaN are written as float32, in the same steps.
+    """
+    steps = np.clip(np.rint(values / FILM_STEP), 0, 65535)
+    if not np.isfinite(values).all():
+        write_nifti(path, (steps * FILM_STEP).astype(np.float32), affine)
+        return
+    stored = steps.astype(np.uint16)
     image = nib.Nifti1Image(stored, affine)
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(FILM_STEP, 0)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
+from scripts.levels import level_number
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import metrics_row, write_metrics_csv, write_summary_json
 from scripts.networks.predictor import Predictor
@@ -84,7 +85,7 @@ def _predict(dataset: Path, item: dict[str, Any], predictor: Predictor) -> tuple
     except UserError as error:
         return None, f"failed: {error}"
     image = torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
-    prediction = next(iter(predictor([image], rays))) > 0.5
+    prediction = next(iter(predictor([image], rays, [level_number(item["level"])]))) > 0.5
     return prediction, "ok" if prediction.any() else "empty"
 
 

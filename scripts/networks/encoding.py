@@ -36,8 +36,13 @@ class EncodedLift(nn.Module):
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
         """AP and LAT (B, C, N, N) -> (B, 2 F, N / factor, N / factor, N / factor)."""
-        ap = F.avg_pool2d(self.ap_encoder(ap), self.factor)
-        lat = F.avg_pool2d(self.lat_encoder(lat), self.factor)
+        ap, lat = self.encode(ap, lat)
         if self.unprojects:
             return self.lift(ap, lat, rays)
         return self.lift(ap, lat)
+
+    @torch.jit.export
+    def encode(self, ap: torch.Tensor, lat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """AP and LAT (B, C, N, N) -> features of each, (B, F, N / factor, N / factor), that are lifted then."""
+        pooled_ap = F.avg_pool2d(self.ap_encoder(ap), self.factor)
+        return pooled_ap, F.avg_pool2d(self.lat_encoder(lat), self.factor)

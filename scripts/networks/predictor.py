@@ -55,10 +55,14 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.unprojects = takes_rays(self.network)
+        self.takes_level = bool(getattr(self.network, "takes_level", False))
 
     @torch.inference_mode()
     def __call__(
-        self, inputs: Sequence[torch.Tensor], rays: Sequence[torch.Tensor] | None = None
+        self,
+        inputs: Sequence[torch.Tensor],
+        rays: Sequence[torch.Tensor] | None = None,
+        levels: Sequence[int] | None = None,
     ) -> Iterator[np.ndarray]:
         """Vertebrae, one by one.
 
@@ -66,6 +70,7 @@ class Predictor:
             inputs: raw network inputs, (4, 120, 120) each.
             rays: `scripts.geometry.unprojection.ray_positions` of each, for networks that make use of them
                 (``unprojects``).
+            levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
 
         Returns:
             probabilities (120, 120, 120) float32 in ``IPL``.
@@ -76,7 +81,10 @@ class Predictor:
             try:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                     images = torch.stack([torch.as_tensor(item) for item in batch]).to(self.device)
-                    if rays is None or not self.unprojects:
+                    if levels is not None and self.takes_level:
+                        given = torch.tensor(list(levels[start : start + len(batch)]), device=self.device)
+                        logits = self.network(images, given)
+                    elif rays is None or not self.unprojects:
                         logits = self.network(images)
                     else:
                         positions = torch.stack(list(rays[start : start + len(batch)])).to(self.device)

@@ -106,7 +106,7 @@ class Session:
             warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
             keys = [_key(v) for v in vertebrae]
             missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
-            outputs = self.predictor(*self._inputs([v for v, _ in missing])) if missing else iter(())
+            outputs = self._outputs([v for v, _ in missing]) if missing else iter(())
             cropped = time.perf_counter()
             self._predict(missing, outputs, len(keys), tell, cancelled or (lambda: False))
             predicted = time.perf_counter()
@@ -123,6 +123,11 @@ class Session:
                 "assemble": time.perf_counter() - predicted,
             }
             return Reconstruction(parts, labels, grid, seconds, warnings, len(missing))
+
+    def _outputs(self, vertebrae: list[LocatedVertebra]) -> Iterator[np.ndarray]:
+        """What the network makes of each, as it comes."""
+        inputs, rays = self._inputs(vertebrae)
+        return self.predictor(inputs, rays, [v.level for v in vertebrae])
 
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
         """Network inputs, and rays if the network makes use of them."""

@@ -2,6 +2,7 @@
 
 They work on a vertebra as ``configs/train.json`` loads it: patches of line integrals ``image_ap`` and ``image_lat``,
 their centroid masks ``image_ap_mask`` and ``image_lat_mask``, each (1, 120, 120), and the ``label`` (1, 120, 120, 120).
+Where a patch has its ``<key>_valid`` (`scripts.data.normalisation`), that moves along.
 ``configs/augment_films.json`` combines them with MONAI's own.
 """
 
@@ -16,6 +17,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from PIL import Image, ImageDraw, ImageFont
 
+from scripts.data.normalisation import VALID
 from scripts.geometry.cropping import (
     CENTROID_SIGMA_MM,
     CUBE_POSTERIOR_OFFSET_MM,
@@ -23,7 +25,7 @@ from scripts.geometry.cropping import (
     NOMINAL_CENTROID,
     gaussian_mark,
 )
-from scripts.geometry.film import FilmOptions, make_film
+from scripts.geometry.film import FilmOptions, field_mask, make_film
 from scripts.geometry.leaning import Lean, turn, turned
 
 Range = Sequence[float]
@@ -91,6 +93,9 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
         rows, lefts, posteriors = np.rint([offset[:, 0].mean(), offset[0, 1], offset[1, 1]]).astype(int)
         moved[ap] = _shifted(data[ap], (rows, lefts))
         moved[lat] = _shifted(data[lat], (rows, posteriors))
+        for patch, column in ((ap, lefts), (lat, posteriors)):
+            if (valid := f"{patch}{VALID}") in data:
+                moved[valid] = _shifted(data[valid], (rows, column))
         moved[label] = _shifted(data[label], (rows, posteriors, lefts), fill=0.0)
         for key, mark, column in ((ap_mask, marks[0], lefts), (lat_mask, marks[1], posteriors)):
             mask = gaussian_mark(mark - (rows, column), self.mark_sigma_mm)
@@ -144,6 +149,8 @@ class RandTiltd(RandomizableTransform, MapTransform):
         for patch, mask, matrix, axes in ((ap, ap_mask, frontal, [0, 2]), (lat, lat_mask, lateral, [0, 1])):
             leaning[patch] = turned(data[patch], matrix, self.centre[axes], padding="reflection")
             leaning[mask] = turned(data[mask], matrix, self.centre[axes])
+            if (valid := f"{patch}{VALID}") in data:
+                leaning[valid] = turned(data[valid], matrix, self.centre[axes], padding="reflection")
         leaning[label] = turned(data[label], lean.rotation(), self.centre, mode="nearest")
         return leaning
 
@@ -165,6 +172,8 @@ class RandFilmd(RandomizableTransform, MapTransform):
         inverted_prob: of MONOCHROME1 taken for MONOCHROME2.
         field_prob: of collimation, each film.
         field_margin: largest share of the patch that each edge of the field cuts off.
+        found_prob: of a field whose edges are known, so that what is beyond is marked as off the film
+            (``<key>_valid``, where there is one) and takes no part in normalising.
     """
 
     def __init__(
@@ -179,14 +188,15 @@ class RandFilmd(RandomizableTransform, MapTransform):
         inverted_prob: float = 0.1,
         field_prob: float = 0.2,
         field_margin: float = 0.25,
+        found_prob: float = 0.5,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.hardening, self.photons = hardening, photons
         self.scatter_ratio, self.scatter_mm = scatter_ratio, scatter_mm
         self.linear_prob, self.inverted_prob = linear_prob, inverted_prob
-        self.field_prob, self.field_margin = field_prob, field_margin
-        self.films: list[tuple[FilmOptions, int]] = []
+        self.field_prob, self.field_margin, self.found_prob = field_prob, field_margin, found_prob
+        self.films: list[tuple[FilmOptions, int, bool]] = []
 
     def randomize(self, data: Any = None) -> None:
         """Draw each film's options and the seed of its noise."""
@@ -204,7 +214,7 @@ class RandFilmd(RandomizableTransform, MapTransform):
             cut = self.R.uniform(0, self.field_margin, 4)
             field = (cut[0], cut[1], 1 - cut[2], 1 - cut[3]) if self.R.rand() < self.field_prob else None
             options = FilmOptions(**machine, field=field, shutter_bright=bool(self.R.rand() < 0.5))
-            self.films.append((options, int(self.R.randint(2**31 - 1))))
+            self.films.append((options, int(self.R.randint(2**31 - 1)), bool(self.R.rand() < self.found_prob)))
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Make the films."""
@@ -212,9 +222,11 @@ class RandFilmd(RandomizableTransform, MapTransform):
         self.randomize()
         if not self._do_transform:
             return made
-        for key, (options, seed) in zip(self.keys, self.films, strict=True):
+        for key, (options, seed, found) in zip(self.keys, self.films, strict=True):
             generator = torch.Generator(data[key].device).manual_seed(seed)
             made[key] = make_film(data[key], options, generator=generator)
+            if options.field is not None and found and (valid := f"{key}{VALID}") in data:
+                made[valid] = data[valid] * field_mask(data[key], options.field)
         return made
 
 

@@ -53,7 +53,7 @@ class FilmEffectOptions:
     prob: float = 0.95
     kilovolts: Range = (60.0, 120.0)
     overlays: OverlayOptions = field(default_factory=OverlayOptions)
-    overlay_strength: Range = (0.0, 1.2)
+    overlay_strength: Range = (0.1, 1.3)
     blur_mm: Range = (0.0, 1.5)
     slice_blur_mm: Range = (0.0, 1.7)
     noise: Range = (0.001, 0.06)

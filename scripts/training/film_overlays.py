@@ -45,9 +45,9 @@ class OverlayOptions:
         clumps_mm: its correlation length.
     """
 
-    gas: ByRegion = (0.03, 0.15, 0.55)
-    gas_loops: int = 3
-    gas_mm: Range = (6.0, 22.0)
+    gas: ByRegion = (0.03, 0.2, 0.7)
+    gas_loops: int = 4
+    gas_mm: Range = (6.0, 24.0)
     bands: ByRegion = (0.1, 0.4, 0.25)
     band_count: int = 3
     band_mm: Range = (3.0, 6.5)

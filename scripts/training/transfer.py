@@ -23,15 +23,25 @@ import numpy as np
 
 from scripts.command import run_module
 from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.simulation.belly import BellyOptions
 from scripts.data.simulation.bone import BoneOptions
 from scripts.data.simulation.painting import Ingredients
 from scripts.data.simulation.patient import SimulationOptions
+from scripts.data.simulation.scanner import NO_SCANNER, ScannerOptions
 from scripts.data.simulation.spine import SpineOptions
+from scripts.data.simulation.torso import TorsoOptions
 from scripts.data.simulation.write import simulate_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 
+# Little gas without walls, no organ or vessel that stands out.
+OLD_TORSO = TorsoOptions(
+    gas_loops=(2, 8),
+    gas_mm=(7.0, 20.0),
+    wall_mm=(0.0, 0.0),
+    belly=BellyOptions(organ_share=0.0, psoas_share=0.0, aorta_mm=(0.0, 0.0), calcified_share=0.0),
+)
 BARE = Ingredients(
     body=False,
     organs=False,
@@ -40,9 +50,13 @@ BARE = Ingredients(
     hardware_share=0.0,
     noise_hu=(0.0, 0.0),
     bone=BoneOptions(measured=False),
+    rib_share=(1.0, 1.0),
+    disc_hu=None,
+    torso=OLD_TORSO,
+    scanner=NO_SCANNER,
 )
-# Cortex as dense on all sides.
-EVEN_CORTEX = BoneOptions(endplate_gain=(1.0, 1.0))
+# Cortex as dense on all sides and everywhere, as it was painted at first.
+EVEN_CORTEX = BoneOptions(shell_hu=(330.0, 620.0), endplate_gain=(1.0, 1.0), body_share=(1.0, 1.0), blur_mm=(0.8, 0.8))
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,18 @@ RECIPES = {
         "ribs, sacrum, pelvis, shoulders, skull; noise", lambda i: replace(i, skeleton=True, noise_hu=(10.0, 40.0))
     ),
     "donor": Recipe("half of the bodies from a real CT", lambda i: replace(i, donor_share=0.5)),
-    "endplates": Recipe("endplates denser than side walls", lambda i: replace(i, bone=BoneOptions())),
+    "endplates": Recipe(
+        "endplates denser than side walls", lambda i: replace(i, bone=replace(EVEN_CORTEX, endplate_gain=(1.2, 1.8)))
+    ),
+    "thin cortex": Recipe(
+        "thinner cortex around bodies, discs, softer ribs",
+        lambda i: replace(i, bone=BoneOptions(), disc_hu=Ingredients().disc_hu, rib_share=Ingredients().rib_share),
+    ),
+    "belly": Recipe("more gas, its walls, organs, psoas, aorta", lambda i: replace(i, torso=TorsoOptions())),
+    "scanner": Recipe(
+        "slices of 0.7 to 3.7 mm, noise, streaks, tube voltages",
+        lambda i: replace(i, scanner=ScannerOptions(), noise_hu=Ingredients().noise_hu),
+    ),
     # Without the wrong marks, which a test with true marks cannot reward.
     "film": Recipe(
         "film augmentation in training",

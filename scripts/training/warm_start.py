@@ -53,16 +53,18 @@ def load_matching(network: nn.Module, path: str) -> int:
 
 
 def fill_prior(network: nn.Module, without: tuple[str, ...] = ()) -> None:
-    """Write the average vertebrae of the library into the network's `LevelPrior`; a network without one is left alone.
+    """Write the average vertebrae of the library into the network's `LevelPrior`, where it is empty.
+
+    Averages that came with weights stay, as the network was trained with them.
 
     Args:
-        network: with one `LevelPrior`, or none.
+        network: with a `LevelPrior`; one without is left alone.
         without: subjects that take no part in the averages.
     """
     for module in network.modules():
-        if isinstance(module, LevelPrior):
+        if isinstance(module, LevelPrior) and not module.table.any():
             spacing = CUBE_SIZE / module.table.shape[1]
-            shares = {n: torch.from_numpy(average_signed_distance(n, spacing, without)) / REACH_MM for n in LEVEL_ORDER}
+            shares = {n: torch.tensor(average_signed_distance(n, spacing, without)) / REACH_MM for n in LEVEL_ORDER}
             shares[UNKNOWN] = torch.stack(list(shares.values())).mean(0)
             for number, values in shares.items():
                 module.table[number] = (127 * values).round().to(torch.int8).to(module.table.device)

@@ -46,7 +46,9 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
         if body:
             volumes = put_body_around(volumes, rng)
         patient = canonical_patient(volumes, 1.0, VariantRange(), None)
-        write_case(path, case_from_patient(name, patient, factor=factor))
+        # A crop to the mask's own box touches every vertebra; which are whole is the manifest's to say.
+        contact = {} if body else volumes.border_contact_mm2
+        write_case(path, case_from_patient(name, patient, contact, factor=factor))
     return path
 
 

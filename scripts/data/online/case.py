@@ -80,12 +80,19 @@ class OnlineCase:
         return OnlineCase(self.name, self.hu.to(device), self.spacing_mm, moved, self.origin)
 
 
-def case_from_patient(name: str, patient: PatientVolume, origin: str = "truth", factor: int = 2) -> OnlineCase:
+def case_from_patient(
+    name: str,
+    patient: PatientVolume,
+    border_contact_mm2: dict[int, float],
+    origin: str = "truth",
+    factor: int = 2,
+) -> OnlineCase:
     """A real CT on its canonical grid, ``factor`` times as coarse.
 
     Args:
         name: of the patient.
         patient: of `canonical_patient` with ``bone_gain=1``, so that attenuation is linear in HU.
+        border_contact_mm2: per VerSe number, over how much the scan's border cuts it.
         origin: of the labels.
         factor: voxels that are averaged along each axis.
     """
@@ -95,14 +102,14 @@ def case_from_patient(name: str, patient: PatientVolume, origin: str = "truth", 
     coarse = F.avg_pool3d(padded, factor)[0, 0] if factor > 1 else padded[0, 0]
     labels = np.pad(patient.labels, room)
     index = {n: (patient.grid.to_index(c) - (factor - 1) / 2) / factor for n, c in patient.centroids.items()}
-    return _assemble(name, coarse, patient.grid.spacing_mm * factor, labels, index, origin, factor)
+    return _assemble(name, coarse, patient.grid.spacing_mm * factor, labels, index, origin, factor, border_contact_mm2)
 
 
 def case_from_simulation(name: str, patient: SimulatedPatient) -> OnlineCase:
     """A simulated patient as `simulate_patient` makes it."""
     index = {n: patient.grid.to_index(c) for n, c in patient.centroids.items()}
     hu = torch.from_numpy(patient.hu)
-    return _assemble(name, hu, patient.grid.spacing_mm, patient.labels, index, "simulated", 1)
+    return _assemble(name, hu, patient.grid.spacing_mm, patient.labels, index, "simulated", 1, {})
 
 
 def _assemble(
@@ -113,6 +120,7 @@ def _assemble(
     index: dict[int, np.ndarray],
     origin: str,
     factor: int,
+    border_contact_mm2: dict[int, float],
 ) -> OnlineCase:
     if origin not in ORIGINS:
         raise UserError(f"{name}: origin '{origin}' is none of {', '.join(ORIGINS)}")
@@ -125,7 +133,7 @@ def _assemble(
             (index[numbers[i]] - index[number]) * spacing_mm if 0 <= i < len(numbers) else None
             for i in (place - 1, place + 1)
         )
-        area = touching * (spacing_mm / factor) ** 2
+        area = touching * (spacing_mm / factor) ** 2 + border_contact_mm2.get(number, 0.0)
         whole = area <= MAX_BORDER_CONTACT_MM2
         vertebrae.append(OnlineVertebra(number, index[number], above, below, start, share, whole))
     return OnlineCase(name, hu.round().to(torch.int16).contiguous(), spacing_mm, tuple(vertebrae), origin)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 
-# Generator, number of samples and points (N, 3) mm in the vertebra's own frame -> (B, N, 3) mm: where in the original
-# each comes from. Levels are VerSe numbers (B,).
+from scripts.data.simulation.draw import VariationOptions, draw_displacement
+
+# VerSe numbers (B,), points (N, 3) mm in the vertebra's own frame and a generator -> (B, N, 3) mm: where in the
+# original each point comes from. The origin, the body's centroid, stays where it is.
 Deformation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
 
 
@@ -57,46 +57,18 @@ class MarkOptions:
 
 
 @dataclass(frozen=True)
-class AffineDeformation:
-    """A plain random deformation: turn, stretch and a smooth displacement that leaves the centroid where it is.
+class PeopleDeformation:
+    """Deformations drawn from how people differ; everything around the vertebra moves along.
 
     Args:
-        turn_deg: standard deviation of the turn about each axis.
-        stretch: standard deviation of the logarithm of the stretch along each axis.
-        size: likewise of the stretch common to all axes.
-        bend_mm: standard deviation of the smooth displacement.
-        bend_spacing_mm: distance of its control points.
+        options: how far to go.
     """
 
-    turn_deg: float = 5.0
-    stretch: float = 0.07
-    size: float = 0.05
-    bend_mm: float = 2.0
-    bend_spacing_mm: float = 30.0
+    options: VariationOptions = field(default_factory=VariationOptions)
 
     def __call__(self, levels: torch.Tensor, points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """See `Deformation`."""
-        count, device = len(levels), points.device
-
-        def normal(*shape: int) -> torch.Tensor:
-            return torch.randn(count, *shape, generator=generator, device=device)
-
-        turn = torch.deg2rad(self.turn_deg * normal(3)).clamp(-0.3, 0.3)
-        zero = torch.zeros_like(turn[:, 0])
-        skew = torch.stack(
-            [zero, -turn[:, 2], turn[:, 1], turn[:, 2], zero, -turn[:, 0], -turn[:, 1], turn[:, 0], zero]
-        )
-        rotation = torch.linalg.matrix_exp(skew.T.reshape(count, 3, 3))
-        stretch = torch.exp((self.stretch * normal(3) + self.size * normal(1)).clamp(-0.3, 0.3))
-        matrix = rotation * stretch[:, None, :]
-        reach = points.abs().amax(0)
-        # Control points over the whole box; averaged in twos, so that neighbours agree.
-        counts = [max(math.ceil(2 * r / self.bend_spacing_mm), 1) + 3 for r in reach.tolist()]
-        control = F.avg_pool3d(self.bend_mm * normal(3, *counts), 2, 1) * 2**1.5
-        where = torch.cat([points, torch.zeros_like(points[:1])]) / reach
-        where = where.flip(-1).reshape(1, 1, 1, -1, 3).expand(count, -1, -1, -1, -1)
-        bend = F.grid_sample(control, where, align_corners=True, padding_mode="border")[:, :, 0, 0].mT
-        return points @ matrix.mT + bend[:, :-1] - bend[:, -1:]
+        return points + draw_displacement(levels, self.options, generator, points.device, points)
 
 
 @dataclass(frozen=True)

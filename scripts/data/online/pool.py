@@ -49,6 +49,8 @@ class CasePool:
         self.device = torch.device(device)
         self.real: list[OnlineCase] = []
         self.simulated: list[OnlineCase] = []
+        # What is whole, level by level, of real and of simulated patients.
+        self._whole: tuple[dict[int, list[Pick]], dict[int, list[Pick]]] = ({}, {})
         for case in cases:
             self.add(case)
 
@@ -56,11 +58,12 @@ class CasePool:
         """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
         case = case.to(self.device)
         if case.origin != "simulated":
-            self.real.append(case)
-            return
-        # One assignment, so that whoever chooses at the same time sees the old list or the new one.
-        kept = self.simulated if room is None else self.simulated[max(len(self.simulated) + 1 - room, 0) :]
-        self.simulated = [*kept, case]
+            self.real = [*self.real, case]
+        else:
+            kept = self.simulated if room is None else self.simulated[max(len(self.simulated) + 1 - room, 0) :]
+            self.simulated = [*kept, case]
+        # One assignment, so that whoever chooses at the same time sees the old table or the new one.
+        self._whole = (_by_level(self.real), _by_level(self.simulated))
 
     def __len__(self) -> int:
         return len(self.real) + len(self.simulated)
@@ -71,17 +74,22 @@ class CasePool:
         Raises:
             UserError: no patient has a whole vertebra.
         """
-        simulated = self.simulated
+        real, simulated = self._whole
         wants_real = rng.random() < self.choice.real_share
         for level in rng.permutation(self.choice.levels):
-            for cases in (self.real, simulated) if wants_real else (simulated, self.real):
-                if found := _whole(cases, int(level)):
+            for table in (real, simulated) if wants_real else (simulated, real):
+                if found := table.get(int(level)):
                     return found[rng.integers(len(found))]
         raise UserError("no patient in memory has a whole vertebra to learn from")
 
 
-def _whole(cases: Sequence[OnlineCase], level: int) -> list[Pick]:
-    return [(case, v) for case in cases for v in case.vertebrae if v.level == level and v.whole]
+def _by_level(cases: Sequence[OnlineCase]) -> dict[int, list[Pick]]:
+    table: dict[int, list[Pick]] = {}
+    for case in cases:
+        for vertebra in case.vertebrae:
+            if vertebra.whole:
+                table.setdefault(vertebra.level, []).append((case, vertebra))
+    return table
 
 
 def load_cases(folders: str | Sequence[str]) -> list[OnlineCase]:

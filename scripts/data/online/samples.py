@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from scripts.data.normalisation import normalise_patch
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.draws import (
-    AffineDeformation,
     Deformation,
     MachineOptions,
     MarkOptions,
+    PeopleDeformation,
     SampleDraws,
     draw_samples,
 )
@@ -56,7 +56,7 @@ class SampleOptions:
 
     machines: MachineOptions = field(default_factory=MachineOptions)
     marks: MarkOptions = field(default_factory=MarkOptions)
-    deformation: Deformation = field(default_factory=AffineDeformation)
+    deformation: Deformation = field(default_factory=PeopleDeformation)
     effects: FilmEffectOptions = field(default_factory=FilmEffectOptions)
     pixel_mm: float = 2.0
     ray_mm: float = 2.0

@@ -2,7 +2,9 @@
 
 Measured on sub-verse014 L1-L3 and on a 1.5 mm CT of an L3 (``docs/simulation.md``): the mean rises from tissue to
 380-580 HU within the first two millimetres and falls to a core of 50-240 HU by four; at one depth the standard
-deviation is 300 HU near the surface, where thick and thin cortex lie side by side, and 100-150 HU in the core.
+deviation is 300 HU near the surface, where thick and thin cortex lie side by side, and 100-150 HU in the core. Around
+bodies the shell is thinner than in arch and processes: its height above the core is 0.4-0.6 of theirs, at side walls
+and endplates alike (sub-verse014, the TotalSegmentator example).
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+
+# Half the thickness up to which bone is thin; twice that, and more, is a body's.
+THIN_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,20 +32,23 @@ class BoneOptions:
         shell_spread: standard deviation of the shell's height along the surface, as a share.
         endplate_gain: how much denser a shell is that faces up or down, endplates above all, than one that faces
             sideways; smallest and largest.
+        body_share: height of the shell around thick bone, bodies above all, as a share of that of thin bone; smallest
+            and largest.
         texture_hu: standard deviation of the core's grain, smallest and largest.
-        blur_mm: half the width over which the scanner blurs the surface.
+        blur_mm: half the width over which the scanner blurs the surface, smallest and largest.
     """
 
     measured: bool = True
     even_hu: float = 500.0
     core_hu: tuple[float, float] = (140.0, 55.0)
-    shell_hu: tuple[float, float] = (330.0, 620.0)
+    shell_hu: tuple[float, float] = (250.0, 620.0)
     shell_mm: tuple[float, float] = (1.0, 1.7)
     fall_mm: tuple[float, float] = (1.1, 1.8)
     shell_spread: float = 0.45
-    endplate_gain: tuple[float, float] = (1.2, 1.8)
+    endplate_gain: tuple[float, float] = (0.8, 1.5)
+    body_share: tuple[float, float] = (0.35, 0.75)
     texture_hu: tuple[float, float] = (30.0, 90.0)
-    blur_mm: float = 0.8
+    blur_mm: tuple[float, float] = (0.6, 1.2)
 
 
 def paint_bone(
@@ -55,7 +63,8 @@ def paint_bone(
         options: how it is painted.
         rng: source of densities and texture.
     """
-    where = distance < options.blur_mm
+    blur_mm = rng.uniform(*options.blur_mm)
+    where = distance < blur_mm
     box = ndimage.find_objects(where.astype(np.uint8))
     if not box:
         return
@@ -68,6 +77,8 @@ def paint_bone(
         along = smooth_noise(near.shape, 4.0 / spacing_mm, rng)[near]
         upright = np.abs(_slope(distance[box[0]], spacing_mm))[near].clip(0, 1)
         gain = 1 + (rng.uniform(*options.endplate_gain) - 1) * upright**2
+        thick = np.clip((_thickness(distance[box[0]], spacing_mm)[near] - THIN_MM) / THIN_MM, 0, 1)
+        gain *= 1 + (rng.uniform(*options.body_share) - 1) * thick
         height = shell * gain * np.exp(options.shell_spread * along - options.shell_spread**2 / 2)
         from_peak = (depth - rng.uniform(*options.shell_mm)) / rng.uniform(*options.fall_mm)
         grain = rng.uniform(*options.texture_hu) * smooth_noise(near.shape, 0.8 / spacing_mm, rng)[near]
@@ -75,8 +86,17 @@ def paint_bone(
         bone = core + patches + grain + height * np.exp(-(np.maximum(from_peak, 0) ** 2))
     else:
         bone = np.full(depth.shape, options.even_hu, np.float32)
-    share = np.clip((depth + options.blur_mm) / (2 * options.blur_mm), 0, 1)
+    share = np.clip((depth + blur_mm) / (2 * blur_mm), 0, 1)
     part[near] = part[near] * (1 - share) + bone * share
+
+
+def _thickness(distance: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Depth of the deepest bone within some 7 mm, in mm: half the thickness of what a point belongs to."""
+    step = max(int(THIN_MM / 2 / spacing_mm), 1)
+    coarse = ndimage.maximum_filter(-distance[::step, ::step, ::step], size=round(14 / (step * spacing_mm)) | 1)
+    for axis, count in enumerate(distance.shape):
+        coarse = np.repeat(coarse, step, axis).take(np.arange(count), axis, mode="clip")
+    return coarse
 
 
 def _slope(distance: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.simulation.displacement import Displacement
+from scripts.data.simulation.draw import VariationOptions, draw_deformation
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape
+from scripts.data.simulation.variation import variation
 
 FRACTURES = ("wedge", "biconcave", "crush")
 FIRST_FRACTURE_LEVEL, LAST_FRACTURE_LEVEL = 11, 24
+# Displacements are smooth: they are evaluated every 6 mm and interpolated.
+BEND_HALF_BOX_MM, BEND_POINTS = 90.0, 31
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,13 @@ class DeformationOptions:
     """How far vertebrae go from the real ones they are made from.
 
     Args:
-        stretch: standard deviation of the extra scale along each axis.
-        bend_mm: standard deviation of the smooth displacement.
-        bend_spacing_mm: distance of its control points.
+        variation: how far sizes, turns, processes and the rest go; 1 is as far as people were measured to.
         mirror: whether left and right may be swapped (whole spines only).
         fracture_share: of vertebrae between T4 and L5.
         height_loss: smallest and largest.
     """
 
-    stretch: float = 0.03
-    bend_mm: float = 1.0
-    bend_spacing_mm: float = 22.0
+    variation: VariationOptions = field(default_factory=VariationOptions)
     mirror: bool = True
     fracture_share: float = 0.03
     height_loss: tuple[float, float] = (0.2, 0.5)
@@ -71,15 +73,15 @@ class DeformedShape:
     Args:
         shape: the real vertebra.
         scale: (3,) along its axes; a negative last one mirrors it.
-        bend: (1, 3, n, n, n) displacements in mm on control points around the origin.
-        bend_half_box_mm: half the side of their box.
+        linear: (3, 3) stretch and turn, from the new vertebra's frame to the real one's before ``scale``.
+        bend: (1, 3, n, n, n) displacements in mm before ``linear``, on control points around the origin.
         fracture: or None.
     """
 
     shape: VertebraShape
     scale: tuple[float, float, float]
+    linear: torch.Tensor = field(repr=False)
     bend: torch.Tensor = field(repr=False)
-    bend_half_box_mm: float
     fracture: Fracture | None = None
 
     def signed_distance(self, points_mm: torch.Tensor) -> torch.Tensor:
@@ -90,50 +92,69 @@ class DeformedShape:
             left = self.fracture.remaining_height(points_mm[..., 1].numpy(), points_mm[..., 2].numpy(), radius)
             where = where.clone()
             where[..., 0] /= torch.from_numpy(left).to(where)
-        flat = where.reshape(1, 1, 1, -1, 3)
-        control = (flat / self.bend_half_box_mm).flip(-1)
+        control = (where.reshape(1, 1, 1, -1, 3) / BEND_HALF_BOX_MM).flip(-1)
         moved = F.grid_sample(self.bend, control, align_corners=True, padding_mode="border")
         where = where + moved.reshape(3, -1).T.reshape(where.shape)
-        where = where / torch.tensor(self.scale)
+        where = where @ self.linear.T / torch.tensor(self.scale)
         index = where / SHAPE_SPACING_MM + torch.tensor(self.shape.origin)
         size = torch.tensor(self.shape.signed_distance.shape)
         sample = ((2 * index + 1) / size - 1).flip(-1).reshape(1, 1, 1, -1, 3)
         field_ = torch.from_numpy(self.shape.signed_distance)[None, None]
         distance = F.grid_sample(field_, sample, align_corners=False, padding_mode="border").reshape(where.shape[:-1])
-        return distance * float(np.prod(np.abs(self.scale)) ** (1 / 3))
+        larger = float(np.prod(np.abs(self.scale))) / float(torch.linalg.det(self.linear))
+        return distance * larger ** (1 / 3)
 
     def half_extent_mm(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (3,) of a box around it in its own frame."""
         low = -np.array(self.shape.origin) * SHAPE_SPACING_MM
         high = low + np.array(self.shape.signed_distance.shape) * SHAPE_SPACING_MM
-        scale = np.array(self.scale)
-        corners = np.stack([low * scale, high * scale])
-        return corners.min(0) - 4, corners.max(0) + 4
+        corners = np.array(list(itertools.product(*zip(low, high, strict=True)))) * np.array(self.scale)
+        corners = corners @ np.linalg.inv(self.linear.double().numpy()).T
+        margin = 4 + self.bend.abs().amax(dim=(0, 2, 3, 4)).double().numpy()
+        return corners.min(0) - margin, corners.max(0) + margin
+
+
+def draw_person(levels: tuple[int, ...], options: VariationOptions, rng: np.random.Generator) -> list[Displacement]:
+    """What makes one person's vertebrae differ from the real ones they are made of, one displacement a level.
+
+    Args:
+        levels: VerSe numbers.
+        options: how far to go.
+        rng: source of randomness.
+    """
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    drawn = draw_deformation(torch.tensor(levels), options, generator, one_person=True, given_size=True)
+    return [drawn[i] for i in range(len(levels))]
 
 
 def deform(
-    shape: VertebraShape, size: float, mirrored: bool, options: DeformationOptions, rng: np.random.Generator
+    shape: VertebraShape,
+    size: float,
+    mirrored: bool,
+    displacement: Displacement,
+    options: DeformationOptions,
+    rng: np.random.Generator,
 ) -> DeformedShape:
     """A random relative of a vertebra.
 
     Args:
         shape: the real one.
-        size: its wanted scale.
+        size: how much larger the distances of the bodies are to be; the vertebra grows as vertebrae do with them.
         mirrored: swap left and right.
-        options: how far to go.
+        displacement: one of ``draw_person``.
+        options: mirror images and fractures.
         rng: source of randomness.
     """
-    stretch = size * np.exp(np.clip(rng.normal(0, options.stretch, 3), -2 * options.stretch, 2 * options.stretch))
-    half_box = 90.0
-    count = round(2 * half_box / options.bend_spacing_mm) + 2
-    control = rng.normal(0, options.bend_mm, (1, 3, count, count, count)).astype(np.float32)
-    bend = F.avg_pool3d(torch.from_numpy(control), 2, 1) * 2**1.5  # neighbours agree, same spread
+    scale = size ** variation(options.variation.without).size_slope
+    steps = torch.linspace(-BEND_HALF_BOX_MM, BEND_HALF_BOX_MM, BEND_POINTS)
+    lattice = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1)
+    bend = displacement.bend(lattice).movedim(-1, 1).contiguous()
     fracture = None
     breakable = FIRST_FRACTURE_LEVEL <= shape.number <= LAST_FRACTURE_LEVEL
     if breakable and rng.random() < options.fracture_share:
         fracture = Fracture(FRACTURES[rng.integers(3)], float(rng.uniform(*options.height_loss)))
-    scale = (float(stretch[0]), float(stretch[1]), float(-stretch[2] if mirrored else stretch[2]))
-    return DeformedShape(shape, scale, bend, half_box, fracture)
+    sides = (float(scale[0]), float(scale[1]), float(-scale[2] if mirrored else scale[2]))
+    return DeformedShape(shape, sides, displacement.linear[0], bend, fracture)
 
 
 def _step(x: np.ndarray) -> np.ndarray:

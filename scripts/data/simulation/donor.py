@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.simulation.body import Body, grid_axes, level_ranks
 from scripts.data.simulation.posture import Posture
-from scripts.data.simulation.torso import Body, grid_axes, level_ranks
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 

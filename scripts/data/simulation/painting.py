@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
 
 from scripts.data.centroids import estimate_body_centroid
-from scripts.data.simulation.bone import BoneOptions, paint_bone, smooth_noise
+from scripts.data.simulation.body import build_body, grid_axes, level_ranks
+from scripts.data.simulation.bone import BoneOptions, paint_bone
 from scripts.data.simulation.donor import Donor, add_donor, donor_names, load_donor
 from scripts.data.simulation.hardware import paint_screws
 from scripts.data.simulation.posture import Posture
+from scripts.data.simulation.scanner import ScannerOptions, scan
 from scripts.data.simulation.shapes import signed_distance
 from scripts.data.simulation.skeleton import overlying_bones
-from scripts.data.simulation.torso import AIR_HU, MUSCLE_HU, build_body, paint_torso
+from scripts.data.simulation.torso import AIR_HU, MUSCLE_HU, TorsoOptions, paint_torso
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample_labels
 from scripts.levels import in_order
 
@@ -35,6 +37,10 @@ class Ingredients:
         noise_hu: standard deviation of the scanner's noise, smallest and largest.
         donors: real bodies to use, all that come with the program if empty.
         bone: how bone is painted.
+        rib_share: height of the shell of ribs, pelvis and shoulders as a share of a vertebra's, smallest and largest.
+        disc_hu: CT number of discs, smallest and largest; None for what is around them.
+        torso: what the body is made of.
+        scanner: how its CT is made.
     """
 
     body: bool = True
@@ -42,9 +48,13 @@ class Ingredients:
     skeleton: bool = True
     donor_share: float = 0.5
     hardware_share: float = 0.05
-    noise_hu: tuple[float, float] = (10.0, 40.0)
+    noise_hu: tuple[float, float] = (5.0, 60.0)
     donors: tuple[str, ...] = ()
     bone: BoneOptions = field(default_factory=BoneOptions)
+    rib_share: tuple[float, float] = (0.4, 1.0)
+    disc_hu: tuple[float, float] | None = (60.0, 120.0)
+    torso: TorsoOptions = field(default_factory=TorsoOptions)
+    scanner: ScannerOptions = field(default_factory=ScannerOptions)
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,12 @@ def paint_ct(
     donor = None
     if use.body and names and rng.random() < use.donor_share:
         donor = load_donor(names[rng.integers(len(names))])
-    hu = paint_torso(body, grid, rng, use.organs) if use.body else _block_of_water(grid)
+    hu = paint_torso(body, grid, rng, use.torso if use.organs else None) if use.body else _block_of_water(grid)
     if use.skeleton:
-        paint_bone(hu, overlying_bones(posture, body, grid, rng), grid.spacing_mm, use.bone, rng)
+        thinner = rng.uniform(*use.rib_share)
+        low, high = use.bone.shell_hu
+        ribs = replace(use.bone, shell_hu=(thinner * low, thinner * high))
+        paint_bone(hu, overlying_bones(posture, body, grid, rng), grid.spacing_mm, ribs, rng)
     if donor is not None:
         add_donor(hu, donor, posture, body, grid, rng)
     if use.skeleton and sacrum_distance is not None:
@@ -96,15 +109,30 @@ def paint_ct(
         # Discs, ligaments and muscles lie against the vertebrae, whatever was drawn there before.
         close = (distance < 3.0) & (hu > -300)
         hu[close] = np.maximum(hu[close], 20.0)
+        if use.disc_hu is not None:
+            _paint_discs(hu, posture, distance, grid, rng.uniform(*use.disc_hu))
     paint_bone(hu, distance, grid.spacing_mm, use.bone, rng)
     screws = paint_screws(hu, posture, grid, rng) if rng.random() < use.hardware_share else ()
-    noise = rng.uniform(*use.noise_hu)
-    if noise > 0:
-        hu += noise * smooth_noise(hu.shape, 0.6 / grid.spacing_mm, rng)
+    noise = float(np.exp(rng.uniform(*np.log(use.noise_hu)))) if use.noise_hu[0] > 0 else 0.0
+    scan(hu, grid.spacing_mm, noise, use.scanner, rng)
     # Steps of 4 HU are far below the noise and halve the file.
     stored = (4 * np.rint(np.clip(hu, -1024, 3071) / 4)).astype(np.int16)
     stored[hu < AIR_HU + 40] = AIR_HU
     return PaintedCT(stored, donor, screws)
+
+
+def _paint_discs(hu: np.ndarray, posture: Posture, distance: np.ndarray, grid: Grid, value: float) -> None:
+    """Between neighbouring bodies, where their bone is no further away than a disc is high."""
+    rows, p, left = grid_axes(grid)
+    heights, ranks = posture.centroids[:, 0], level_ranks(posture)
+    middle_p, middle_l = (np.asarray(np.interp(rows, heights, posture.centroids[:, axis])) for axis in (1, 2))
+    # Half the depth of a body, C3 to L5; it is a third wider than deep (Panjabi 1991, 1992).
+    half = np.asarray(np.interp(np.interp(rows, heights, ranks), [3, 8, 19, 24], [8.0, 9.0, 15.0, 17.0]))
+    inside = np.flatnonzero((rows > heights[0]) & (rows < heights[-1]))
+    for row in inside:
+        away = ((p - middle_p[row]) / half[row])[:, None] ** 2 + ((left - middle_l[row]) / (1.35 * half[row])) ** 2
+        disc = (away < 1) & (distance[row] < 7.0)
+        hu[row][disc] = value
 
 
 def paint_around_labels(

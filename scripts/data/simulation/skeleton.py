@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scripts.data.simulation.body import Body, grid_axes, level_ranks
 from scripts.data.simulation.posture import Posture
-from scripts.data.simulation.torso import Body, grid_axes, level_ranks
 from scripts.geometry.frames import Grid
 
 FAR_MM = 12.0

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from scripts.data.simulation.deformation import DeformationOptions, DeformedShape, deform
+from scripts.data.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
 from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, measured_pair, pair_statistics
 from scripts.data.simulation.shapes import SACRUM, load_subject, shape_subjects, shapes_of_level
 from scripts.errors import UserError
@@ -112,18 +112,23 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     posture = draw_posture(levels, options.posture, rng)
     mirrored = options.deformation.mirror and bool(rng.random() < 0.5)
     wanted = _relative_sizes(posture)
+    deformation = replace(
+        options.deformation, variation=replace(options.deformation.variation, without=tuple(sorted(options.without)))
+    )
+    # The sacrum goes with the rest.
+    *person, of_sacrum = draw_person((*levels, SACRUM), deformation.variation, rng)
     shapes = []
-    for level, size in zip(levels, wanted, strict=True):
+    for level, size, own in zip(levels, wanted, person, strict=True):
         candidates = shapes_of_level(level, subjects)
         if not candidates:
             raise UserError(f"no shape of {level_name(level)} among {', '.join(subjects)}")
         shape = candidates[rng.integers(len(candidates))]
-        shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, options.deformation, rng))
+        shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
     centre, frame = _place_sacrum(posture)
     sacra = [s for s in (load_subject(name).get(SACRUM) for name in shape_subjects()) if s is not None]
     sacrum_size = float(np.mean(wanted[-3:])) / subject_size(sacra[0].subject)
-    sacrum = deform(sacra[0], sacrum_size, mirrored, replace(options.deformation, fracture_share=0.0), rng)
+    sacrum = deform(sacra[0], sacrum_size, mirrored, of_sacrum, replace(deformation, fracture_share=0.0), rng)
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
 
 

@@ -1,94 +1,57 @@
 """The body around a simulated spine: outline, fat, muscle, lungs, heart, organs, gas, airway.
 
-Everything hangs on the spine: a row's height is translated into a fractional vertebra level, and tables give the size
-of the body and the rib cage per level (mm, an average adult; each body is stretched at random). Coordinates are
-(Inferior, Posterior, Left) mm.
+Coordinates are (Inferior, Posterior, Left) mm; see `scripts.data.simulation.body`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
+from scripts.data.simulation.belly import BellyOptions, paint_belly
+from scripts.data.simulation.body import Body, grid_axes, normalised_radius
 from scripts.data.simulation.bone import smooth_noise
-from scripts.data.simulation.posture import Posture
-from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.frames import Grid
 
 AIR_HU, FAT_HU, MUSCLE_HU, LUNG_HU, GAS_HU = -1000.0, -100.0, 50.0, -830.0, -950.0
 
-# Level rank (C1 = 1 ... T1 = 8 ... L1 = 20 ... L5 = 24; 25 and more lie below) and, from the body's centroid, the
-# distances to the skin at the side, in front and behind.
-OUTLINE = np.array([
-    [-4, 75, 100, 90], [0, 76, 100, 85], [2, 72, 85, 72], [4, 60, 58, 64], [6, 66, 55, 66], [7, 110, 62, 70],
-    [8, 185, 72, 76], [10, 205, 100, 74], [12, 178, 125, 70], [14, 162, 142, 68], [17, 156, 150, 72],
-    [19, 150, 140, 80], [22, 150, 122, 86], [24, 164, 115, 90], [27, 180, 120, 95], [31, 182, 120, 88],
-])  # fmt: skip
-# Likewise the inside of the rib cage.
-CAGE = np.array([
-    [7.2, 6, 6, 6], [7.6, 30, 18, 16], [8.2, 54, 38, 26], [9, 78, 52, 32], [10, 98, 68, 38], [12, 118, 92, 44],
-    [15, 130, 115, 47],
-    [17, 132, 122, 48], [19, 122, 112, 46], [21, 112, 100, 40],
-])  # fmt: skip
 LUNG_TOP, DIAPHRAGM, LUNG_BOTTOM = 7.3, 16.5, 19.5
 
 
 @dataclass(frozen=True)
-class Body:
-    """Where the parts of one body are, per row of a grid.
+class TorsoOptions:
+    """What the trunk is made of; each pair is the smallest and the largest that is drawn.
 
     Args:
-        rank: (I,) fractional vertebra level of each row.
-        spine: (I, 2) P and L of the spine in mm.
-        axis: (I, 2) P and L that the body's outline is built around: the spine, smoothed.
-        outline: (I, 3) distances to the skin at the side, in front, behind.
-        cage: (I, 3) likewise to the inside of the rib cage.
+        gas_loops: loops of bowel with gas or stool.
+        gas_mm: half their width.
+        wall_mm: thickness of their walls.
+        belly: organs and vessels.
     """
 
-    rank: np.ndarray
-    spine: np.ndarray
-    axis: np.ndarray
-    outline: np.ndarray
-    cage: np.ndarray
+    gas_loops: tuple[int, int] = (4, 16)
+    gas_mm: tuple[float, float] = (6.0, 26.0)
+    wall_mm: tuple[float, float] = (1.0, 3.5)
+    belly: BellyOptions = field(default_factory=BellyOptions)
 
 
-def build_body(posture: Posture, grid: Grid, rng: np.random.Generator) -> Body:
-    """A random body around a spine."""
-    rows = grid_axes(grid)[0]
-    heights, ranks = posture.centroids[:, 0], level_ranks(posture)
-    pitch = 33.0
-    rank = np.interp(rows, heights, ranks)
-    rank = np.where(rows < heights[0], ranks[0] + (rows - heights[0]) / 18.0, rank)
-    rank = np.where(rows > heights[-1], ranks[-1] + (rows - heights[-1]) / pitch, rank)
-    spine = np.stack([np.interp(rows, heights, posture.centroids[:, axis]) for axis in (1, 2)], 1)
-    smooth = ndimage.gaussian_filter1d(spine, 30 / grid.spacing_mm, axis=0, mode="nearest")
-    axis = np.stack([smooth[:, 0], 0.4 * smooth[:, 1] + 0.6 * smooth[:, 1].mean()], 1)
-    length = float(np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum())
-    size = np.clip(length / float(np.ptp(ranks) * 24.0), 0.8, 1.25)
-    weight = rng.uniform(0.85, 1.25)
-    stretch = size * np.array([weight, weight * rng.uniform(0.9, 1.1), weight])
-    cage_stretch = size * np.array([rng.uniform(0.92, 1.06), rng.uniform(0.9, 1.1), 1.0])
-    outline = _table(OUTLINE, rank) * stretch
-    cage = np.minimum(_table(CAGE, rank) * cage_stretch, outline - [22, 20, 12])
-    return Body(rank, spine, axis, outline, np.maximum(cage, 5.0))
-
-
-def paint_torso(body: Body, grid: Grid, rng: np.random.Generator, organs: bool = True) -> np.ndarray:
+def paint_torso(body: Body, grid: Grid, rng: np.random.Generator, options: TorsoOptions | None) -> np.ndarray:
     """CT numbers of the body without its bones.
 
     Args:
         body: see `build_body`.
         grid: canonical.
         rng: source of organs and texture.
-        organs: lungs, heart, gas and airway; else only fat and muscle.
+        options: of lungs, heart, organs, vessels, gas and airway; None for fat and muscle alone.
 
     Returns:
         (I, P, L) float32 HU.
     """
-    skin = _radius(body.axis, body.outline, grid, 2.6)
+    skin = normalised_radius(body.axis, body.outline, grid, 2.6)
     fat_share = rng.uniform(0.05, 0.2)
-    cavity = _radius(body.axis, np.maximum(body.outline - [30, 26, 45], 8.0), grid, 2.4)
+    cavity = normalised_radius(body.axis, np.maximum(body.outline - [30, 26, 45], 8.0), grid, 2.4)
     clumps = smooth_noise(skin.shape, 7.0 / grid.spacing_mm, rng)
     # Organs among fat inside; streaks of fat between the muscles outside.
     organ_share = rng.uniform(-0.6, 0.3)
@@ -98,26 +61,15 @@ def paint_torso(body: Body, grid: Grid, rng: np.random.Generator, organs: bool =
     del cavity, clumps, wet
     hu = np.where(skin < 1, np.where(skin > 1 - fat_share, FAT_HU, soft), AIR_HU).astype(np.float32)
     del soft
-    if organs:
+    if options is not None:
         _paint_chest(hu, body, grid, rng)
         _paint_airway(hu, body, grid, rng)
-        for _ in range(rng.integers(2, 9)):
-            _paint_gas(hu, body, grid, rng)
+        paint_belly(hu, body, grid, options.belly, rng)
+        for _ in range(rng.integers(options.gas_loops[0], options.gas_loops[1] + 1)):
+            _paint_gas(hu, skin, body, grid, options, rng)
         hu[skin >= 1] = AIR_HU
     blurred: np.ndarray = ndimage.gaussian_filter(hu, 0.8 / grid.spacing_mm)
     return blurred
-
-
-def grid_axes(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """I, P and L in mm of the voxels along each axis."""
-    origin = IPL_AXES @ np.asarray(grid.origin_mm)
-    i, p, l = (origin[a] + np.arange(n) * grid.spacing_mm for a, n in enumerate(grid.shape))  # noqa: E741
-    return i, p, l
-
-
-def level_ranks(posture: Posture) -> np.ndarray:
-    """Levels as evenly counted numbers: T13 lies between T12 (19) and L1 (20), L6 is 25."""
-    return np.array([19.5 if level == 28 else float(level) for level in posture.levels])
 
 
 def ellipsoid(grid: Grid, centre: np.ndarray, radii: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -132,22 +84,6 @@ def ellipsoid(grid: Grid, centre: np.ndarray, radii: np.ndarray) -> tuple[tuple[
     return tuple(box), np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
 
 
-def _table(table: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    return np.stack([np.interp(rank, table[:, 0], table[:, column]) for column in (1, 2, 3)], 1)
-
-
-def _radius(axis: np.ndarray, extent: np.ndarray, grid: Grid, exponent: float) -> np.ndarray:
-    """Normalised radius in each row's superellipse, (I, P, L) float32: 1 on it."""
-    _, p, left = grid_axes(grid)
-    middle = axis[:, 0] + (extent[:, 2] - extent[:, 1]) / 2
-    depth = (extent[:, 1] + extent[:, 2]) / 2
-    along = np.abs((p[None, :] - middle[:, None]) / depth[:, None]) ** exponent
-    across = np.abs((left[None, :] - axis[:, 1:]) / extent[:, :1]) ** exponent
-    total = along.astype(np.float32)[:, :, None] + across.astype(np.float32)[:, None, :]
-    np.power(total, 1 / exponent, out=total)
-    return total
-
-
 def _paint_chest(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generator) -> None:
     """Two lungs over a domed diaphragm, with vessels; the heart between them."""
     rows = np.flatnonzero((body.rank > LUNG_TOP) & (body.rank < LUNG_BOTTOM))
@@ -155,7 +91,7 @@ def _paint_chest(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generato
         return
     part = slice(int(rows[0]), int(rows[-1]) + 1)
     rank = body.rank[part]
-    inner = _radius(body.axis[part], body.cage[part], _rows(grid, part), 2.2)
+    inner = normalised_radius(body.axis[part], body.cage[part], _rows(grid, part), 2.2)
     _, p, left = grid_axes(grid)
     l_axis, p_axis = body.axis[part, 1], body.spine[part, 0]
     # Wavy borders: the aorta, the hila and the heart bulge differently in everyone.
@@ -197,7 +133,9 @@ def _paint_airway(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generat
         hu[row][near] = GAS_HU
 
 
-def _paint_gas(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generator) -> None:
+def _paint_gas(
+    hu: np.ndarray, skin: np.ndarray, body: Body, grid: Grid, options: TorsoOptions, rng: np.random.Generator
+) -> None:
     """A loop of bowel filled with gas or stool: blobs along a wandering path in front of the lumbar spine."""
     wanted = rng.uniform(18.5, 27)
     row = int(np.abs(body.rank - wanted).argmin())
@@ -208,12 +146,18 @@ def _paint_gas(hu: np.ndarray, body: Body, grid: Grid, rng: np.random.Generator)
     forward, beside = rng.uniform(0.3, 0.75) * front, rng.uniform(-0.65, 0.65) * side
     centre = np.array([rows[row], body.axis[row, 0] - forward, body.axis[row, 1] + beside])
     heading, value = rng.normal(size=3), GAS_HU if rng.random() < 0.75 else rng.uniform(-300, 150)
-    radius = rng.uniform(7, 20)
+    radius, wall = rng.uniform(*options.gas_mm), rng.uniform(*options.wall_mm)
+    blobs = []
     for _ in range(rng.integers(2, 9)):
-        box, inside = ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.3, 3))
-        hu[box][inside < 1] = value
+        blobs.append((centre, radius * rng.uniform(0.8, 1.3, 3)))
         heading = 0.6 * heading + rng.normal(size=3)
         centre = centre + radius * heading / np.linalg.norm(heading)
+    # All walls first: blobs of one loop open into one another.
+    for grown, number in ((wall, rng.uniform(20, 80)), (0.0, value)):
+        for middle, radii in blobs:
+            box, inside = ellipsoid(grid, middle, radii + grown)
+            # Bowel ends before the skin does.
+            hu[box][(inside < 1) & (skin[box] < 0.88)] = number
 
 
 def _smooth_step(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Does a person who is left out lie inside what is drawn from the others? The table of docs/simulation.md.
+
+python -m scripts.data.simulation.check_variation [--draws 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from scripts.data.simulation.displacement import Displacement
+from scripts.data.simulation.draw import VariationOptions, draw_deformation
+from scripts.data.simulation.processes import tips_of
+from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.data.simulation.variation import REGIONS, measured_vertebrae, variation
+from scripts.levels import LEVEL_NAMES, region
+
+MEASURES = (
+    "height", "depth", "width", "body front", "spinous length", "spinous angle", "transverse span",
+    "transverse height", "transverse back", "superior height", "superior back", "superior span", "inferior height",
+    "inferior back", "inferior span",
+)  # fmt: skip
+CENTRAL = (0.5, 99.5)
+FEWEST_OTHERS = 2
+INVERSE_STEPS = 6
+
+
+def measures(number: int, points: np.ndarray) -> np.ndarray:
+    """Plain geometry of a vertebra, (15,) in the order of ``MEASURES``: mm and degrees.
+
+    Args:
+        number: VerSe number.
+        points: (N, 3) mm on its surface, in its own frame.
+    """
+    tips = tips_of(number, points)
+    spinous, transverse, superior, inferior = tips[0], tips[1:3], tips[3:5], tips[5:7]
+    middle = points[(np.abs(points[:, 0]) < 4) & (np.abs(points[:, 2]) < 4)]
+    pairs = [transverse, superior, inferior]
+    of_pairs = np.concatenate([[*p.mean(0)[:2], p[0, 2] - p[1, 2]] for p in pairs])
+    return np.concatenate(
+        [
+            np.ptp(points, axis=0),
+            [-middle[:, 1].min() if len(middle) else np.nan],
+            [np.hypot(*spinous[:2]), np.degrees(np.arctan2(spinous[0], spinous[1]))],
+            of_pairs[[2, 0, 1]],
+            of_pairs[3:],
+        ]
+    )
+
+
+def surface_points(shape: VertebraShape) -> np.ndarray:
+    """Voxels (N, 3) mm at a shape's surface, in its own frame."""
+    inside = shape.signed_distance < 0
+    shell = inside & ~ndimage.binary_erosion(inside)
+    return (np.argwhere(shell) - np.array(shape.origin)) * SHAPE_SPACING_MM
+
+
+def carried(points: np.ndarray, drawn: Displacement) -> np.ndarray:
+    """Where one deformation carries points (N, 3) of the source, in the new vertebra's frame: its inverse."""
+    straight = torch.as_tensor(points).float() @ torch.linalg.inv(drawn.linear[0]).T
+    where = straight
+    for _ in range(INVERSE_STEPS):
+        where = straight - drawn.bend(where)[0]
+    return where.numpy()
+
+
+def measures_of_draws(
+    number: int, subjects: tuple[str, ...], options: VariationOptions, draws: int, seed: int
+) -> np.ndarray:
+    """Measures (draws, 15) of random relatives of some subjects' vertebrae of a level."""
+    sources = [surface_points(load_subject(s)[number]) for s in subjects]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = draw_deformation(torch.full((draws,), number), options, generator)
+    return np.array([measures(number, carried(sources[i % len(sources)], drawn[i])) for i in range(draws)])
+
+
+def inside_share(subject: str, options: VariationOptions, draws: int) -> dict[int, np.ndarray]:
+    """By level, which measures (15,) of a subject lie in the central 99 % of draws from the others; nan: none."""
+    others = tuple(s for s in shape_subjects() if s != subject)
+    options = replace(options, without=(subject,))
+    found = {}
+    for number, shape in load_subject(subject).items():
+        have = tuple(s for s in others if number in load_subject(s))
+        if number not in LEVEL_NAMES or len(have) < FEWEST_OTHERS:
+            continue
+        own = measures(number, surface_points(shape))
+        low, high = np.nanpercentile(measures_of_draws(number, have, options, draws, number), CENTRAL, axis=0)
+        found[number] = np.where(np.isfinite(own), (own >= low) & (own <= high), np.nan)
+    return found
+
+
+def region_table() -> str:
+    """Markdown: the measured spreads of each region."""
+    rows, _ = measured_vertebrae()
+    found = variation()
+    lines = [
+        "| region | people, vertebrae | stretch down, back, left | the same, size given | turn about them (°) "
+        "| spinous end down, back, left (mm) | transverse ends, both alike: down, back, out | one against the other "
+        "| superior, both | inferior, both | surface that remains (mm) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in REGIONS.values():
+        here = [row for row in rows if region(row.number) == name]
+        number = here[0].number
+        spread, given = found.spread[number], found.spread_given_size[number]
+        cells = [name, f"{len({row.subject for row in here})}, {len(here)}"]
+        cells += [_list(spread[:3], 3), _list(given[:3], 3), _list(spread[3:6], 1)]
+        cells += [_list(spread[a : a + 3], 1) for a in (6, 9, 12, 15, 21)]
+        cells += [f"{found.smooth_mm[number]:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _list(values: np.ndarray, digits: int) -> str:
+    return ", ".join(f"{v:.{digits}f}" for v in values)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--draws", type=int, default=300)
+    arguments = parser.parse_args()
+    print(region_table(), variation().within_person, variation().size_slope, sep="\n\n")
+    print("\n| left out | vertebrae | inside | outside |\n| --- | --- | --- | --- |")
+    total = []
+    for subject in shape_subjects():
+        found = inside_share(subject, VariationOptions(), arguments.draws)
+        if not found:
+            continue
+        table = np.array(list(found.values()))
+        total.append(table)
+        missed = [f"{LEVEL_NAMES[n]} {MEASURES[i]}" for n, row in found.items() for i in np.flatnonzero(row == 0)]
+        print(f"| {subject} | {len(found)} | {np.nanmean(table):.3f} | {', '.join(missed)} |", flush=True)
+    table = np.concatenate(total)
+    print(f"| all | {len(table)} | {np.nanmean(table):.3f} | |")
+    for name, share in zip(MEASURES, np.nanmean(table, axis=0), strict=True):
+        print(f"{name}: {share:.3f}")
+
+
+if __name__ == "__main__":
+    main()

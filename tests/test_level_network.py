@@ -1,0 +1,116 @@
+import math
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from scripts.data.simulation.average import average_signed_distance
+from scripts.errors import UserError
+from scripts.geometry.cropping import NOMINAL_CENTROID
+from scripts.losses.integrated import IntegratedLoss, volume_cross_entropy
+from scripts.networks.generator import Generator
+from scripts.networks.level import LevelGenerator, LevelPrior
+from scripts.training.budget import TimeBudget
+from scripts.training.warm_start import fill_prior, load_matching
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def networks() -> tuple[Generator, LevelGenerator]:
+    made = []
+    for overlays in (["train_improved"], ["train_improved", "level"]):
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / "configs" / f"{name}.json") for name in ("train", *overlays)])
+        made.append(parser.get_parsed_content("network_def").eval())
+    return made[0], made[1]
+
+
+def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
+    torch.manual_seed(0)
+    plain, level = networks()
+    torch.save({"model": plain.state_dict()}, tmp_path / "plain.pt")
+    load_matching(level, str(tmp_path / "plain.pt"))
+    image = torch.rand(1, 4, 120, 120)
+    with torch.inference_mode():
+        before = plain(image)
+        assert torch.allclose(level(image), before, atol=1e-4)
+        # The prior is zero until it is filled, and its weights are zero until they are trained.
+        fill_prior(level)
+        assert torch.allclose(level(image, torch.tensor([21])), before, atol=1e-4)
+    with pytest.raises(UserError, match=r"none\.pt"):
+        load_matching(level, str(tmp_path / "none.pt"))
+    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="nothing in it fits"):
+        load_matching(level, str(tmp_path / "other.pt"))
+
+
+def test_torchscript_takes_a_level_or_none(tmp_path):
+    torch.manual_seed(0)
+    _, level = networks()
+    fill_prior(level)
+    # So that the level makes a difference.
+    for parameter in level.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    torch.jit.script(level).save(str(tmp_path / "level.ts"))
+    loaded = torch.jit.load(str(tmp_path / "level.ts"))
+    assert loaded.takes_level
+    image = torch.rand(2, 4, 120, 120)
+    with torch.inference_mode():
+        unknown, told = level(image), level(image, torch.tensor([3, 22]))
+        assert torch.allclose(loaded(image), unknown, atol=1e-4)
+        assert torch.allclose(loaded(image, torch.tensor([3, 22])), told, atol=1e-4)
+        assert torch.allclose(level(image, torch.tensor([0, 0])), unknown)
+    assert (unknown - told).abs().max() > 1e-3
+
+
+def test_the_prior_is_the_average_vertebra_at_its_place():
+    prior = LevelPrior(size=60, stored=40)
+    fill_prior(prior)
+    volumes = prior(torch.tensor([22, 0]))
+    fine = average_signed_distance(22) < 0
+    coarse = volumes[0, 0].numpy() < 0
+    # Fractions of the cube, so that the grids need not agree.
+    centres = [np.argwhere(mask).mean(0) / mask.shape[0] for mask in (fine, coarse)]
+    assert np.abs(centres[0] - centres[1]).max() < 0.01
+    assert coarse.mean() == pytest.approx(fine.mean(), rel=0.1)
+    i, p, q = (int(v / 2) for v in NOMINAL_CENTROID)
+    assert coarse[i, p, q]
+    # The mean of all levels is nobody's vertebra, but it has a body too.
+    assert volumes[1, 0, i, p, q] < 0
+
+
+def test_volume_cross_entropy_is_what_it_says():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 1, 4, 5, 6, generator=generator)
+    target = (torch.rand(2, 1, 4, 5, 6, generator=generator) < 0.2).float()
+    expected = 0.0
+    for z, t in zip(logits.double().numpy(), target.double().numpy(), strict=True):
+        p = 1 / (1 + np.exp(-z))
+        expected += -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum() / t.sum() / 2
+    assert volume_cross_entropy(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    terms = IntegratedLoss(10.0, 0.0, 0.0, 0.0, cross_entropy_weight=5.0)(logits, target)
+    assert terms["total"].item() == pytest.approx(10 * terms["dice"].item() + 5 * expected, rel=1e-5)
+
+
+def test_a_training_by_the_clock_ends(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("scripts.training.budget.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    budget = TimeBudget(2.0, [optimizer], warm_up=0.1, lowest=0.0)
+    ended: list[bool] = []
+    engine = types.SimpleNamespace(terminate=lambda: ended.append(True))
+    budget._begin(engine)
+    rates = {}
+    for share in (0.05, 0.1, 0.55, 0.99, 1.0):
+        now[0] = 100.0 + share * 120
+        budget._set_rate(engine)
+        rates[share] = optimizer.param_groups[0]["lr"]
+        budget._end(engine)
+        assert bool(ended) == (share >= 1)
+    assert rates[0.05] == pytest.approx(0.25) and rates[0.1] == pytest.approx(0.5)
+    assert rates[0.55] == pytest.approx(0.25) and rates[0.99] < 0.001 and math.isclose(rates[1.0], 0, abs_tol=1e-9)
+    with pytest.raises(ValueError, match="minutes"):
+        TimeBudget(0.0, [optimizer])

@@ -1,0 +1,121 @@
+"""What is painted around and into simulated bones, and what the scanner makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scripts.data.simulation.belly import BellyOptions, paint_belly
+from scripts.data.simulation.body import build_body
+from scripts.data.simulation.bone import BoneOptions, paint_bone
+from scripts.data.simulation.painting import Ingredients, paint_ct
+from scripts.data.simulation.posture import Posture
+from scripts.data.simulation.scanner import NO_SCANNER, ScannerOptions, scan
+from scripts.data.simulation.torso import TorsoOptions, paint_torso
+from scripts.geometry.frames import Grid
+
+
+@pytest.fixture(scope="module")
+def posture() -> Posture:
+    """T9 to L5, straight."""
+    levels = tuple(range(16, 25))
+    heights = 32.0 * np.arange(len(levels))
+    centroids = np.stack([heights, 0 * heights, 0 * heights], 1)
+    return Posture(levels, centroids, np.zeros(len(levels)), 0.0)
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    """160 mm to each side, 200 in front, 120 behind, from 20 above the first centroid on."""
+    return Grid((160.0, 200.0, 20.0), (75, 80, 80), 4.0)
+
+
+def one_of(value: float) -> tuple[float, float]:
+    return value, value
+
+
+def test_a_scanner_blurs_by_the_thickness_of_its_slices() -> None:
+    hu = np.zeros((64, 32, 32), np.float32)
+    hu[32, 16, 16] = 1000.0
+    scan(hu, 1.0, 0.0, replace(NO_SCANNER, slice_mm=one_of(4.0), plane_mm=one_of(2.0)), np.random.default_rng(0))
+    assert hu.sum() == pytest.approx(1000, rel=1e-3)
+    for axis, width in ((0, 4.0), (1, 2.0), (2, 2.0)):
+        profile = hu.sum(tuple(a for a in range(3) if a != axis))
+        place = np.arange(len(profile)) - np.argmax(profile)
+        spread = np.sqrt((profile * place**2).sum() / profile.sum())
+        assert 2.355 * spread == pytest.approx(width, rel=0.06)
+
+
+def test_tube_voltage_changes_bone_and_nothing_else() -> None:
+    values = np.array([-1000, 0, 100, 500, 1100], np.float32)
+    hu = np.tile(values, (4, 4, 1))
+    scan(hu, 1.0, 0.0, replace(NO_SCANNER, bone_contrast=one_of(0.75)), np.random.default_rng(0))
+    assert hu[0, 0].tolist() == [-1000, 0, 100, 400, 850]
+
+
+def test_noise_and_streaks_are_as_strong_as_asked() -> None:
+    for seed in range(4):
+        hu = np.zeros((60, 60, 60), np.float32)
+        scan(hu, 1.0, 30.0, NO_SCANNER, np.random.default_rng(seed))
+        assert hu.std() == pytest.approx(30, rel=0.05)
+        hu[:] = 0
+        streaks = ScannerOptions(one_of(0.7), one_of(0.0), 1.0, one_of(10.0), one_of(1.0))
+        scan(hu, 1.0, 0.0, streaks, np.random.default_rng(seed))
+        assert hu.std() == pytest.approx(10, rel=0.35)
+        # Along one axis at least they do not cancel.
+        assert max(hu.mean(axis).std() for axis in range(3)) > 5
+
+
+def test_bodies_have_a_thinner_shell_than_processes() -> None:
+    """A ball of 28 mm and a rod of 6 mm, painted as one bone."""
+    index = np.stack(np.meshgrid(*[np.arange(60)] * 3, indexing="ij"), axis=-1) - 30.0
+    ball = np.linalg.norm(index, axis=-1) - 14
+    rod = np.linalg.norm(index[..., [0, 2]] - [0, 25], axis=-1) - 3
+    distance = np.minimum(ball, rod).astype(np.float32)
+    options = BoneOptions(body_share=one_of(0.4), endplate_gain=one_of(1.0), texture_hu=one_of(0.0))
+    heights = []
+    for seed in range(5):
+        hu = np.zeros(distance.shape, np.float32)
+        paint_bone(hu, distance, 1.0, options, np.random.default_rng(seed))
+        core = hu[ball < -8].mean()
+        heights.append([hu[(d < -1) & (d > -2)].mean() - core for d in (ball, rod)])
+    body, thin = np.mean(heights, 0)
+    assert 0.25 < body / thin < 0.65
+
+
+def test_gas_organs_and_plaques_are_where_they_are_asked_for(posture: Posture, grid: Grid) -> None:
+    rng = np.random.default_rng(3)
+    body = build_body(posture, grid, rng)
+    none = TorsoOptions(gas_loops=(0, 0), belly=BellyOptions(0.0, psoas_share=0.0, calcified_share=0.0))
+    plain = paint_torso(body, grid, np.random.default_rng(5), none)
+    gassy = paint_torso(body, grid, np.random.default_rng(5), replace(none, gas_loops=(12, 12)))
+    belly = (body.rank > 19.6) & (body.rank < 24)
+    inside = plain[belly] > -200
+    assert (gassy[belly] < -700)[inside].mean() > 0.01 > (plain[belly] < -700)[inside].mean()
+    hu = np.full(grid.shape, -100.0, np.float32)
+    options = BellyOptions(0.0, psoas_share=1.0, organ_hu=one_of(55.0), calcified_share=1.0, plaque_share=one_of(0.3))
+    paint_belly(hu, body, grid, options, np.random.default_rng(0))
+    chalk = np.argwhere(hu > 250)
+    assert len(chalk) > 20
+    spine = np.argmin(np.abs(body.rank[:, None] - np.arange(16, 25)), axis=0)
+    p_of_spine = grid.to_index(np.zeros(3))[1]
+    assert (chalk[:, 1] < p_of_spine).all() and (hu[spine[-2]] == 55).sum() > 20
+
+
+def test_discs_lie_between_bodies_and_every_ingredient_can_be_left_out(posture: Posture, grid: Grid) -> None:
+    rows = np.stack([grid.to_index(np.array([0.0, 0.0, -i]))[0] for i in posture.centroids[:, 0]])
+    index = np.arange(grid.shape[0])[:, None, None]
+    high = np.abs(index - rows[:, None, None, None]).min(0) * grid.spacing_mm - 12.0
+    distance = np.broadcast_to(high, grid.shape).astype(np.float32)
+    bare = Ingredients(
+        organs=False, skeleton=False, donor_share=0.0, hardware_share=0.0, noise_hu=(0.0, 0.0), scanner=NO_SCANNER
+    )
+    between = int((rows[4] + rows[5]) / 2)
+    middle = tuple(int(v) for v in grid.to_index(np.zeros(3))[1:])
+    values = {}
+    for disc in (None, one_of(110.0)):
+        rng = np.random.default_rng(1)
+        values[disc] = paint_ct(posture, distance, None, grid, replace(bare, disc_hu=disc), rng).hu[(between, *middle)]
+    assert abs(values[one_of(110.0)] - 110) <= 4 and abs(values[None] - 110) > 8

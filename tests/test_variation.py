@@ -1,0 +1,130 @@
+"""How vertebrae are varied: exact tip moves, an invertible map that leaves the centroid, measured spreads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from scripts.data.simulation.displacement import displacement, rotation_matrix, smooth_waves
+from scripts.data.simulation.draw import VariationOptions, draw_deformation, draw_displacement
+from scripts.data.simulation.processes import PROCESSES, process_tips
+from scripts.data.simulation.shape_fit import fit_affine
+from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject
+from scripts.data.simulation.variation import NUMBERS, STRETCH, from_moves, to_moves, variation
+from scripts.levels import LEVEL_NUMBERS
+
+LEVELS = torch.tensor([2, 5, 8, 14, 19, 21, 24, 25, 28])
+
+
+def box(steps: tuple[int, int, int] = (13, 21, 21)) -> torch.Tensor:
+    """The box in which training samples are cut: 120 x 200 x 240 mm."""
+    axes = [torch.linspace(-h, h, n) for h, n in zip((60, 100, 120), steps, strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+
+def test_same_seed_same_displacement_and_the_centroid_stays() -> None:
+    first, again, other = (
+        draw_displacement(LEVELS, VariationOptions(), torch.Generator().manual_seed(s), "cpu", box()) for s in (1, 1, 2)
+    )
+    assert first.shape == (len(LEVELS), 13, 21, 21, 3)
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+    assert first[:, 6, 10, 10].abs().max() == 0  # the middle of the box is the centroid
+
+
+def test_no_gain_no_change() -> None:
+    calm = draw_displacement(LEVELS, VariationOptions(0, 0, 0, 0), torch.Generator().manual_seed(0), "cpu", box())
+    assert calm.abs().max() < 1e-4
+
+
+def test_space_never_folds() -> None:
+    """Jacobian determinants by finite differences at random places around 720 drawn vertebrae."""
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.arange(720) % 24 + 1
+    drawn = draw_deformation(levels, VariationOptions(), generator)
+    points = (torch.rand(300, 3, generator=generator) * 2 - 1) * torch.tensor([50.0, 75.0, 60.0])
+    step = 0.5 * torch.eye(3)
+    columns = [drawn.at(points + s) - drawn.at(points - s) + 2 * s for s in step]
+    determinant = torch.linalg.det(torch.stack(columns, -1))
+    assert determinant.min() > 0.15
+    assert determinant.max() < 4
+
+
+def test_processes_end_where_they_were_told_to() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = draw_deformation(torch.tensor([21]), VariationOptions(stretch=0, turn=0, smooth=0), generator)
+    tips = torch.as_tensor(variation().tips[21]).float()
+    moves = drawn.tips[0] - tips
+    # The map is backward: from where a process now ends to where the source's does.
+    source = drawn.tips[0] + drawn.at(drawn.tips[0])[0]
+    # Ends that stand close together are pulled along by each other.
+    assert (source - tips).norm(dim=-1).max() < 0.35 * moves.norm(dim=-1).max()
+    far = torch.tensor([[60.0, 100, 120], [-60, -100, -120], [60, -100, 120]])
+    assert drawn.at(far).abs().max() < 0.5
+
+
+def test_rotation_matrix_is_scipys() -> None:
+    vector = torch.tensor([[0.1, -0.4, 0.3], [0.0, 0.0, 0.0], [2.0, 0.1, -1.0]], dtype=torch.float64)
+    assert np.allclose(rotation_matrix(vector).numpy(), Rotation.from_rotvec(vector.numpy()).as_matrix(), atol=1e-7)
+
+
+def test_the_smooth_field_has_its_spread_and_length() -> None:
+    batch, spread, length = 4000, 2.0, 15.0
+    waves = smooth_waves(
+        torch.full((batch,), spread), torch.full((batch,), length), 32, torch.Generator().manual_seed(0)
+    )
+    zero, seven = torch.zeros(batch, 3), torch.ones(batch, 7, 3)
+    field = displacement(zero, zero, seven * 1e4, seven[..., 0], seven * 0, waves)
+    places = torch.tensor([[50.0, 0, 0], [50.0, 15.0, 0], [50.0, 0, 45.0]])
+    values = field.at(places)[..., 1]
+    assert values.std(0).numpy() == pytest.approx(spread, rel=0.08)
+    correlation = np.corrcoef(values.T.numpy())
+    assert correlation[0, 1] == pytest.approx(np.exp(-0.5), abs=0.06)
+    assert abs(correlation[0, 2]) < 0.06
+
+
+def test_moves_and_numbers_are_the_same_thing() -> None:
+    moves = np.random.default_rng(0).normal(size=(5, len(PROCESSES), 3))
+    assert np.allclose(to_moves(from_moves(moves)), moves)
+    mirrored = np.zeros(21)
+    mirrored[NUMBERS.index("transverse_both_out") - 6] = 3.0
+    assert to_moves(mirrored)[1] == pytest.approx([0, 0, 3]) and to_moves(mirrored)[2] == pytest.approx([0, 0, -3])
+
+
+def test_the_fit_finds_known_stretch_turn_and_place() -> None:
+    shape = load_subject("verse010")[LEVEL_NUMBERS["L2"]]
+    stretch, place = np.array([0.1, -0.08, 0.06]), np.array([1.0, -2.0, 1.5])
+    turn = Rotation.from_rotvec(np.radians([4.0, -3.0, 6.0])).as_matrix()
+    index = np.stack(np.meshgrid(*(np.arange(n + 20) for n in shape.signed_distance.shape), indexing="ij"), -1)
+    origin = np.array(shape.origin) + 10
+    target_points = (index - origin) * SHAPE_SPACING_MM
+    source_points = ((target_points - place) @ turn.T) * np.exp(-stretch)
+    from scripts.data.simulation.shape_fit import distance_at
+
+    target = VertebraShape("made", shape.number, distance_at(shape, source_points), tuple(origin), 35.0, "none")
+    fit = fit_affine(shape, target)
+    assert fit.stretch == pytest.approx(stretch, abs=0.012)
+    assert fit.turn_deg == pytest.approx([4.0, -3.0, 6.0], abs=0.5)
+    assert fit.place == pytest.approx(place, abs=0.4)
+    tips = process_tips(shape)
+    assert np.abs(fit.to_source(fit.to_target(tips)) - tips).max() < 1e-6
+
+
+def test_drawn_stretches_spread_as_measured() -> None:
+    levels = torch.full((4000,), 21)
+    drawn = draw_deformation(levels, VariationOptions(turn=0, processes=0, smooth=0), torch.Generator().manual_seed(3))
+    logs = -torch.log(torch.diagonal(drawn.linear, dim1=1, dim2=2)).numpy()
+    assert logs.std(0) == pytest.approx(variation().spread[21, STRETCH], rel=0.06)
+
+
+def test_one_persons_vertebrae_are_alike() -> None:
+    levels = torch.tensor([20, 21, 24])
+    logs = []
+    for seed in range(400):
+        drawn = draw_deformation(levels, VariationOptions(turn=0), torch.Generator().manual_seed(seed), one_person=True)
+        logs.append(-torch.log(torch.diagonal(drawn.linear, dim1=1, dim2=2)).numpy())
+    across = np.corrcoef(np.array(logs)[:, :, 1].T)
+    wanted = variation().within_person["stretch"]
+    assert across[0, 1] == pytest.approx(wanted.person + wanted.near * wanted.decay, abs=0.12)
+    assert across[0, 2] == pytest.approx(wanted.person + wanted.near * wanted.decay**4, abs=0.12)
