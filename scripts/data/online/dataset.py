@@ -12,32 +12,20 @@ from scripts.data.online.pool import CasePool
 from scripts.data.online.samples import SampleOptions, make_samples
 
 
-class OnlineBatches(Dataset):
-    """Batch ``k`` of a seed, made when it is asked for; the same number gives the same batch.
+class FreshBatches(Dataset):
+    """Batch ``k`` is made when it is asked for.
 
     Args:
-        pool: the patients; batches are made on its device.
-        options: how samples are made.
-        batch_size: samples.
+        device: where batches are made.
         batches: an epoch, of which the engine knows no end.
-        seed: of everything.
         ahead: make the next batch, in a thread and a stream of its own, while the last one is used; for a GPU in this
             process.
     """
 
-    def __init__(
-        self,
-        pool: CasePool,
-        options: SampleOptions | None = None,
-        batch_size: int = 4,
-        batches: int = 500,
-        seed: int = 0,
-        ahead: bool = False,
-    ) -> None:
-        self.pool, self.options, self.seed = pool, options or SampleOptions(), seed
-        self.batch_size, self.batches = batch_size, batches
+    def __init__(self, device: torch.device, batches: int, ahead: bool) -> None:
+        self.device, self.batches = device, batches
         self._thread = ThreadPoolExecutor(1) if ahead else None
-        self._stream = torch.cuda.Stream(pool.device) if ahead and pool.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if ahead and device.type == "cuda" else None
         self._coming: dict[int, Future[dict[str, torch.Tensor]]] = {}
 
     def __len__(self) -> int:
@@ -50,18 +38,15 @@ class OnlineBatches(Dataset):
         self._coming = {number + 1: self._thread.submit(self._make_in_stream, number + 1)}
         batch = job.result()
         if self._stream is not None:
-            current = torch.cuda.current_stream(self.pool.device)
+            current = torch.cuda.current_stream(self.device)
             current.wait_stream(self._stream)
             for tensor in batch.values():
                 tensor.record_stream(current)
         return batch
 
     def make(self, number: int) -> dict[str, torch.Tensor]:
-        """Batch ``number``, here and now; see `make_samples`."""
-        rng = np.random.default_rng([self.seed, int(number)])
-        picks = [self.pool.pick(rng) for _ in range(self.batch_size)]
-        generator = torch.Generator(self.pool.device).manual_seed(int(rng.integers(2**62)))
-        return make_samples(picks, self.options, generator)
+        """Batch ``number``, here and now."""
+        raise NotImplementedError
 
     def _make_in_stream(self, number: int) -> dict[str, torch.Tensor]:
         with torch.no_grad(), torch.cuda.stream(self._stream):
@@ -70,3 +55,36 @@ class OnlineBatches(Dataset):
                 # The thread, not the training, waits until the batch is there.
                 self._stream.synchronize()
             return batch
+
+
+class OnlineBatches(FreshBatches):
+    """Batches of a generator's samples; the same number of a seed gives the same batch.
+
+    Args:
+        pool: the patients; batches are made on its device.
+        options: how samples are made.
+        batch_size: samples.
+        batches: see `FreshBatches`.
+        seed: of everything.
+        ahead: see `FreshBatches`.
+    """
+
+    def __init__(
+        self,
+        pool: CasePool,
+        options: SampleOptions | None = None,
+        batch_size: int = 4,
+        batches: int = 500,
+        seed: int = 0,
+        ahead: bool = False,
+    ) -> None:
+        super().__init__(pool.device, batches, ahead)
+        self.pool, self.options = pool, options or SampleOptions()
+        self.batch_size, self.seed = batch_size, seed
+
+    def make(self, number: int) -> dict[str, torch.Tensor]:
+        """Batch ``number``, here and now; see `make_samples`."""
+        rng = np.random.default_rng([self.seed, int(number)])
+        picks = [self.pool.pick(rng) for _ in range(self.batch_size)]
+        generator = torch.Generator(self.pool.device).manual_seed(int(rng.integers(2**62)))
+        return make_samples(picks, self.options, generator)

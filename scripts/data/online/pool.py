@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 
 from scripts.data.online.case import OnlineCase, case_from_simulation, read_case, write_case
+from scripts.data.online.memory import Feed, MemoryPool
 from scripts.data.online.samples import Pick
 from scripts.data.simulation.patient import SimulationOptions, simulate_patient
 from scripts.data.simulation.write import patient_name
@@ -33,7 +31,7 @@ class Choice:
     levels: tuple[int, ...] = tuple(range(1, 25))
 
 
-class CasePool:
+class CasePool(MemoryPool[OnlineCase]):
     """Patients in memory; samples are drawn level by level, so that rare levels are seen as often as others.
 
     Args:
@@ -46,27 +44,15 @@ class CasePool:
         self, cases: Iterable[OnlineCase] = (), choice: Choice | None = None, device: torch.device | str = "cpu"
     ) -> None:
         self.choice = choice or Choice()
-        self.device = torch.device(device)
-        self.real: list[OnlineCase] = []
-        self.simulated: list[OnlineCase] = []
         # What is whole, level by level, of real and of simulated patients.
         self._whole: tuple[dict[int, list[Pick]], dict[int, list[Pick]]] = ({}, {})
-        for case in cases:
-            self.add(case)
+        super().__init__(cases, device)
 
-    def add(self, case: OnlineCase, room: int | None = None) -> None:
-        """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
-        case = case.to(self.device)
-        if case.origin != "simulated":
-            self.real = [*self.real, case]
-        else:
-            kept = self.simulated if room is None else self.simulated[max(len(self.simulated) + 1 - room, 0) :]
-            self.simulated = [*kept, case]
+    def add(self, patient: OnlineCase, room: int | None = None) -> None:
+        """See `MemoryPool.add`."""
+        super().add(patient, room)
         # One assignment, so that whoever chooses at the same time sees the old table or the new one.
         self._whole = (_by_level(self.real), _by_level(self.simulated))
-
-    def __len__(self) -> int:
-        return len(self.real) + len(self.simulated)
 
     def pick(self, rng: np.random.Generator) -> Pick:
         """A whole vertebra of a patient.
@@ -134,10 +120,6 @@ class GrowingPool(CasePool):
         device: where they are kept.
     """
 
-    # What makes the file of a new patient and what reads it; a pool of another kind of patient has its own.
-    simulate: Callable[[int, SimulationOptions, Path], Path] = staticmethod(simulate_case)
-    read: Callable[[Path], OnlineCase] = staticmethod(read_case)
-
     def __init__(
         self,
         cases: Iterable[OnlineCase],
@@ -150,49 +132,16 @@ class GrowingPool(CasePool):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(cases, choice, device)
-        self.folder, self.options, self.room = Path(folder), options or SimulationOptions(spacing_mm=2.0), room
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.made = 0
-        self.failed: BaseException | None = None
-        self._next = 0
-        self._lock = threading.Lock()
-        self._ends = False
-        self._processes = ProcessPoolExecutor(workers)
-        for _ in range(2 * workers):
-            self._start()
-        while self.made < first and self.failed is None:
-            time.sleep(0.05)
-        self._check()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        options = options or SimulationOptions(spacing_mm=2.0)
+        make = partial(simulate_case, options=options, folder=Path(folder))
+        self.feed = Feed(self, make, read_case, workers, room, first)
 
     def pick(self, rng: np.random.Generator) -> Pick:
         """See `CasePool.pick`."""
-        self._check()
+        self.feed.check()
         return super().pick(rng)
 
     def close(self) -> None:
         """No more new patients."""
-        self._ends = True
-        self._processes.shutdown(wait=False, cancel_futures=True)
-
-    def _check(self) -> None:
-        if self.failed is not None:
-            raise UserError(f"simulating a patient failed: {self.failed}") from self.failed
-
-    def _start(self) -> None:
-        with self._lock:
-            number, self._next = self._next, self._next + 1
-        job = self._processes.submit(partial(self.simulate, number, self.options, self.folder))
-        job.add_done_callback(self._finished)
-
-    def _finished(self, job: Future[Path]) -> None:
-        if self._ends or job.cancelled():
-            return
-        try:
-            path = job.result()
-            self.add(self.read(path), self.room)
-            path.unlink()
-            self.made += 1
-            self._start()
-        except BaseException as error:
-            if not self._ends:
-                self.failed = error
+        self.feed.close()

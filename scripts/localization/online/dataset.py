@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scripts.data.online.dataset import OnlineBatches
-from scripts.localization.online.pool import GrowingPatients, PatientPool
+from scripts.data.online.dataset import FreshBatches
+from scripts.localization.online.pool import PatientPool
 from scripts.localization.online.samples import FilmSampleOptions, make_film_samples
 
 
-class FilmBatches(OnlineBatches):
+class FilmBatches(FreshBatches):
     """Batch ``k`` of a seed, made when it is asked for; the same number gives the same batch of a pool.
 
     Args:
@@ -19,23 +19,24 @@ class FilmBatches(OnlineBatches):
         batch_size: items.
         batches: an epoch, of which the engine knows no end.
         seed: of everything.
-        ahead: see `OnlineBatches`.
+        ahead: see `FreshBatches`.
     """
 
     def __init__(
         self,
-        pool: PatientPool | GrowingPatients,
+        pool: PatientPool,
         options: FilmSampleOptions | None = None,
         batch_size: int = 8,
         batches: int = 100,
         seed: int = 0,
         ahead: bool = False,
     ) -> None:
-        super().__init__(pool, None, batch_size, batches, seed, ahead)
-        self.patients, self.film_options = pool, options or FilmSampleOptions()
+        super().__init__(pool.device, batches, ahead)
+        self.pool, self.options = pool, options or FilmSampleOptions()
+        self.batch_size, self.seed = batch_size, seed
 
     def make(self, number: int) -> dict[str, torch.Tensor]:
         """Batch ``number``, here and now; see `make_film_samples`."""
         rng = np.random.default_rng([self.seed, int(number)])
-        patients = [self.patients.pick_patient(rng) for _ in range(self.batch_size)]
-        return make_film_samples(patients, self.film_options, int(rng.integers(2**62)), self.patients.device)
+        patients = [self.pool.pick_patient(rng) for _ in range(self.batch_size)]
+        return make_film_samples(patients, self.options, int(rng.integers(2**62)), self.pool.device)

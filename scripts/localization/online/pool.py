@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from scripts.command import run_module
 from scripts.data.jobs import run_jobs
 from scripts.data.online.case import read_case
-from scripts.data.online.pool import CasePool, GrowingPool
+from scripts.data.online.memory import Feed, MemoryPool
 from scripts.data.simulation.patient import SimulationOptions, simulate_patient
 from scripts.data.simulation.spine import SpineOptions
 from scripts.data.simulation.write import patient_name
@@ -36,37 +35,76 @@ from scripts.localization.online.patient import (
 HELD_OUT = ("LIDC-IDRI-0001", "verse083")
 
 
-class PatientPool(CasePool):
-    """Patients in memory, of a kind from which whole films are taken; see `CasePool`."""
+class PatientPool(MemoryPool[FilmPatient]):
+    """Patients in memory.
 
-    def __init__(self, cases: Iterable[Any] = (), **kwargs: Any) -> None:
-        super().__init__(cases, **kwargs)
+    Args:
+        patients: to begin with.
+        real_share: of items that are made from real CTs, where there are any.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, patients: Iterable[FilmPatient] = (), real_share: float = 0.3, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(patients, device)
+        self.real_share = real_share
 
     def pick_patient(self, rng: np.random.Generator) -> FilmPatient:
-        """A patient, real or simulated by the share of the pool's choice."""
-        return _pick(self, rng)
+        """A patient.
+
+        Raises:
+            UserError: there is none.
+        """
+        real, simulated = self.real, self.simulated
+        if not real and not simulated:
+            raise UserError("no patient in memory to take films of")
+        if not simulated or (real and rng.random() < self.real_share):
+            # Level by level: many of the real ones may show the same part of the spine.
+            level = rng.choice(sorted({int(n) for patient in real for n in patient.levels}))
+            return _one([patient for patient in real if level in patient.levels], rng)
+        return _one(simulated, rng)
 
 
-class GrowingPatients(GrowingPool):
-    """The same, while processes put new simulated patients into it; see `GrowingPool`."""
+class GrowingPatients(PatientPool):
+    """The same, while processes of this machine put new simulated patients into it.
 
-    def __init__(self, cases: Iterable[Any], folder: str | Path, **kwargs: Any) -> None:
-        super().__init__(cases, folder, **kwargs)
+    Args:
+        patients: to begin with.
+        folder: for the files in between.
+        options: of the simulation.
+        workers: processes.
+        room: simulated patients at a time; the oldest go.
+        first: simulated patients to wait for before anything is drawn.
+        real_share: see `PatientPool`.
+        device: where they are kept.
+    """
 
-    @staticmethod
-    def simulate(number: int, options: SimulationOptions, folder: Path) -> Path:
-        """See `simulate_film_patient`."""
-        return simulate_film_patient(number, options, folder, compress=False)
-
-    @staticmethod
-    def read(path: Path) -> Any:
-        """See `read_patient`."""
-        return read_patient(path)
+    def __init__(
+        self,
+        patients: Iterable[FilmPatient],
+        folder: str | Path,
+        options: SimulationOptions | None = None,
+        workers: int = 1,
+        room: int = 400,
+        first: int = 8,
+        real_share: float = 0.3,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(patients, real_share, device)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        options = options or SimulationOptions(spacing_mm=2.0)
+        make = partial(simulate_film_patient, options=options, folder=Path(folder), compress=False)
+        self.feed = Feed(self, make, read_patient, workers, room, first)
 
     def pick_patient(self, rng: np.random.Generator) -> FilmPatient:
         """See `PatientPool.pick_patient`."""
-        self._check()
-        return _pick(self, rng)
+        self.feed.check()
+        return super().pick_patient(rng)
+
+    def close(self) -> None:
+        """No more new patients."""
+        self.feed.close()
 
 
 def load_patients(folders: str | Sequence[str], without: Sequence[str] = HELD_OUT) -> list[FilmPatient]:
@@ -132,13 +170,8 @@ def simulate_patients(output: str, count: int, seed: int = 0, spacing_mm: float 
             raise result
 
 
-def _pick(pool: CasePool, rng: np.random.Generator) -> FilmPatient:
-    simulated = pool.simulated
-    wants_real = rng.random() < pool.choice.real_share
-    patients = (pool.real if wants_real else simulated) or simulated or pool.real
-    if not patients:
-        raise UserError("no patient in memory to take films of")
-    return cast(FilmPatient, patients[rng.integers(len(patients))])
+def _one(patients: Sequence[FilmPatient], rng: np.random.Generator) -> FilmPatient:
+    return patients[int(rng.integers(len(patients)))]
 
 
 if __name__ == "__main__":
