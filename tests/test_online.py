@@ -94,7 +94,7 @@ def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypa
             # Cubes of `prepare` lie on whole voxels, and narrow films end inside the patch.
             seen = (found["image"][i, channel] > 0) & (wanted > 0)
             assert seen.float().mean() > 0.5
-            assert torch.corrcoef(torch.stack([wanted[seen], found["image"][i, channel][seen]]))[0, 1] > 0.98
+            assert torch.corrcoef(torch.stack([wanted[seen], found["image"][i, channel][seen]]))[0, 1] > 0.96
             mark = found["image"][i, channel + 1]
             for axis in (0, 1):
                 line = torch.arange(120.0)
