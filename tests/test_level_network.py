@@ -69,7 +69,7 @@ def test_torchscript_takes_a_level_or_none(tmp_path):
 def test_the_prior_is_the_average_vertebra_at_its_place():
     prior = LevelPrior(size=60, stored=40)
     fill_prior(prior)
-    volumes = prior(torch.tensor([22, 0]))
+    volumes = prior(torch.tensor([22, 0]), torch.zeros(2))
     fine = average_signed_distance(22) < 0
     coarse = volumes[0, 0].numpy() < 0
     # Fractions of the cube, so that the grids need not agree.

@@ -37,6 +37,10 @@ class Lean:
     frontal_deg: float = 0.0
     sagittal_deg: float = 0.0
 
+    def left_over_deg(self) -> float:
+        """How much a vertebra still leans in the sagittal plane of its patches and cube; see `SAGITTAL_SHARE`."""
+        return self.sagittal_deg * (1 - SAGITTAL_SHARE) / SAGITTAL_SHARE
+
     def rotation(self) -> np.ndarray:
         """(3, 3) in index axes I, P, L: what stands upright -> what leans."""
         frontal, sagittal = np.eye(3), np.eye(3)

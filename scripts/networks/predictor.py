@@ -63,6 +63,7 @@ class Predictor:
         inputs: Sequence[torch.Tensor],
         rays: Sequence[torch.Tensor] | None = None,
         levels: Sequence[int] | None = None,
+        tilts: Sequence[float] | None = None,
     ) -> Iterator[np.ndarray]:
         """Vertebrae, one by one.
 
@@ -71,6 +72,7 @@ class Predictor:
             rays: `scripts.geometry.unprojection.ray_positions` of each, for networks that make use of them
                 (``unprojects``).
             levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
+            tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
 
         Returns:
             probabilities (120, 120, 120) float32 in ``IPL``.
@@ -82,8 +84,10 @@ class Predictor:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                     images = torch.stack([torch.as_tensor(item) for item in batch]).to(self.device)
                     if levels is not None and self.takes_level:
-                        given = torch.tensor(list(levels[start : start + len(batch)]), device=self.device)
-                        logits = self.network(images, given)
+                        part = slice(start, start + len(batch))
+                        given = torch.tensor(list(levels[part]), device=self.device)
+                        lean = None if tilts is None else torch.tensor(list(tilts[part]), device=self.device)
+                        logits = self.network(images, given, lean)
                     elif rays is None or not self.unprojects:
                         logits = self.network(images)
                     else:

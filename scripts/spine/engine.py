@@ -127,7 +127,8 @@ class Session:
     def _outputs(self, vertebrae: list[LocatedVertebra]) -> Iterator[np.ndarray]:
         """What the network makes of each, as it comes."""
         inputs, rays = self._inputs(vertebrae)
-        return self.predictor(inputs, rays, [v.level for v in vertebrae])
+        tilts = [v.lean.left_over_deg() for v in vertebrae]
+        return self.predictor(inputs, rays, [v.level for v in vertebrae], tilts)
 
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
         """Network inputs, and rays if the network makes use of them."""

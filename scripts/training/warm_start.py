@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scripts.data.simulation.average import REACH_MM, average_signed_distance
+from scripts.data.simulation.average import average_signed_distance
 from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.levels import LEVEL_ORDER
-from scripts.networks.level import UNKNOWN, LevelPrior
+from scripts.networks.level import REACH_MM, UNKNOWN, LevelPrior
 
 
 def load_matching(network: nn.Module, path: str) -> int:

@@ -98,12 +98,14 @@ class Poses:
         turns: (B, view, 2, 2) of each patch in its plane.
         rotation: (B, 3, 3) of the cube.
         marks: (B, view, 2) position of each mark in its patch, (row, column).
+        tilt: (B,) degrees by which the vertebra still leans in the cube's sagittal plane, as far as the marks tell.
     """
 
     offset: torch.Tensor
     turns: torch.Tensor
     rotation: torch.Tensor
     marks: torch.Tensor
+    tilt: torch.Tensor
 
 
 def believed_poses(places: Places, draws: SampleDraws, field: Field) -> Poses:
@@ -115,7 +117,9 @@ def believed_poses(places: Places, draws: SampleDraws, field: Field) -> Poses:
     scale = torch.tensor([1.0, SAGITTAL_SHARE], device=angles.device)
     angles = (angles + scale * draws.direction_error).clamp(-LIMIT_DEG, LIMIT_DEG).round()
     alone = draws.upright | (along.abs().sum(1) < 1.0)
-    angles = torch.deg2rad(torch.where(alone[:, None], 0.0, angles))
+    angles = torch.where(alone[:, None], 0.0, angles)
+    tilt = angles[:, 1] * ((1 - SAGITTAL_SHARE) / SAGITTAL_SHARE)
+    angles = torch.deg2rad(angles)
     cos, sin = torch.cos(angles), torch.sin(angles)
     turns = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     frontal = torch.eye(3, device=angles.device).repeat(len(angles), 1, 1)
@@ -135,7 +139,7 @@ def believed_poses(places: Places, draws: SampleDraws, field: Field) -> Poses:
     nominal = torch.tensor(NOMINAL_CENTROID, dtype=torch.float32, device=angles.device)
     pivots = torch.stack([nominal[[0, 2]], nominal[[0, 1]]])
     marks = pivots + ((seen + left)[:, :, None] @ turns)[:, :, 0]
-    return Poses(offset, turns, frontal @ lateral, marks)
+    return Poses(offset, turns, frontal @ lateral, marks, tilt)
 
 
 def plane_depth(offset: torch.Tensor) -> torch.Tensor:

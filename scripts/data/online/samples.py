@@ -74,7 +74,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
         of 0 and 1, ``level`` (B,) VerSe numbers as
-        they are told, 0 for unknown.
+        they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`).
     """
     device = generator.device
     places = _places(picks, device)
@@ -109,7 +109,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
     channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)
-    return {"image": image, "label": (label > 0.5).float(), "level": _told(places.levels, draws)}
+    return {"image": image, "label": (label > 0.5).float(), "level": _told(places.levels, draws), "tilt": poses.tilt}
 
 
 def _told(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
