@@ -6,7 +6,8 @@
 labelmap, a folder of one mask a level, a folder of surfaces, or a folder with Clouthier's tables), ``axcodes`` of
 surfaces, ``unit_mm`` of their numbers, ``levels`` to take, ``licence`` and ``source``; its paths are relative to it.
 A single vertebra has no neighbours that say where the spine runs: it is turned onto the average vertebra of its level,
-which then gives its size too, so single ones come last.
+which then gives its size too, so single ones come last. ``turned_by_average`` names levels that are turned likewise,
+since the one neighbour they have lies askew.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def build_subject(row: dict[str, Any], root: Path) -> None:
     centroids = {number: centre(number, mask, grid) for number, (mask, grid) in fine.items()}
     about, arrays = [], {}
     for number, solid in solids.items():
-        if len(solids) > 1:
-            frame, pitch = own_frame(number, fine[number], centroids)
-        else:
-            frame, pitch = frame_from_average(number, *solid, centroids[number])
+        frame, pitch = own_frame(number, fine[number], centroids)
+        if len(solids) == 1 or level_key(number) in row.get("turned_by_average", ()):
+            frame, from_size = frame_from_average(number, *solid, centroids[number])
+            pitch = pitch or from_size
         if number != SACRUM:
             frame = _facing_back(solid, centroids[number], frame)
         mask, origin = _into_frame(solid, centroids[number], frame)

@@ -128,7 +128,7 @@ def main(output: str, levels: str | tuple[str, ...] = (), subjects: str | tuple[
     for part in dict.fromkeys(region(number) for number in numbers):
         sheet = draw_region(part, [n for n in numbers if region(n) == part], chosen)
         if sheet is not None:
-            sheet.save(folder / f"library_{part}.jpg", quality=82)
+            sheet.save(folder / f"library_{part}.jpg", quality=72)
             print(folder / f"library_{part}.jpg")
 
 
