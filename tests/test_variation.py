@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from scripts.data.simulation.check_variation import measures, measures_of_draws, numbers_inside, surface_points
 from scripts.data.simulation.displacement import displacement, rotation_matrix, smooth_waves
 from scripts.data.simulation.draw import VariationOptions, draw_deformation, draw_displacement
 from scripts.data.simulation.processes import PROCESSES, process_tips
-from scripts.data.simulation.shape_fit import fit_affine
-from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject
+from scripts.data.simulation.shape_fit import distance_at, fit_affine
+from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
 from scripts.data.simulation.variation import NUMBERS, STRETCH, from_moves, to_moves, variation
 from scripts.levels import LEVEL_NUMBERS
 
@@ -100,8 +101,6 @@ def test_the_fit_finds_known_stretch_turn_and_place() -> None:
     origin = np.array(shape.origin) + 10
     target_points = (index - origin) * SHAPE_SPACING_MM
     source_points = ((target_points - place) @ turn.T) * np.exp(-stretch)
-    from scripts.data.simulation.shape_fit import distance_at
-
     target = VertebraShape("made", shape.number, distance_at(shape, source_points), tuple(origin), 35.0, "none")
     fit = fit_affine(shape, target)
     assert fit.stretch == pytest.approx(stretch, abs=0.012)
@@ -128,3 +127,25 @@ def test_one_persons_vertebrae_are_alike() -> None:
     wanted = variation().within_person["stretch"]
     assert across[0, 1] == pytest.approx(wanted.person + wanted.near * wanted.decay, abs=0.12)
     assert across[0, 2] == pytest.approx(wanted.person + wanted.near * wanted.decay**4, abs=0.12)
+
+
+def test_people_left_out_lie_inside_what_is_drawn_from_the_others() -> None:
+    """Of all measured numbers 95 % lie in the central 99 %; statistics and sources are the others'."""
+    inside = [np.array(list(numbers_inside(s, VariationOptions()).values())).reshape(-1, 27) for s in shape_subjects()]
+    assert np.nanmean(np.concatenate(inside)) > 0.95
+    # Far narrower draws would leave many outside.
+    narrow = VariationOptions(stretch=0.1, turn=0.1, processes=0.1)
+    outside = [np.array(list(numbers_inside(s, narrow).values())).reshape(-1, 27) for s in shape_subjects()]
+    assert np.nanmean(np.concatenate(outside)) < 0.93
+
+
+def test_a_neck_left_out_measures_what_drawn_ones_do() -> None:
+    """Plain geometry of real surfaces against that of drawn ones: heights, spans, ends of processes."""
+    inside = []
+    for number in (3, 4, 5, 6):
+        own = measures(number, surface_points(load_subject("spl")[number]))
+        options = VariationOptions(without=("spl",))
+        drawn = measures_of_draws(number, ("artisynth", "bodyparts3d"), options, 200, seed=number)
+        low, high = np.nanpercentile(drawn, (0.5, 99.5), axis=0)
+        inside.append((own >= low) & (own <= high))
+    assert np.mean(inside) > 0.9

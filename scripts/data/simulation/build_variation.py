@@ -28,7 +28,7 @@ from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
 
 # A mean of 87 patients is no person.
 NO_PERSON = ("clouthier",)
-SURFACE_POINTS = 400
+SURFACE_POINTS = 250
 FARTHEST_RESIDUAL_MM = 8.0
 # Distances of two places on a surface, mm, over which the likeness of what remains is pooled.
 LIKENESS_EDGES_MM = np.array([0.0, 4, 8, 12, 16, 20, 25, 30, 40, 60])

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import ndtr
 
 from scripts.data.simulation.displacement import Displacement
 from scripts.data.simulation.draw import VariationOptions, draw_deformation
@@ -96,6 +97,27 @@ def inside_share(subject: str, options: VariationOptions, draws: int) -> dict[in
     return found
 
 
+def numbers_inside(subject: str, options: VariationOptions) -> dict[int, np.ndarray]:
+    """By level, which of a subject's measured numbers (27,) lie in the central 99 % of draws from the others.
+
+    Exact, from the distribution that is drawn from: each other person's number plus a limited normal departure.
+    """
+    gains = np.repeat([options.stretch, options.turn, options.processes], [3, 3, 21])
+    spread = variation((subject,)).spread * gains
+    rows, _ = measured_vertebrae()
+    found = {}
+    for own in (row for row in rows if row.subject == subject):
+        others = np.array([row.numbers for row in rows if row.number == own.number and row.subject != subject])
+        if len(others) < FEWEST_OTHERS:
+            continue
+        away = (own.numbers - others) / spread[own.number]
+        below = np.where(away >= options.limit, 1.0, np.where(away < -options.limit, 0.0, ndtr(away)))
+        below[np.isnan(away)] = np.nan
+        rank = 100 * np.nanmean(below, axis=0) if np.isfinite(away).any() else np.full(27, np.nan)
+        found[own.number] = np.where(np.isfinite(rank), (rank > CENTRAL[0]) & (rank < CENTRAL[1]), np.nan)
+    return found
+
+
 def region_table() -> str:
     """Markdown: the measured spreads of each region."""
     rows, _ = measured_vertebrae()
@@ -128,20 +150,26 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
     print(region_table(), variation().within_person, variation().size_slope, sep="\n\n")
-    print("\n| left out | vertebrae | inside | outside |\n| --- | --- | --- | --- |")
-    total = []
+    print("\n| left out | vertebrae | numbers inside | measures inside | measures outside |\n" + "| --- " * 5 + "|")
+    options, all_numbers, all_measures = VariationOptions(), [np.zeros((0, 27))], [np.zeros((0, len(MEASURES)))]
     for subject in shape_subjects():
-        found = inside_share(subject, VariationOptions(), arguments.draws)
+        found = inside_share(subject, options, arguments.draws)
         if not found:
             continue
         table = np.array(list(found.values()))
-        total.append(table)
+        numbers = np.array(list(numbers_inside(subject, options).values())).reshape(-1, 27)
+        all_measures.append(table)
+        all_numbers.append(numbers)
         missed = [f"{LEVEL_NAMES[n]} {MEASURES[i]}" for n, row in found.items() for i in np.flatnonzero(row == 0)]
-        print(f"| {subject} | {len(found)} | {np.nanmean(table):.3f} | {', '.join(missed)} |", flush=True)
-    table = np.concatenate(total)
-    print(f"| all | {len(table)} | {np.nanmean(table):.3f} | |")
+        print(f"| {subject} | {len(found)} | {_share(numbers)} | {_share(table)} | {', '.join(missed)} |", flush=True)
+    table = np.concatenate(all_measures)
+    print(f"| all | {len(table)} | {_share(np.concatenate(all_numbers))} | {_share(table)} | |")
     for name, share in zip(MEASURES, np.nanmean(table, axis=0), strict=True):
         print(f"{name}: {share:.3f}")
+
+
+def _share(inside: np.ndarray) -> str:
+    return f"{np.nanmean(inside):.3f}" if np.isfinite(inside).any() else "-"
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape
 
 # Beyond this a distance says only "far": a missing process must not drag the rest along.
 REACH_MM = 5.0
-POINT_SPACING_MM = 4.0
+POINT_SPACING_MM = 5.0
 # Prior of one pair: log-stretch, turn (radians), place (mm). Weak; it decides only where the shapes do not.
 PRIOR = np.repeat([0.25, 0.25, 6.0], 3)
 # Residual variance of a point as if independent, mm^2: neighbouring points repeat each other.
-NOISE_MM2 = 4.0 * 30
+NOISE_MM2 = 4.0 * 15
+# Steps so short no longer change anything.
+LARGEST_DAMPING = 1e2
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,12 @@ def fit_affine(source: VertebraShape, target: VertebraShape, steps: int = 25) ->
         if cost < best:
             gain, best, damping = best - cost, cost, damping / 3
             state, residual, jacobian = trial, next_residual, next_jacobian
-            if gain < 1e-5 * best:
+            if gain < 1e-4 * best:
                 break
         else:
-            damping *= 4
+            damping *= 6
+            if damping > LARGEST_DAMPING:
+                break
     stretch, turn, place = state
     near = np.abs(wanted) < 0.6 * REACH_MM
     source_inside, target_inside = residual + wanted < 0, wanted < 0

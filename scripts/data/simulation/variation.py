@@ -80,7 +80,7 @@ class Variation:
     """Statistics of how people differ, by VerSe number (axis 0 of the tables; levels without any borrow).
 
     Args:
-        spread: (V, 27) standard deviations of ``NUMBERS`` between people.
+        spread: (V, 27) standard deviations of ``NUMBERS`` between people, wider where few were measured.
         spread_given_size: the same of what the distances of the bodies do not tell.
         size_slope: (3,) log-stretch that goes with one unit of a person's log-size.
         stretch_factor: (V, 3, 3) lower factor of the correlation of the three stretches.
@@ -144,12 +144,15 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
         here = np.array([region(n) == name for n in levels])
         people = len(set(names[here]))
         share = people / (people + LEANING_PEOPLE)
+        # A spread from few people is itself uncertain: the variance of Student's t against the normal's.
+        freedom = people - 1 + LEANING_PEOPLE
+        wider = np.sqrt(freedom / (freedom - 2))
         own = np.sqrt(share * pooled_spread(numbers[here], levels[here]) ** 2 + (1 - share) * whole**2)
         own_given = np.sqrt(share * pooled_spread(given_size[here], levels[here]) ** 2 + (1 - share) * whole_given**2)
         correlation = share * _correlation(numbers[here, STRETCH]) + (1 - share) * whole_correlation
         for number in (n for n, level in _TABLE_LEVELS.items() if level_name(level)[0] == letter):
             level = levels == _TABLE_LEVELS[number]
-            spread[number], given[number] = own, own_given
+            spread[number], given[number] = wider * own, wider * own_given
             factor[number] = np.linalg.cholesky(correlation)
             tips[number] = np.nanmean([row.tips_mm for row, yes in zip(rows, level, strict=True) if yes], axis=0)
             smooth[number] = np.sqrt(np.mean(residual[here] ** 2))
