@@ -58,8 +58,8 @@ class FilmEffectOptions:
     slice_blur_mm: Range = (0.0, 1.7)
     noise: Range = (0.001, 0.06)
     noise_mm: Range = (0.4, 1.5)
-    streak_prob: float = 0.25
-    streaks: Range = (0.005, 0.12)
+    streak_prob: float = 0.2
+    streaks: Range = (0.004, 0.06)
     streak_mm: Range = (5.0, 80.0)
     hardening: Range = (0.0, 0.06)
     scatter_ratio: Range = (0.0, 0.4)

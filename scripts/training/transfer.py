@@ -88,7 +88,7 @@ RECIPES = {
     "endplates": Recipe(
         "endplates denser than side walls", lambda i: replace(i, bone=replace(EVEN_CORTEX, endplate_gain=(1.2, 1.8)))
     ),
-    "thin cortex": Recipe(
+    "cortex": Recipe(
         "thinner cortex around bodies, discs, softer ribs",
         lambda i: replace(i, bone=BoneOptions(), disc_hu=Ingredients().disc_hu, rib_share=Ingredients().rib_share),
     ),
