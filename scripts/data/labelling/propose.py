@@ -7,6 +7,7 @@ derivative along the spine. Discs of one spine are chosen together, so that thei
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,9 @@ from scripts.data.labelling.volume import CtVolume
 from scripts.data.simulation.posture import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER, in_order
 
-# From the disc below C2 up to what VerSe marks of C2 and of C1, and up to the tip of the dens, mm in a neck of
-# average size (pair distances C1-C2 and C2-C3 of ``posture.json``; the dens by eye on sixty necks).
-C2_ABOVE_ITS_DISC_MM, C1_ABOVE_ITS_DISC_MM, TIP_ABOVE_ITS_DISC_MM = 15.0, 32.0, 41.0
+# From the disc below C2 up to the body centroid of C2 and the ring's centre of C1, mm in a neck of average size (the
+# library's real necks; the tip of the dens lies at 40).
+C2_ABOVE_ITS_DISC_MM, C1_ABOVE_ITS_DISC_MM = 13.0, 30.0
 _HALF_BODY_MM = 8
 _TILTS = np.tan(np.radians([-24, -16, -8, 0, 8, 16, 24]))
 
@@ -50,7 +51,7 @@ def disc_response(ct: CtVolume, line: SpineLine) -> np.ndarray:
     dark = sum(ndimage.gaussian_laplace(contrast, (s, 2.0)) * s**2 for s in (2.0, 3.0)) / 2
     bright = -ndimage.gaussian_laplace(contrast, (4.5, 2.0)) * 4.5**2
     seen = np.stack([1.5 * dark, 0.25 * bright])
-    arc = np.arange(len(hu), dtype=float)[:, None]
+    arc: np.ndarray = np.arange(len(hu), dtype=float)[:, None]
     across = np.arange(-_HALF_BODY_MM, _HALF_BODY_MM + 1)
     sums = []
     for tilt in _TILTS:
@@ -76,7 +77,7 @@ def propose_discs(
     best: tuple[float, dict[int, float]] = (-np.inf, {})
     for size in np.arange(0.78, 1.25, 0.03):
         score, discs = _chain(response, anchor, levels, float(size), last)
-        score -= ((size - 1) / 0.12) ** 2 / 40
+        score -= float((size - 1) / 0.12) ** 2 / 40
         if discs and score > best[0]:
             best = (score, discs)
     return best[1]
@@ -91,7 +92,7 @@ def bodies_between(discs: dict[int, float], size: float | None = None) -> dict[i
     """
     numbers = in_order(list(discs))
     size = spine_size(discs) if size is None else size
-    bodies = {lower: (discs[upper] + discs[lower]) / 2 for upper, lower in zip(numbers, numbers[1:], strict=False)}
+    bodies = {lower: (discs[upper] + discs[lower]) / 2 for upper, lower in itertools.pairwise(numbers)}
     if numbers[0] == 2:
         bodies[2] = discs[2] - C2_ABOVE_ITS_DISC_MM * size
         bodies[1] = discs[2] - C1_ABOVE_ITS_DISC_MM * size
@@ -146,7 +147,7 @@ def _follow(response: np.ndarray, steps: list[float], last: float) -> tuple[np.n
     arc = np.arange(count)
     for step in reversed(steps):
         spread = max(0.09 * abs(step), 1.5)
-        moves = np.arange(round(abs(step) * 0.7), round(abs(step) * 1.3) + 1) * int(np.sign(step))
+        moves: np.ndarray = np.arange(round(abs(step) * 0.7), round(abs(step) * 1.3) + 1) * int(np.sign(step))
         options = np.full((len(moves), count), -np.inf)
         for row, move in enumerate(moves):
             target = arc + move

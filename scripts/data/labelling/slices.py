@@ -75,9 +75,9 @@ def draw_straightened(
         draw.text((2, y), str(arc), fill=TEXT, font=font(12), anchor="lm")
         draw.line([(margin - 6, y), (margin + 14, y)], fill=FAINT)
         draw.line([(sheet.width - 14, y), (sheet.width, y)], fill=FAINT)
-    for across in range(-round(half) // grid_mm * grid_mm, round(half) + 1, grid_mm):
-        x = margin + (across + half + 0.5) * scale
-        draw.line([(x, 24), (x, 30)], fill=TEXT if across == 0 else FAINT)
+    for tick in range(-round(half) // grid_mm * grid_mm, round(half) + 1, grid_mm):
+        x = margin + (tick + half + 0.5) * scale
+        draw.line([(x, 24), (x, 30)], fill=TEXT if tick == 0 else FAINT)
     for number, (arc, across) in marks.items():
         x, y = margin + (across + half + 0.5) * scale, 24 + (arc + 0.5) * scale
         colour = vivid_colour(number)
@@ -90,3 +90,18 @@ def draw_straightened(
 def _values(ct: CtVolume, where_mm: np.ndarray) -> np.ndarray:
     index = np.moveaxis(ct.grid.to_index(where_mm), -1, 0)
     return ndimage.map_coordinates(ct.hu, index, order=1, mode="constant", cval=-1000.0)
+
+
+def draw_spine(ct: CtVolume, line: SpineLine, centroids_mm: dict[int, np.ndarray], title: str) -> Image.Image:
+    """Sagittal and coronal picture of the straightened spine beside each other, with marks."""
+    placed = {number: line.place(point) for number, point in centroids_mm.items()}
+    sagittal = draw_straightened(
+        straightened(ct, line, 45.0), title, {n: (float(p[0]), float(p[1])) for n, p in placed.items()}
+    )
+    coronal = draw_straightened(
+        straightened(ct, line, 45.0, "coronal"), "", {n: (float(p[0]), float(p[2])) for n, p in placed.items()}
+    )
+    sheet = Image.new("RGB", (sagittal.width + coronal.width, sagittal.height), BACKGROUND)
+    sheet.paste(sagittal, (0, 0))
+    sheet.paste(coronal, (sagittal.width, 0))
+    return sheet

@@ -54,8 +54,8 @@ class SpineLine:
 def find_spine(ct: CtVolume) -> SpineLine:
     """The spine's line in a CT that shows it upright, whole or in part."""
     canal = _canal_score(ct)
-    path = _best_path(canal[:, ::_STEP, ::_STEP]) * _STEP
-    rows = np.arange(len(path), dtype=float)
+    path: np.ndarray = _best_path(canal[:, ::_STEP, ::_STEP]) * _STEP
+    rows: np.ndarray = np.arange(len(path), dtype=float)
     spacing = ct.grid.spacing_mm
     smooth = ndimage.gaussian_filter1d(path.astype(float), 12 / spacing, axis=0, mode="nearest")
     index = np.column_stack([rows, smooth])
@@ -84,7 +84,9 @@ def _canal_score(ct: CtVolume) -> np.ndarray:
     bone = np.clip((ct.hu - 130) / 200, 0, 1)
     soft = np.exp(-(((ct.hu - 35) / 70) ** 2))
     canal = _box(soft, 6, 8, 12, mm)
-    body = np.maximum(_shifted(_box(bone, 16, 12, 14, mm), -15, 0, mm), _shifted(_box(bone, 20, 18, 24, mm), -22, 0, mm))
+    body = np.maximum(
+        _shifted(_box(bone, 16, 12, 14, mm), -15, 0, mm), _shifted(_box(bone, 20, 18, 24, mm), -22, 0, mm)
+    )
     left, right = (_shifted(_box(bone, 10, 10, 8, mm), 0, side, mm) for side in (15.0, -15.0))
     behind = _shifted(_box(bone, 20, 10, 8, mm), 14, 0, mm)
     arch = np.sqrt(left * right) + behind
