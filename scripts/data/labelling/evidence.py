@@ -7,14 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from scripts.data.labelling.volume import CtVolume
 
-# Soft tissue beside the spine, and how far above it bone must at least lie.
-_SOFT_HU, _LEAST_CONTRAST_HU = 50.0, 70.0
+# How far above soft tissue bone must at least lie, and as how much brighter the inside counts at most.
+_LEAST_CONTRAST_HU, _MOST_CONTRAST_HU = 70.0, 260.0
 _CORE_MM = 6.0
-# Where between them the surface lies. Cortex is brighter than the inside, so its blurred outer edge is above one half.
-_HALF = 0.65
+# Where between soft tissue and the body's inside the surface lies. Cortex is brighter than the inside, so that its
+# blurred outer edge is above one half.
+_EDGE = 0.65
+# Around a body there is muscle, in HU between fat and bone.
+_AROUND_MM, _USUAL_SOFT_HU, _MUSCLE_HU = 40.0, 50.0, (20.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,34 @@ class BoneScale:
 
 def bone_scale(ct: CtVolume, centroid_mm: np.ndarray) -> BoneScale:
     """The scale of one vertebra from the inside of its body, contrast-filled or osteoporotic as it may be."""
-    index = ct.grid.to_index(centroid_mm)
-    reach = int(np.ceil(_CORE_MM / ct.grid.spacing_mm))
-    low = np.maximum(np.rint(index).astype(int) - reach, 0)
-    part = ct.hu[tuple(slice(a, a + 2 * reach + 1) for a in low)]
-    inside = float(np.median(part)) if part.size else 200.0
-    contrast = max(inside - _SOFT_HU, _LEAST_CONTRAST_HU)
-    return BoneScale(_SOFT_HU + _HALF * min(contrast, 260.0), 0.35 * min(contrast, 260.0))
+    inside_part = _ball(ct, centroid_mm, _CORE_MM)
+    inside = float(np.median(inside_part)) if inside_part.size else 200.0
+    muscle = float(np.clip(_muscle(_ball(ct, centroid_mm, _AROUND_MM), inside), *_MUSCLE_HU))
+    # Less than that above it: the file's numbers are not quite HU.
+    soft = min(muscle, inside - 40.0)
+    contrast = float(np.clip(inside - soft, _LEAST_CONTRAST_HU, _MOST_CONTRAST_HU))
+    return BoneScale(soft + _EDGE * contrast, 0.35 * contrast)
+
+
+def _ball(ct: CtVolume, centre_mm: np.ndarray, reach_mm: float) -> np.ndarray:
+    """HU (N,) of the scanned voxels of a cube around a point."""
+    index, reach = ct.grid.to_index(centre_mm), reach_mm / ct.grid.spacing_mm
+    box = tuple(slice(max(round(float(i - reach)), 0), max(round(float(i + reach)) + 1, 0)) for i in index)
+    return ct.hu[box][ct.scanned[box]]
+
+
+def _muscle(around: np.ndarray, inside: float) -> float:
+    """HU of muscle: the brightest clear peak of what surrounds a body, below the body's own inside."""
+    counts, edges = np.histogram(around, np.arange(min(-200.0, inside - 320.0), min(inside, 250.0) - 20.0, 10.0))
+    counts = ndimage.gaussian_filter1d(counts.astype(float), 1.5)
+    if counts.max(initial=0) <= 0:
+        return _USUAL_SOFT_HU
+    peaks = [
+        i
+        for i in range(1, len(counts) - 1)
+        if counts[i] >= counts[i - 1] and counts[i] > counts[i + 1] and counts[i] > 0.3 * counts.max()
+    ]
+    return float(edges[peaks[-1]] + 5.0) if peaks else _USUAL_SOFT_HU
 
 
 class EvidenceVolume:

@@ -56,8 +56,8 @@ class FitOptions:
     stretch: float = 0.10
     bend_mm: float = 2.0
     bend_spacing_mm: float = 12.0
-    prior: float = 0.025
-    sharpness: float = 60.0
+    prior: float = 0.03
+    sharpness: float = 20.0
     most_shapes: int = 8
     kept_shapes: int = 3
 

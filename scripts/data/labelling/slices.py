@@ -70,9 +70,9 @@ def draw_straightened(
     sheet.paste(picture.convert("RGB"), (margin, 24))
     draw = ImageDraw.Draw(sheet)
     draw.text((4, 4), title, fill=TEXT, font=font(15))
-    for arc in range(0, height, grid_mm):
-        y = 24 + (arc + 0.5) * scale
-        draw.text((2, y), str(arc), fill=TEXT, font=font(12), anchor="lm")
+    for step in range(0, height, grid_mm):
+        y = 24 + (step + 0.5) * scale
+        draw.text((2, y), str(step), fill=TEXT, font=font(12), anchor="lm")
         draw.line([(margin - 6, y), (margin + 14, y)], fill=FAINT)
         draw.line([(sheet.width - 14, y), (sheet.width, y)], fill=FAINT)
     for tick in range(-round(half) // grid_mm * grid_mm, round(half) + 1, grid_mm):

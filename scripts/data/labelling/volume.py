@@ -43,7 +43,7 @@ def read_ct(path: Path, spacing_mm: float = WORKING_SPACING_MM) -> CtVolume:
     stored, affine = read_nifti(path)
     if stored.ndim != 3:
         raise UserError(f"{path.name}: a CT is 3D, this has shape {stored.shape}")
-    hu = stored.astype(np.float32)
+    hu: np.ndarray = stored.astype(np.float32)
     if not np.isfinite(hu).all() or hu.min() > -200 or hu.max() < 200:
         raise UserError(f"{path.name}: values {hu.min():.0f} to {hu.max():.0f} are no CT numbers in HU")
     return on_canonical_grid(remove_table(hu, affine), affine, spacing_mm)
