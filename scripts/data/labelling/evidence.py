@@ -18,7 +18,7 @@ _CORE_MM = 6.0
 # blurred outer edge is above one half.
 _EDGE = 0.65
 # Around a body there is muscle, in HU between fat and bone.
-_AROUND_MM, _USUAL_SOFT_HU, _MUSCLE_HU = 40.0, 50.0, (20.0, 90.0)
+_AROUND_MM, _USUAL_SOFT_HU, _MUSCLE_HU = 40.0, 50.0, (40.0, 90.0)
 
 
 @dataclass(frozen=True)

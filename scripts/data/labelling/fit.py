@@ -57,7 +57,7 @@ class FitOptions:
     bend_mm: float = 2.0
     bend_spacing_mm: float = 12.0
     prior: float = 0.03
-    sharpness: float = 20.0
+    sharpness: float = 10.0
     most_shapes: int = 8
     kept_shapes: int = 3
 
