@@ -127,7 +127,7 @@ def spine_ct(subject: str, levels: tuple[int, ...]) -> tuple[CtVolume, np.ndarra
         marks[number] = grid.to_world(origin / 2.0)
         depth += shape.pitch_mm
     hu = np.where(labels > 0, 300.0, 40.0) + np.random.default_rng(0).normal(0, 15, grid.shape)
-    hu[:, :2] = -1000.0
+    hu[:, :4, :4] = -1000.0
     return CtVolume(hu.astype(np.float32), grid, np.ones(grid.shape, bool), (2.0, 2.0, 2.0)), labels, marks
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scripts.data.labelling.volume import CtVolume
 
 # How far above soft tissue bone must at least lie, and as how much brighter the inside counts at most.
-_LEAST_CONTRAST_HU, _MOST_CONTRAST_HU = 70.0, 260.0
+_LEAST_CONTRAST_HU, _MOST_CONTRAST_HU = 90.0, 260.0
 _CORE_MM = 6.0
 # Where between soft tissue and the body's inside the surface lies. Cortex is brighter than the inside, so that its
 # blurred outer edge is above one half.

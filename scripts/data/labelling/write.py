@@ -69,6 +69,7 @@ def _write_compact(
 ) -> None:
     """``hu`` int16 and ``labels`` uint8 (I, P, L), ``numbers`` (N,), ``centroids`` (N, 3) indices, ``about`` JSON.
 
+    ``cut_mm2`` (N,) is the area over which a vertebra touches the upper or lower end of the field of view.
     ``body_numbers`` and ``body_centroids`` hold all marks, those without an accepted shape too.
     """
     marked = marks.centroids()
@@ -89,9 +90,14 @@ def _write_compact(
         labels=labels,
         numbers=np.array(list(present), np.uint8),
         centroids=np.array([grid.to_index(v.centroid_mm) for v in present.values()], np.float32).reshape(-1, 3),
+        cut_mm2=np.array([_cut_mm2(labels == n, grid.spacing_mm) for n in present], np.float32),
         body_numbers=np.array(list(marked), np.uint8),
         body_centroids=np.array([grid.to_index(p) for p in marked.values()], np.float32).reshape(-1, 3),
     )
+
+
+def _cut_mm2(mask: np.ndarray, spacing_mm: float) -> float:
+    return float(mask[0].sum() + mask[-1].sum()) * spacing_mm**2
 
 
 def _cropped(ct: CtVolume) -> tuple[np.ndarray, Grid]:
