@@ -10,6 +10,8 @@ from scripts.data.labelling.volume import CtVolume
 
 # How far a wall may lie from the line, mm, and how far the middle may move.
 _REACH_MM, _LARGEST_MOVE_MM = 26.0, 6.0
+# C1 has no body: the ring's centre lies behind the dens, through which the line runs.
+_RING_BEHIND_MM = 5.0
 
 
 def centred(ct: CtVolume, line: SpineLine, arcs_mm: dict[int, float]) -> dict[int, np.ndarray]:
@@ -18,7 +20,7 @@ def centred(ct: CtVolume, line: SpineLine, arcs_mm: dict[int, float]) -> dict[in
     The spine's line runs through every body, not always through its middle. At each arc the front and the back wall
     are where bone falls to half of its own brightness; the middle between them, smoothed over neighbours (a person's
     bodies do not jump), is the mark. From side to side the line is centred on the canal, so bone right and left of it
-    is balanced only.
+    is balanced only. C1's mark is the centre of its ring.
 
     Args:
         ct: the CT.
@@ -33,6 +35,8 @@ def centred(ct: CtVolume, line: SpineLine, arcs_mm: dict[int, float]) -> dict[in
         values = np.array([found[n] for n in numbers])
         values = ndimage.median_filter(values, 3, mode="nearest")
         smooth[axis] = dict(zip(numbers, np.clip(values, -_LARGEST_MOVE_MM, _LARGEST_MOVE_MM), strict=True))
+    if 1 in smooth["back"]:
+        smooth["back"][1], smooth["left"][1] = _RING_BEHIND_MM, 0.0
     return {n: line.world(arcs_mm[n], smooth["back"][n], smooth["left"][n]) for n in numbers}
 
 
