@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.centroids import body_centroid, read_verse_centroids
-from scripts.data.prepare import SplitOptions, prepare_dataset, split_patients
+from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.split import split_patients
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.vertebrae import PrepareOptions
 from scripts.data.volumes import read_case, remove_table

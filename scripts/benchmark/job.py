@@ -25,7 +25,7 @@ from scripts.benchmark.plan import Plan, read_plan, run_folder
 from scripts.benchmark.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.io.atomic import only_writer, write_text
-from scripts.metrics.evaluate import read_datalist
+from scripts.metrics.evaluate import read_datalist, truth_only
 from scripts.training.checkpoint import checkpoints, load_checkpoint
 
 
@@ -88,7 +88,7 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
     weights = torch.load(folder / "training" / "model_final.pt", map_location="cpu", weights_only=True)
     network.load_state_dict(weights["model"])
     reconstruct, dataset = Reconstructor(network, parser, device), Path(plan.dataset)
-    items = read_datalist(dataset, "test")
+    items = truth_only(read_datalist(dataset, "test"))
     score(reconstruct, dataset, items, folder / "plain")
     for disturbance in CURVES if curves else ():
         images = None

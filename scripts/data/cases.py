@@ -36,6 +36,8 @@ class CaseFiles:
         source: where the data come from.
         licence: under which licence.
         release: folder of the release that the case is from, where several may hold the same scan.
+        label_origin: how the mask came about where it is no truth: ``fitted`` for shapes fitted to a CT
+            (`scripts.data.labelling`). Such a patient is for training only.
     """
 
     subject: str
@@ -55,6 +57,7 @@ class CaseFiles:
     source: str = ""
     licence: str = ""
     release: str = ""
+    label_origin: str = ""
 
     @property
     def key(self) -> str:

@@ -37,8 +37,9 @@ def write_datalist(
         }
         for name, item in rows:
             values = asdict(item)
-            if not item.rays:
-                del values["rays"]
+            for rare in ("rays", "label_origin"):
+                if not values[rare]:
+                    del values[rare]
             text = textwrap.indent(json.dumps(values, indent=1), "  ")
             parts[name].write(f"{',' if counts[name] else ''}\n{text}")
             counts[name] += 1

@@ -26,6 +26,7 @@ class VertebraItem:
         case: key of the case that it is from, variants included.
         rays: NumPy file of `scripts.geometry.unprojection.ray_positions`, if patches and label were cut along the
             spine.
+        label_origin: ``fitted`` where the label is a fitted library shape: no accuracy is measured on it.
     """
 
     image: str
@@ -42,3 +43,4 @@ class VertebraItem:
     excluded: str = ""
     case: str = ""
     rays: str = ""
+    label_origin: str = ""

@@ -23,7 +23,7 @@ from scripts.data.datalist import write_datalist
 from scripts.data.duplicates import merge_releases
 from scripts.data.items import VertebraItem
 from scripts.data.jobs import run_jobs
-from scripts.data.split import SplitOptions, split_patients
+from scripts.data.split import SplitOptions, split_truth
 from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
@@ -120,7 +120,8 @@ def _build(
 ) -> Built:
     # Before any work: names that nobody has.
     check_lists({case.key for case in cases}, subset)
-    split_patients([case.subject for case in cases], split, options.seed)
+    fitted = {case.subject for case in cases if case.label_origin}
+    split_truth([case.subject for case in cases], fitted, split, options.seed)
     rejected: list[tuple[str, str]] = []
 
     def build(jobs: Iterable[BuildJob], total: int, name: str) -> Iterator[tuple[str, SpineRecord]]:
@@ -134,7 +135,7 @@ def _build(
     spines = sorted((s for _, s in build(((c, 0) for c in cases), len(cases), "cases")), key=lambda s: s.case)
     dropped = {spine.case: "; ".join(why_dropped(spine, subset)) for spine in spines}
     kept = {spine.subject for spine in spines if not dropped[spine.case]}
-    membership = split_patients(kept, split.among(kept), options.seed)
+    membership = split_truth(kept, fitted & kept, split.among(kept), options.seed)
     train = {s.case for s in spines if not dropped[s.case] and membership[s.subject] == "training"}
     wanted = [(c, options.variants if c.variants is None else c.variants) for c in cases if c.key in train]
     total = sum(count for _, count in wanted)

@@ -67,3 +67,24 @@ def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> d
         validation = rank < wanted_test + wanted_validation
         membership[subject] = "test" if test else "validation" if validation else "training"
     return membership
+
+
+def split_truth(subjects: Iterable[str], fitted: set[str], split: SplitOptions, seed: int) -> dict[str, str]:
+    """As `split_patients`, but patients whose labels are no truth train, and the others are drawn without them.
+
+    Args:
+        subjects: all patients.
+        fitted: those of them whose labels are fitted shapes.
+        split: who goes where.
+        seed: of the draw.
+
+    Raises:
+        UserError: as `split_patients`, or a patient with fitted labels is named for test or validation.
+    """
+    for name in ("test", "validation"):
+        wrong = fitted.intersection(getattr(split, name))
+        if wrong:
+            raise UserError(f"patient '{min(wrong)}' has fitted labels, which are no truth: not for {name}")
+    training = tuple(s for s in split.training if s not in fitted)
+    membership = split_patients(set(subjects) - fitted, replace(split, training=training), seed)
+    return membership | dict.fromkeys(sorted(fitted), "training")

@@ -236,6 +236,7 @@ def _write_vertebra(
         source=case.source,
         licence=case.licence,
         rays="" if place.lean is None else f"{name}_rays.npy",
+        label_origin=case.label_origin,
     )
 
 

@@ -47,6 +47,18 @@ def read_document(dataset: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a readable JSON file ({error})") from error
 
 
+def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, if all their labels are truth.
+
+    Raises:
+        UserError: some are fitted shapes (`scripts.data.labelling`): no accuracy is measured on them.
+    """
+    fitted = sorted({item["subject"] for item in items if item.get("label_origin")})
+    if fitted:
+        raise UserError(f"labels of {', '.join(fitted[:5])} are fitted shapes, no truth: nothing is measured on them")
+    return items
+
+
 def evaluate_dataset(
     dataset: Path,
     output: Path,
@@ -76,7 +88,7 @@ def evaluate_dataset(
     Returns:
         the summary.
     """
-    items = read_datalist(dataset, data_list)
+    items = truth_only(read_datalist(dataset, data_list))
     predictor = Predictor(weights, device, batch_size, precision=precision)
     rows = []
     for item in tqdm(items, desc="vertebrae", unit="vertebra"):
