@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -68,3 +69,19 @@ def fill_prior(network: nn.Module, without: tuple[str, ...] = ()) -> None:
             shares[UNKNOWN] = torch.stack(list(shares.values())).mean(0)
             for number, values in shares.items():
                 module.table[number] = (127 * values).round().to(torch.int8).to(module.table.device)
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Batch normalisation goes on with the means and variances that it has, as it does when the network is used.
+
+    For going on in small batches, whose own statistics are noise, with weights that large ones have trained.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            # The trainer asks for training mode at each step.
+            module.train = partial(_stays, module)  # type: ignore[method-assign]
+
+
+def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

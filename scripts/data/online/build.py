@@ -48,7 +48,8 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
         patient = canonical_patient(volumes, 1.0, VariantRange(), None)
         # A crop to the mask's own box touches every vertebra; which are whole is the manifest's to say.
         contact = {} if body else volumes.border_contact_mm2
-        write_case(path, case_from_patient(name, patient, contact, factor=factor))
+        origin = case.label_origin or "truth"
+        write_case(path, case_from_patient(name, patient, contact, origin, factor))
     return path
 
 
