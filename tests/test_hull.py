@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scripts.data.normalisation import normalise_patch
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.networks.coarse import CoarseBackbone
@@ -145,8 +146,7 @@ def _loss(generator: Generator, dataset: Path) -> float:
         patches, mask = read_nifti(dataset / item["image"])[0], read_nifti(dataset / item["label"])[0] > 0
         image = np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32)
         for view in (0, 2):
-            low, high = np.percentile(image[view], (0.5, 99.5))
-            image[view] = np.clip((image[view] - low) / (high - low), 0, 1)
+            image[view] = normalise_patch(torch.from_numpy(image[view])).numpy()
         with torch.inference_mode():
             logits = Silhouettes(generator).train()(torch.from_numpy(image)[None])
             losses.append(float(shadow_loss(logits, torch.from_numpy(mask)[None, None].float())))

@@ -59,7 +59,7 @@ def test_a_point_is_lifted_to_where_it_is(beam: Beam, lean: Lean) -> None:
             squared = (np.arange(view.shape[0])[:, None] - row) ** 2 + (np.arange(view.shape[1]) - column) ** 2
             films.append(torch.from_numpy(np.exp(-squared / (2 * SIGMA**2))).float())
             marks.append(view.project(CENTROID)[0])
-        image = network_input((films[0], films[1]), (marks[0], marks[1]), geometry, cube, lean)[None]
+        image = network_input((films[0], films[1]), (marks[0], marks[1]), geometry, cube, lean)[None].nan_to_num(0.0)
         rays = ray_positions(geometry, cube, lean)[None]
         ap, lat = UnprojectLift()(image[:, :1], image[:, 2:3], rays)[0]
         # Films under a cone are magnified, the blobs in them are not; the centre is what counts.

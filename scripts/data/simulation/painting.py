@@ -112,9 +112,10 @@ def paint_ct(
         if use.disc_hu is not None:
             _paint_discs(hu, posture, distance, grid, rng.uniform(*use.disc_hu))
     paint_bone(hu, distance, grid.spacing_mm, use.bone, rng)
-    screws = paint_screws(hu, posture, grid, rng) if rng.random() < use.hardware_share else ()
     noise = float(np.exp(rng.uniform(*np.log(use.noise_hu)))) if use.noise_hu[0] > 0 else 0.0
     scan(hu, grid.spacing_mm, noise, use.scanner, rng)
+    # Metal lies so far beyond a scanner's range that blur leaves it at the range's end.
+    screws = paint_screws(hu, posture, grid, rng) if rng.random() < use.hardware_share else ()
     # Steps of 4 HU are far below the noise and halve the file.
     stored = (4 * np.rint(np.clip(hu, -1024, 3071) / 4)).astype(np.int16)
     stored[hu < AIR_HU + 40] = AIR_HU
