@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.bundle import ConfigParser
 
 from scripts.data.simulation.average import average_signed_distance
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
+from scripts.geometry.leaning import Lean, turned_object
 from scripts.losses.integrated import IntegratedLoss, volume_cross_entropy
 from scripts.networks.generator import Generator
 from scripts.networks.level import LevelGenerator, LevelPrior
@@ -37,9 +39,13 @@ def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
     with torch.inference_mode():
         before = plain(image)
         assert torch.allclose(level(image), before, atol=1e-4)
-        # The prior is zero until it is filled, and its weights are zero until they are trained.
+        # Its weights for the prior are zero until they are trained; the average itself is there from the start.
         fill_prior(level)
-        assert torch.allclose(level(image, torch.tensor([21])), before, atol=1e-4)
+        assert torch.allclose(level(image), before, atol=1e-4)
+        tilt = torch.tensor([8.0])
+        average = level.prior(torch.tensor([21]), tilt) * 12.0
+        expected = before - 2.0 * F.interpolate(average, scale_factor=2.0, mode="trilinear")
+        assert torch.allclose(level(image, torch.tensor([21]), tilt), expected, atol=1e-3)
     with pytest.raises(UserError, match=r"none\.pt"):
         load_matching(level, str(tmp_path / "none.pt"))
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
@@ -80,6 +86,18 @@ def test_the_prior_is_the_average_vertebra_at_its_place():
     assert coarse[i, p, q]
     # The mean of all levels is nobody's vertebra, but it has a body too.
     assert volumes[1, 0, i, p, q] < 0
+
+
+def test_the_prior_leans_as_it_is_told():
+    prior = LevelPrior(size=60, stored=40)
+    fill_prior(prior)
+    volume = prior(torch.tensor([22]), torch.zeros(1))[0, 0].numpy()
+    leaning = prior(torch.tensor([22]), torch.tensor([20.0]))[0, 0].numpy()
+    centre = (NOMINAL_CENTROID + 0.5) / 2 - 0.5
+    wanted = turned_object(-np.minimum(volume, 0), Lean(0, 20).rotation(), centre, 0.0)
+    mine, theirs = leaning < -0.02, wanted > 0.02
+    assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.97
+    assert 2 * (mine & (volume < -0.02)).sum() / (mine.sum() + (volume < -0.02).sum()) < 0.9
 
 
 def test_volume_cross_entropy_is_what_it_says():

@@ -90,7 +90,7 @@ class LevelGenerator(nn.Module):
         self.prior = prior
         self.backbone = backbone
         self.takes_level = True
-        self.prior_gain = prior_gain
+        self.prior_logit = prior_gain * REACH_MM
 
     def forward(
         self, image: torch.Tensor, level: torch.Tensor | None = None, tilt: torch.Tensor | None = None
@@ -113,7 +113,7 @@ class LevelGenerator(nn.Module):
         ap, lat = self.fusion(image)
         ap, lat = self.lift.encode(ap, lat)
         known = (level > 0).to(prior.dtype)[:, None, None, None, None]
-        expected = prior * (-self.prior_gain * REACH_MM) * known
+        expected = prior * (-self.prior_logit) * known
         return self.backbone(ap, lat, prior.to(ap.dtype), expected)
 
 
