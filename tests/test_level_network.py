@@ -16,6 +16,7 @@ from scripts.losses.integrated import IntegratedLoss, volume_cross_entropy
 from scripts.networks.generator import Generator
 from scripts.networks.level import LevelGenerator, LevelPrior
 from scripts.training.budget import TimeBudget
+from scripts.training.snapshots import Snapshots
 from scripts.training.warm_start import fill_prior, load_matching
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,3 +133,20 @@ def test_a_training_by_the_clock_ends(monkeypatch):
     assert rates[0.55] == pytest.approx(0.25) and rates[0.99] < 0.001 and math.isclose(rates[1.0], 0, abs_tol=1e-9)
     with pytest.raises(ValueError, match="minutes"):
         TimeBudget(0.0, [optimizer])
+
+
+def test_a_training_that_is_cut_off_leaves_its_network(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("scripts.training.snapshots.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    network = torch.nn.Linear(1, 1)
+    snapshots = Snapshots(network, str(tmp_path / "snapshot.pt"), minutes=2.0)
+    engine = types.SimpleNamespace()
+    snapshots._begin(engine)
+    for seconds, weight, stored in ((60, 1.0, None), (120, 2.0, 2.0), (180, 3.0, 2.0), (241, 4.0, 4.0)):
+        now[0] = float(seconds)
+        torch.nn.init.constant_(network.weight, weight)
+        snapshots._write(engine)
+        found = None
+        if (tmp_path / "snapshot.pt").is_file():
+            found = torch.load(tmp_path / "snapshot.pt", weights_only=True)["model"]["weight"].item()
+        assert found == stored
