@@ -160,7 +160,7 @@ def test_training_and_inference_normalise_alike(part: tuple[slice, slice] | None
 
 
 def test_overlays_and_bundle_describe_the_same_networks() -> None:
-    assert config("train_improved.json")["network_def"] == config("inference.json")["network_def"]
+    assert config("level.json")["network_def"] == config("inference.json")["network_def"]
     assert config("paper_network.json")["network_def"] == config("train.json")["network_def"]
 
 
