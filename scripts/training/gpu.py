@@ -24,7 +24,7 @@ from scripts.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     "generator": ("train", "train_improved", "online", "gpu_minutes"),
-    "level": ("train", "train_improved", "online", "level", "gpu_minutes"),
+    "level": ("train", "train_improved", "online", "gpu_minutes", "level"),
     "localizer": ("train_localization", "online_films", "online_films_minutes"),
 }
 # Columns of the log that are worth a mean over the last steps.

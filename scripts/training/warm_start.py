@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from ignite.engine import Engine, Events
 from torch import nn
 
 from scripts.data.simulation.average import average_signed_distance
@@ -13,6 +15,45 @@ from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.levels import LEVEL_ORDER
 from scripts.networks.level import REACH_MM, UNKNOWN, LevelPrior
+
+
+class WarmStart:
+    """Begins a training from another network's weights and the library's averages; one that is resumed is left alone.
+
+    Args:
+        network: to fill in.
+        path: weights, see `load_matching`.
+        without: subjects that take no part in the averages, see `fill_prior`.
+    """
+
+    def __init__(self, network: nn.Module, path: str, without: Sequence[str] = ()) -> None:
+        self.network, self.path, self.without = network, path, tuple(without)
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, self._begin)
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            load_matching(self.network, self.path)
+            fill_prior(self.network, self.without)
+
+
+class FrozenStatistics:
+    """Batch normalisation goes on with the means and variances that it has, as it does when the network is used.
+
+    For going on in small batches, whose own statistics are noise, with weights that large ones have trained.
+
+    Args:
+        network: whose layers are frozen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, lambda _: freeze_statistics(self.network))
 
 
 def load_matching(network: nn.Module, path: str) -> int:
@@ -72,10 +113,7 @@ def fill_prior(network: nn.Module, without: tuple[str, ...] = ()) -> None:
 
 
 def freeze_statistics(network: nn.Module) -> None:
-    """Batch normalisation goes on with the means and variances that it has, as it does when the network is used.
-
-    For going on in small batches, whose own statistics are noise, with weights that large ones have trained.
-    """
+    """Keep batch normalisation in evaluation mode, whatever mode the network is put in; see `FrozenStatistics`."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
