@@ -13,7 +13,6 @@ import torch
 from scipy import ndimage
 from scipy.special import ndtr
 
-from scripts.data.simulation.displacement import Displacement
 from scripts.data.simulation.draw import VariationOptions, draw_deformation
 from scripts.data.simulation.processes import tips_of
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
@@ -27,8 +26,7 @@ MEASURES = (
 )  # fmt: skip
 CENTRAL = (0.5, 99.5)
 FEWEST_OTHERS = 2
-INVERSE_STEPS = 4
-SURFACE_POINTS = 1500
+SURFACE_POINTS = 1000
 
 
 def measures(number: int, points: np.ndarray) -> np.ndarray:
@@ -63,23 +61,18 @@ def surface_points(shape: VertebraShape) -> np.ndarray:
     return (voxels - np.array(shape.origin)) * SHAPE_SPACING_MM
 
 
-def carried(points: np.ndarray, drawn: Displacement) -> np.ndarray:
-    """Where one deformation carries points (N, 3) of the source, in the new vertebra's frame: its inverse."""
-    straight = torch.as_tensor(points).float() @ torch.linalg.inv(drawn.linear[0]).T
-    where = straight
-    for _ in range(INVERSE_STEPS):
-        where = straight - drawn.bend(where)[0]
-    return where.numpy()
-
-
 def measures_of_draws(
     number: int, subjects: tuple[str, ...], options: VariationOptions, draws: int, seed: int
 ) -> np.ndarray:
-    """Measures (draws, 15) of random relatives of some subjects' vertebrae of a level."""
-    sources = [surface_points(load_subject(s)[number]) for s in subjects]
+    """Measures (about draws, 15) of random relatives of some subjects' vertebrae of a level."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = draw_deformation(torch.full((draws,), number), options, generator)
-    return np.array([measures(number, carried(sources[i % len(sources)], drawn[i])) for i in range(draws)])
+    found = []
+    for subject in subjects:
+        source = torch.from_numpy(surface_points(load_subject(subject)[number])).float()
+        levels = torch.full((-(-draws // len(subjects)),), number)
+        carried = draw_deformation(levels, options, generator).carry(source).numpy()
+        found += [measures(number, points) for points in carried]
+    return np.array(found)
 
 
 def inside_share(subject: str, options: VariationOptions, draws: int) -> dict[int, np.ndarray]:
