@@ -26,6 +26,8 @@ from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.io.nifti import write_nifti
+from scripts.metrics.yardstick import library_subjects, yardstick_rows
 from scripts.spine.symmetry import symmetry_plane
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
@@ -150,3 +152,24 @@ def test_idealised_subjects_are_drawn_as_often_as_the_options_say() -> None:
 def test_wrong_weights_are_refused(weights: object, tmp_path) -> None:
     with pytest.raises(UserError, match="subject_weights"):
         simulate(str(tmp_path / "out"), 1, subject_weights=weights)
+
+
+def test_the_yardstick_stands_along_the_marks_and_leaves_the_patient_out(tmp_path) -> None:
+    """The truth is the average without verse008, leaning 20 degrees to the left as the marks do; turned by hand."""
+    turning = Rotation.from_euler("y", -20, degrees=True).as_matrix()  # axes I, P, L: down goes towards left
+    assert turning @ [1, 0, 0] == pytest.approx([np.cos(np.radians(20)), 0, np.sin(np.radians(20))])
+    index = np.stack(np.meshgrid(*(np.arange(120),) * 3, indexing="ij"), -1) - NOMINAL_CENTROID
+    truth = average_at(22, index @ turning, ("verse008",)) < 0
+    items = []
+    for i, level in enumerate(("L2", "L3", "L4")):
+        mark = (turning @ [35.0 * (i - 1), 0, 0] + NOMINAL_CENTROID) @ IPL_AXES
+        items.append({"subject": "verse008", "series": "", "level": level, "centroid_mm": mark.tolist()})
+        items[-1] |= {"label": "L3_mask.nii.gz", "clipped_fraction": 0.0, "rays": ""}
+    write_nifti(tmp_path / "L3_mask.nii.gz", truth.astype(np.uint8), Grid((0.0, 0.0, 0.0), truth.shape).affine)
+    document = {"test": items[1:2], "excluded": [items[0], items[2]]}
+    ((_, row),) = yardstick_rows(tmp_path, document, document["test"])
+    assert row.level == "L3" and row.status == "ok" and row.dice > 0.98
+    ((_, upright),) = yardstick_rows(tmp_path, {"test": items[1:2]}, items[1:2])
+    assert upright.dice < 0.85
+    assert library_subjects("verse008") == library_subjects("sub-verse008_x") == ("verse008",)
+    assert library_subjects("LIDC-IDRI-0001") == ()
