@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts.data.simulation.check_variation import measures, measures_of_draws, numbers_inside, surface_points
 from scripts.data.simulation.displacement import displacement, rotation_matrix, smooth_waves
-from scripts.data.simulation.draw import VariationOptions, draw_deformation, draw_displacement
+from scripts.data.simulation.draw import VariationOptions, bump_radius, draw_deformation, draw_displacement
 from scripts.data.simulation.processes import PROCESSES, process_tips
 from scripts.data.simulation.shape_fit import distance_at, fit_affine
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
@@ -53,16 +53,26 @@ def test_space_never_folds() -> None:
 
 
 def test_processes_end_where_they_were_told_to() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = draw_deformation(torch.tensor([21]), VariationOptions(stretch=0, turn=0, smooth=0), generator)
-    tips = torch.as_tensor(variation().tips[21]).float()
-    moves = drawn.tips[0] - tips
-    # The map is backward: from where a process now ends to where the source's does.
-    source = drawn.tips[0] + drawn.at(drawn.tips[0])[0]
-    # Ends that stand close together are pulled along by each other.
-    assert (source - tips).norm(dim=-1).max() < 0.35 * moves.norm(dim=-1).max()
+    """The map is backward: from where a process now ends to where the source's does."""
+    tips = torch.as_tensor(variation().tips[21]).float()[None]
+    moves = torch.zeros(1, 7, 3)
+    moves[0, 0], moves[0, 2] = torch.tensor([4.0, 3.0, -2.0]), torch.tensor([-2.0, 1.0, -4.0])
+    zero = torch.zeros(1, 3)
+    drawn = displacement(zero, zero, tips, bump_radius(tips), moves)
+    back = drawn.at(drawn.tips[0])[0]
+    assert (back + moves[0]).norm(dim=-1).max() < 0.8
     far = torch.tensor([[60.0, 100, 120], [-60, -100, -120], [60, -100, 120]])
-    assert drawn.at(far).abs().max() < 0.5
+    assert drawn.at(far).abs().max() < 0.1
+    # And the inverse takes the source's ends to the new ones.
+    assert (drawn.carry(tips[0], 20)[0] - drawn.tips[0]).norm(dim=-1).max() < 0.8
+
+
+def test_the_inverse_undoes_the_map() -> None:
+    drawn = draw_deformation(LEVELS, VariationOptions(), torch.Generator().manual_seed(0))
+    points = torch.randn(200, 3, generator=torch.Generator().manual_seed(1)) * 25
+    carried = drawn.carry(points, 15)
+    back = torch.stack([c + d.at(c)[0] for c, d in zip(carried, [drawn[i] for i in range(len(LEVELS))], strict=True)])
+    assert (back - points).norm(dim=-1).quantile(0.99) < 0.2
 
 
 def test_rotation_matrix_is_scipys() -> None:
@@ -120,13 +130,13 @@ def test_drawn_stretches_spread_as_measured() -> None:
 def test_one_persons_vertebrae_are_alike() -> None:
     levels = torch.tensor([20, 21, 24])
     logs = []
-    for seed in range(400):
+    for seed in range(250):
         drawn = draw_deformation(levels, VariationOptions(turn=0), torch.Generator().manual_seed(seed), one_person=True)
         logs.append(-torch.log(torch.diagonal(drawn.linear, dim1=1, dim2=2)).numpy())
     across = np.corrcoef(np.array(logs)[:, :, 1].T)
     wanted = variation().within_person["stretch"]
-    assert across[0, 1] == pytest.approx(wanted.person + wanted.near * wanted.decay, abs=0.12)
-    assert across[0, 2] == pytest.approx(wanted.person + wanted.near * wanted.decay**4, abs=0.12)
+    assert across[0, 1] == pytest.approx(wanted.person + wanted.near * wanted.decay, abs=0.15)
+    assert across[0, 2] == pytest.approx(wanted.person + wanted.near * wanted.decay**4, abs=0.15)
 
 
 def test_people_left_out_lie_inside_what_is_drawn_from_the_others() -> None:
@@ -142,10 +152,10 @@ def test_people_left_out_lie_inside_what_is_drawn_from_the_others() -> None:
 def test_a_neck_left_out_measures_what_drawn_ones_do() -> None:
     """Plain geometry of real surfaces against that of drawn ones: heights, spans, ends of processes."""
     inside = []
-    for number in (3, 4, 5, 6):
+    for number in (3, 5):
         own = measures(number, surface_points(load_subject("spl")[number]))
         options = VariationOptions(without=("spl",))
-        drawn = measures_of_draws(number, ("artisynth", "bodyparts3d"), options, 200, seed=number)
+        drawn = measures_of_draws(number, ("artisynth", "bodyparts3d"), options, 300, seed=number)
         low, high = np.nanpercentile(drawn, (0.5, 99.5), axis=0)
         inside.append((own >= low) & (own <= high))
     assert np.mean(inside) > 0.9

@@ -13,11 +13,10 @@ import torch
 from scipy import ndimage
 from scipy.special import ndtr
 
-from scripts.data.simulation.displacement import Displacement
 from scripts.data.simulation.draw import VariationOptions, draw_deformation
 from scripts.data.simulation.processes import tips_of
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
-from scripts.data.simulation.variation import REGIONS, measured_vertebrae, variation
+from scripts.data.simulation.variation import REGIONS, Measured, centred, measured_vertebrae, pooled_spread, variation
 from scripts.levels import LEVEL_NAMES, region
 
 MEASURES = (
@@ -27,8 +26,7 @@ MEASURES = (
 )  # fmt: skip
 CENTRAL = (0.5, 99.5)
 FEWEST_OTHERS = 2
-INVERSE_STEPS = 4
-SURFACE_POINTS = 1500
+SURFACE_POINTS = 1000
 
 
 def measures(number: int, points: np.ndarray) -> np.ndarray:
@@ -63,23 +61,18 @@ def surface_points(shape: VertebraShape) -> np.ndarray:
     return (voxels - np.array(shape.origin)) * SHAPE_SPACING_MM
 
 
-def carried(points: np.ndarray, drawn: Displacement) -> np.ndarray:
-    """Where one deformation carries points (N, 3) of the source, in the new vertebra's frame: its inverse."""
-    straight = torch.as_tensor(points).float() @ torch.linalg.inv(drawn.linear[0]).T
-    where = straight
-    for _ in range(INVERSE_STEPS):
-        where = straight - drawn.bend(where)[0]
-    return where.numpy()
-
-
 def measures_of_draws(
     number: int, subjects: tuple[str, ...], options: VariationOptions, draws: int, seed: int
 ) -> np.ndarray:
-    """Measures (draws, 15) of random relatives of some subjects' vertebrae of a level."""
-    sources = [surface_points(load_subject(s)[number]) for s in subjects]
+    """Measures (about draws, 15) of random relatives of some subjects' vertebrae of a level."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = draw_deformation(torch.full((draws,), number), options, generator)
-    return np.array([measures(number, carried(sources[i % len(sources)], drawn[i])) for i in range(draws)])
+    found = []
+    for subject in subjects:
+        source = torch.from_numpy(surface_points(load_subject(subject)[number])).float()
+        levels = torch.full((-(-draws // len(subjects)),), number)
+        carried = draw_deformation(levels, options, generator).carry(source).numpy()
+        found += [measures(number, points) for points in carried]
+    return np.array(found)
 
 
 def inside_share(subject: str, options: VariationOptions, draws: int) -> dict[int, np.ndarray]:
@@ -123,21 +116,44 @@ def region_table() -> str:
     rows, _ = measured_vertebrae()
     found = variation()
     lines = [
-        "| region | people, vertebrae | stretch down, back, left | the same, size given | turn about them (°) "
-        "| spinous end down, back, left (mm) | transverse ends, both alike: down, back, out | one against the other "
-        "| superior, both | inferior, both | surface that remains (mm) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| region | people, vertebrae | stretch down, back, left | the same, size given | turn about them, ° "
+        "| remains, mm |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    ends = [
+        "| region | spinous: length, angle | end of it: down, back, left | transverse: length, tilt down, tilt back "
+        "| both ends alike: down, back, out | one against the other | superior ends alike | inferior ends alike |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in REGIONS.values():
         here = [row for row in rows if region(row.number) == name]
         number = here[0].number
         spread, given = found.spread[number], found.spread_given_size[number]
+        whole = process_spreads(here)
         cells = [name, f"{len({row.subject for row in here})}, {len(here)}"]
-        cells += [_list(spread[:3], 3), _list(given[:3], 3), _list(spread[3:6], 1)]
-        cells += [_list(spread[a : a + 3], 1) for a in (6, 9, 12, 15, 21)]
-        cells += [f"{found.smooth_mm[number]:.1f}"]
+        cells += [_list(spread[:3], 3), _list(given[:3], 3), _list(spread[3:6], 1), f"{found.smooth_mm[number]:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cells = [name, _list(whole[:2], 1), _list(spread[6:9], 1), _list(whole[2:], 1)]
+        cells += [_list(spread[a : a + 3], 1) for a in (9, 12, 15, 21)]
+        ends.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *ends])
+
+
+def process_spreads(rows: list[Measured]) -> np.ndarray:
+    """Spreads (5,) between people, within levels, of processes as seen from the body's centroid, nothing taken out.
+
+    Length (mm) and angle (degrees) of the spinous process; length, tilt down and tilt back of the transverse ones.
+    """
+    tips = np.array([row.tips_mm for row in rows])
+    spinous = [np.hypot(tips[:, 0, 0], tips[:, 0, 1]), np.degrees(np.arctan2(tips[:, 0, 0], tips[:, 0, 1]))]
+    across = np.concatenate([tips[:, 1], tips[:, 2]])
+    out = np.abs(across[:, 2])
+    angles = [np.degrees(np.arctan2(across[:, axis], out)) for axis in (0, 1)]
+    levels = np.array([row.number for row in rows])
+    one = [pooled_spread(centred(v[:, None], levels), levels)[0] for v in spinous]
+    sides = np.concatenate([levels, levels + 100])  # each side by itself
+    both = [pooled_spread(centred(v[:, None], sides), sides)[0] for v in (np.linalg.norm(across, axis=1), *angles)]
+    return np.array([*one, *both])
 
 
 def _list(values: np.ndarray, digits: int) -> str:

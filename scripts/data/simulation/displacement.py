@@ -54,14 +54,25 @@ class Displacement:
 
     def bend(self, points: torch.Tensor) -> torch.Tensor:
         """What is not affine, likewise; ``linear`` follows after it."""
-        flat = points.reshape(1, -1, 3)
+        return self.bend_each(points.reshape(1, -1, 3)).reshape(len(self.linear), *points.shape)
+
+    def bend_each(self, points: torch.Tensor) -> torch.Tensor:
+        """The same (B, N, 3) at points of each deformation's own, (B or 1, N, 3)."""
         # |p - t|^2 by its parts: no (B, N, T, 3) in memory.
-        square = (flat**2).sum(-1)
-        away = square[..., None] - 2 * flat @ self.tips.transpose(1, 2) + (self.tips**2).sum(-1)[:, None]
+        square = (points**2).sum(-1)
+        away = square[..., None] - 2 * points @ self.tips.transpose(1, 2) + (self.tips**2).sum(-1)[:, None]
         bumps = torch.exp(-away / (2 * self.radius[:, None] ** 2)) @ self.push
-        waves = torch.cos(flat @ self.frequency.transpose(1, 2) + self.phase[:, None]) @ self.wave
+        waves = torch.cos(points @ self.frequency.transpose(1, 2) + self.phase[:, None]) @ self.wave
         calm = 1 - torch.exp(-square / (2 * QUIET_MM**2))
-        return ((waves - bumps) * calm[..., None]).reshape(len(self.linear), *points.shape)
+        return (waves - bumps) * calm[..., None]
+
+    def carry(self, points: torch.Tensor, steps: int = 4) -> torch.Tensor:
+        """Where points (N, 3) mm of the source's frame lie in the new vertebra's, (B, N, 3): the inverse map."""
+        straight = points @ torch.linalg.inv(self.linear).transpose(1, 2)
+        where = straight
+        for _ in range(steps):
+            where = straight - self.bend_each(where)
+        return where
 
 
 def displacement(

@@ -233,13 +233,11 @@ def _within_person(values: np.ndarray, levels: np.ndarray, names: np.ndarray) ->
         if bottom > 0:
             points.append((float(away[first, second].mean()), float((a * b).sum() / bottom), np.sqrt(len(first))))
     lag, correlation, weight = np.array(points).T
-    best = (np.inf, 0.0, 0.0, 0.0)
-    for person in np.arange(0, 0.81, 0.05):
-        for near in np.arange(0, 0.96 - person, 0.05):
-            for decay in np.arange(0.2, 0.96, 0.05):
-                miss = float((weight * (person + near * decay**lag - correlation) ** 2).sum())
-                best = min(best, (miss, float(person), float(near), float(decay)))
-    return WithinPerson(*(round(v, 2) for v in best[1:]))
+    steps = np.arange(0, 0.96, 0.05)
+    person, near, decay = (v.ravel()[:, None] for v in np.meshgrid(steps, steps, steps, indexing="ij"))
+    miss = (weight * (person + near * decay**lag - correlation) ** 2).sum(1)
+    best = np.where((person + near)[:, 0] < 0.96, miss, np.inf).argmin()
+    return WithinPerson(*(round(float(v[best, 0]), 2) for v in (person, near, decay)))
 
 
 def _table_levels() -> dict[int, int]:
