@@ -33,9 +33,7 @@ class BallPredictor:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(
-        self, inputs: Sequence[torch.Tensor], rays: object = None, levels: object = None
-    ) -> Iterator[np.ndarray]:
+    def __call__(self, inputs: Sequence[torch.Tensor], *_: object) -> Iterator[np.ndarray]:
         for item in inputs:
             self.asked += 1
             row, left = np.unravel_index(int(item[1].argmax()), (CUBE_SIZE, CUBE_SIZE))
@@ -184,9 +182,7 @@ def test_damaged_weights_are_named() -> None:
     one, predictor = session()
 
     class Damaged(BallPredictor):
-        def __call__(
-            self, inputs: Sequence[torch.Tensor], rays: object = None, levels: object = None
-        ) -> Iterator[np.ndarray]:
+        def __call__(self, inputs: Sequence[torch.Tensor], *_: object) -> Iterator[np.ndarray]:
             return (np.full_like(ball, np.nan) for ball in BallPredictor()(inputs))
 
     one.predictor = cast(Predictor, Damaged())

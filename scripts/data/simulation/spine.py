@@ -113,6 +113,9 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     """
     weights = {s: options.subject_weights.get(s, 1.0) for s in shape_subjects() if s not in options.without}
     subjects = tuple(s for s, weight in weights.items() if weight > 0)
+    for level in levels:
+        if not shapes_of_level(level, subjects):
+            raise UserError(f"no shape of {level_name(level)} among {', '.join(subjects)}")
     posture = draw_posture(levels, options.posture, rng)
     mirrored = options.deformation.mirror and bool(rng.random() < 0.5)
     wanted = _relative_sizes(posture)
@@ -124,8 +127,6 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     shapes = []
     for level, size, own in zip(levels, wanted, person, strict=True):
         candidates = shapes_of_level(level, subjects)
-        if not candidates:
-            raise UserError(f"no shape of {level_name(level)} among {', '.join(subjects)}")
         share = np.array([weights[candidate.subject] for candidate in candidates])
         shape = candidates[rng.choice(len(candidates), p=share / share.sum())]
         shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
