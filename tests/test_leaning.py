@@ -36,7 +36,8 @@ def test_patches_of_a_leaning_block_are_those_of_an_upright_one(lean: Lean) -> N
         patches.append(network_input(films, pixels, geometry, cube, cut))
     plane = 0 if lean.frontal_deg else 2
     difference = (patches[0][plane] - patches[1][plane]).abs()
-    assert difference.mean() < 0.01 * patches[1][plane].max()
+    # A turned patch reaches beyond the film, where there are no values.
+    assert difference.nanmean() < 0.01 * patches[1][plane].max() and difference.isnan().float().mean() < 0.1
     for mark in (1, 3):
         assert (patches[0][mark] - patches[1][mark]).abs().max() < 0.01  # marks stay where they were
     untouched = network_input(films, pixels, geometry, cube)
