@@ -1,9 +1,6 @@
-"""From what a training wrote to what is handed out: the state dict alone, half the size.
+"""From what a training wrote to what is handed out: the state dict alone, half the size (`scripts.networks.compact`).
 
-    python -m scripts.release.weights --source output/training/model.pt --output models/model.pt
-
-Weights are kept in 16 bits, which moves no Dice by more than 0.001; running statistics stay in 32, for variances of
-deep layers exceed what 16 bits can hold.
+python -m scripts.release.weights --source output/training/model.pt --output models/model.pt
 """
 
 from __future__ import annotations
@@ -13,24 +10,7 @@ from pathlib import Path
 import torch
 
 from scripts.command import run_module
-from scripts.errors import UserError
-
-STATISTICS = "running_"
-
-
-def compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict with its weights in 16 bits.
-
-    Raises:
-        UserError: a weight is too large for them.
-    """
-    small = {}
-    for name, value in state.items():
-        is_weight = value.is_floating_point() and STATISTICS not in name
-        small[name] = value.half() if is_weight else value
-        if not torch.isfinite(small[name]).all():
-            raise UserError(f"{name}: does not fit into 16 bits")
-    return small
+from scripts.networks.compact import compact
 
 
 def main(source: str, output: str) -> None:

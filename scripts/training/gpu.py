@@ -20,6 +20,7 @@ from monai.bundle import run as run_bundle
 
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.networks.compact import compact
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
@@ -87,17 +88,11 @@ def train(
         seed=seed,
         **{name: value for name, value in chosen.items() if value},
     )
-    save_half(work / final, folder / f"{network}.pt")
+    trained = torch.load(work / final, map_location="cpu", weights_only=True)
+    torch.save(compact(trained.get("model", trained)), folder / f"{network}.pt")
     shutil.copy(work / "training.csv", folder / "training.csv")
     (folder / "speeds.json").write_text(json.dumps(speeds(folder / "training.csv"), indent=1) + "\n")
     shutil.rmtree(work)
-
-
-def save_half(source: Path, target: Path) -> None:
-    """Weights as they are shipped: floating-point numbers of half precision, plain state dict."""
-    state = torch.load(source, map_location="cpu", weights_only=True)
-    state = state.get("model", state)
-    torch.save({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, target)
 
 
 def speeds(log: Path) -> dict[str, Any]:
