@@ -18,7 +18,7 @@ from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
 from scripts.data.subset import SpineRecord
 from scripts.data.variants import VariantRange, misaligned
-from scripts.data.volumes import read_case
+from scripts.data.volumes import MAX_BORDER_CONTACT_MM2, read_case
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import Cube, clipped_fraction, crop_cube, network_input, place_cube, turned_upright
 from scripts.geometry.film import FilmOptions, make_film
@@ -53,7 +53,7 @@ class PrepareOptions:
 
     beams: tuple[Beam, ...] = (Beam.PARALLEL,)
     bone_gain: float = BONE_GAIN
-    max_border_contact_mm2: float = 10.0
+    max_border_contact_mm2: float = MAX_BORDER_CONTACT_MM2
     max_clipped_fraction: float = 0.01
     variants: int = 0
     variant_range: VariantRange = field(default_factory=VariantRange)

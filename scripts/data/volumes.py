@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from scipy import ndimage
 
 from scripts.data.cases import CaseFiles
@@ -15,10 +16,13 @@ from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.metal import MetalEvidence, find_metal
 from scripts.data.simulation.painting import paint_around_labels
 from scripts.errors import UserError
+from scripts.geometry.frames import Grid, resample
 from scripts.io.nifti import read_nifti
 from scripts.levels import LABEL_MAPS, level_number
 
 AIR_HU = -1000.0
+# A vertebra whose mask touches the border of the field of view over more than this is cut.
+MAX_BORDER_CONTACT_MM2 = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     if mask.ndim != 3:
         raise UserError(f"{case.mask.name}: a labelmap is 3D, this has shape {mask.shape}")
     labels = _verse_labels(mask, case)
-    contact = _border_contact(labels, affine)
+    contact = border_contact(labels, affine)
     outside = None
     annotated: dict[int, np.ndarray] = {}
     convention = ""
@@ -187,7 +191,13 @@ def _label_numbers(mask: np.ndarray) -> np.ndarray:
     return numbers.astype(np.uint8, copy=False)
 
 
-def _border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
+def border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
+    """Area per VerSe number, in mm2, over which its mask touches the border of the array.
+
+    Args:
+        labels: (X, Y, Z) uint8, VerSe numbers.
+        affine: 4x4 index -> RAS mm.
+    """
     size = _voxel_size(affine)
     # Counting is several times faster than sorting, which is what `np.unique` does.
     contact = {number: 0.0 for number, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
@@ -199,6 +209,19 @@ def _border_contact(labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:
             for number in contact:
                 contact[number] += float(counts[number]) * face_area
     return contact
+
+
+def resample_hu(hu: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
+    """CT numbers at a grid's voxel centres, float32; air outside the volume.
+
+    Args:
+        hu: (X, Y, Z) float32.
+        affine: 4x4 index -> RAS mm.
+        grid: where to sample.
+    """
+    # Outside the volume resampling gives 0: that has to mean air.
+    above_air = torch.from_numpy(np.ascontiguousarray(hu - np.float32(AIR_HU)))
+    return resample(above_air, affine, grid).numpy() + np.float32(AIR_HU)
 
 
 def _contact_with(outside: np.ndarray, labels: np.ndarray, affine: np.ndarray) -> dict[int, float]:

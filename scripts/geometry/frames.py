@@ -7,7 +7,7 @@ any flip. An index names a voxel's centre.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,22 @@ def bounding_grid(affine: np.ndarray, shape: tuple[int, int, int], spacing_mm: f
     )
 
 
+def sampling_matrix(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """4x4 matrix from world mm to what ``grid_sample`` wants (``align_corners=False``).
+
+    -1 and 1 are the outer faces, so that a one-slice axis is legal too, and the last axis comes first.
+
+    Args:
+        affine: 4x4 index -> RAS mm of a volume.
+        shape: its voxels.
+    """
+    size = np.array(shape)
+    normalise = np.eye(4)
+    normalise[:3, :3] = np.diag(2 / size)[::-1]
+    normalise[:3, 3] = (1 / size - 1)[::-1]
+    return normalise @ np.linalg.inv(affine)
+
+
 # Maps world points (..., 3) of the output to the world points of the input that they show.
 Warp = Callable[[torch.Tensor], torch.Tensor]
 
@@ -111,13 +127,7 @@ def resample(
         (I, P, L), the volume's dtype and device.
     """
     device = volume.device
-    # Grid index -> voxel -> what grid_sample wants, in one matrix: -1 and 1 are the outer faces (align_corners=False,
-    # so that a one-slice axis is legal too), last axis first.
-    size = np.array(volume.shape)
-    normalise = np.eye(4)
-    normalise[:3, :3] = np.diag(2 / size)[::-1]
-    normalise[:3, 3] = (1 / size - 1)[::-1]
-    to_sample = normalise @ np.linalg.inv(affine)
+    to_sample = sampling_matrix(affine, volume.shape)
     matrix = torch.as_tensor(to_sample @ grid.affine, dtype=torch.float32, device=device)
     in_plane = [torch.arange(n, dtype=torch.float32, device=device) for n in grid.shape[1:]]
     warped = None if warp is None else _coarse_positions(warp, to_sample, grid, device)

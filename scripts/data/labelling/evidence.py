@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from scripts.data.labelling.volume import CtVolume
+from scripts.geometry.frames import sampling_matrix
 
 # How far above soft tissue bone must at least lie, and as how much brighter the inside counts at most.
 _LEAST_CONTRAST_HU, _MOST_CONTRAST_HU = 90.0, 260.0
@@ -72,12 +73,7 @@ class EvidenceVolume:
     def __init__(self, ct: CtVolume) -> None:
         self.grid = ct.grid
         self._volume = torch.stack([torch.from_numpy(ct.hu), torch.from_numpy(ct.scanned.astype(np.float32))])[None]
-        affine = np.linalg.inv(ct.grid.affine)
-        size = np.array(ct.hu.shape)
-        normalise = np.eye(4)
-        normalise[:3, :3] = np.diag(2 / size)[::-1]
-        normalise[:3, 3] = (1 / size - 1)[::-1]
-        self._matrix = torch.from_numpy((normalise @ affine).astype(np.float32))
+        self._matrix = torch.from_numpy(sampling_matrix(ct.grid.affine, ct.hu.shape).astype(np.float32))
 
     def at(self, points_mm: torch.Tensor, scale: BoneScale) -> torch.Tensor:
         """Evidence (N,) at world points (N, 3)."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.simulation.displacement import rotation_matrix
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, shapes_of_level
 from scripts.levels import in_order
 
@@ -111,16 +112,6 @@ def _grown(distance: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.pad(distance, extra, mode="edge") + away.astype(np.float32)
 
 
-def rotations(vectors: torch.Tensor) -> torch.Tensor:
-    """(K, 3, 3) rotations of rotation vectors (K, 3), radians (Rodrigues)."""
-    x, y, z = vectors.unbind(1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
-    square = vectors.square().sum(1)[:, None, None] + 1e-12
-    angle = square.sqrt()
-    return torch.eye(3) + torch.sin(angle) / angle * cross + (1 - torch.cos(angle)) / square * (cross @ cross)
-
-
 def shape_distances(stack: ShapeStack, own_mm: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Distances (K, N) in mm, negative inside, of own points (N, 3) to K placed shapes.
 
@@ -130,7 +121,7 @@ def shape_distances(stack: ShapeStack, own_mm: torch.Tensor, numbers: torch.Tens
         numbers: (K, 9): move in mm, rotation vector in radians, logarithms of the stretches (down, back, left).
     """
     stretch = torch.exp(numbers[:, 6:])
-    there = (own_mm[None] - numbers[:, None, :3]) @ rotations(numbers[:, 3:6]) / stretch[:, None]
+    there = (own_mm[None] - numbers[:, None, :3]) @ rotation_matrix(numbers[:, 3:6]) / stretch[:, None]
     index = there / SHAPE_SPACING_MM + stack.origins[:, None]
     size = torch.tensor(stack.fields.shape[2:], dtype=torch.float32)
     sample = (2 * index + 1) / size - 1

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scripts.data.volumes import remove_table
+from scripts.data.volumes import remove_table, resample_hu
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, bounding_grid, resample
 from scripts.io.nifti import read_nifti
 
 WORKING_SPACING_MM = 2.0
-_AIR_HU = -1000.0
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ def on_canonical_grid(hu: np.ndarray, affine: np.ndarray, spacing_mm: float = WO
         spacing_mm: of the grid.
     """
     grid = bounding_grid(affine, hu.shape, spacing_mm)
-    # Outside the volume resampling gives 0: that has to mean air.
-    shifted = torch.from_numpy(np.ascontiguousarray(hu - np.float32(_AIR_HU)))
-    values = resample(shifted, affine, grid).numpy() + np.float32(_AIR_HU)
+    values = resample_hu(hu, affine, grid)
     inside = resample(torch.ones(hu.shape), affine, grid).numpy() > 0.5
     size = np.linalg.norm(affine[:3, :3], axis=0)
     return CtVolume(values, grid, inside, (float(size[0]), float(size[1]), float(size[2])))

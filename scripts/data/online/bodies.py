@@ -9,8 +9,8 @@ import torch
 from scipy import ndimage
 
 from scripts.data.simulation.painting import paint_around_labels
-from scripts.data.volumes import AIR_HU, CaseVolumes
-from scripts.geometry.frames import IPL_AXES, Grid, resample
+from scripts.data.volumes import AIR_HU, CaseVolumes, resample_hu
+from scripts.geometry.frames import bounding_grid, resample
 
 # Over which the crop's border goes over into the painted body.
 FADE_MM = 6.0
@@ -24,14 +24,11 @@ def put_body_around(volumes: CaseVolumes, rng: np.random.Generator) -> CaseVolum
         rng: source of the body.
     """
     labels, affine, painted = paint_around_labels(volumes.labels, volumes.affine, rng)
-    origin = affine[:3, 3]
-    size = (int(labels.shape[0]), int(labels.shape[1]), int(labels.shape[2]))
-    grid = Grid((float(origin[0]), float(origin[1]), float(origin[2])), size)
-    assert np.allclose(affine[:3, :3], IPL_AXES.T)
+    grid = bounding_grid(affine, labels.shape)
     scanned = (volumes.hu > AIR_HU + 50).astype(np.float32)
     # Where the crop reaches, a voxel inside its outermost layer counts in full.
     known = resample(torch.from_numpy(scanned), volumes.affine, grid).numpy() > 0.9
-    real = resample(torch.from_numpy(volumes.hu - AIR_HU), volumes.affine, grid).numpy() + AIR_HU
+    real = resample_hu(volumes.hu, volumes.affine, grid)
     weight = np.clip(ndimage.distance_transform_edt(known) / FADE_MM, 0, 1)
     hu = (painted * (1 - weight) + real * weight).astype(np.float32)
     return replace(volumes, hu=hu, labels=labels, affine=affine)

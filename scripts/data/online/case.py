@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from scipy import ndimage
 
 from scripts.data.patient import PatientVolume
 from scripts.data.simulation.patient import SimulatedPatient
+from scripts.data.volumes import MAX_BORDER_CONTACT_MM2, border_contact
 from scripts.errors import UserError
 from scripts.geometry.projector import WATER_PER_MM
 from scripts.io.atomic import atomic_file
 from scripts.levels import in_order
 
-MAX_BORDER_CONTACT_MM2 = 10.0
 # Where the label of a vertebra comes from; no accuracy is ever claimed on fitted ones.
 ORIGINS = ("truth", "simulated", "fitted")
 # Steps of HU in a file: far below the noise of any CT.
@@ -76,8 +77,8 @@ class OnlineCase:
 
     def to(self, device: torch.device | str) -> OnlineCase:
         """The same on another device."""
-        moved = tuple(OnlineVertebra(**{**v.__dict__, "share": v.share.to(device)}) for v in self.vertebrae)
-        return OnlineCase(self.name, self.hu.to(device), self.spacing_mm, moved, self.origin)
+        moved = tuple(replace(v, share=v.share.to(device)) for v in self.vertebrae)
+        return replace(self, hu=self.hu.to(device), vertebrae=moved)
 
 
 def case_from_patient(
@@ -125,35 +126,28 @@ def _assemble(
     if origin not in ORIGINS:
         raise UserError(f"{name}: origin '{origin}' is none of {', '.join(ORIGINS)}")
     boxes = ndimage.find_objects(labels)
+    touching = border_contact(labels, np.eye(4) * spacing_mm / factor)
     numbers = [n for n in in_order(list(index)) if n <= len(boxes) and boxes[n - 1] is not None]
     vertebrae = []
     for place, number in enumerate(numbers):
-        share, start, touching = _share(labels, number, boxes[number - 1], factor)
+        share, start = _share(labels, number, boxes[number - 1], factor)
         above, below = (
             (index[numbers[i]] - index[number]) * spacing_mm if 0 <= i < len(numbers) else None
             for i in (place - 1, place + 1)
         )
-        area = touching * (spacing_mm / factor) ** 2 + border_contact_mm2.get(number, 0.0)
-        whole = area <= MAX_BORDER_CONTACT_MM2
+        whole = touching[number] + border_contact_mm2.get(number, 0.0) <= MAX_BORDER_CONTACT_MM2
         vertebrae.append(OnlineVertebra(number, index[number], above, below, start, share, whole))
     return OnlineCase(name, hu.round().to(torch.int16).contiguous(), spacing_mm, tuple(vertebrae), origin)
 
 
-def _share(
-    labels: np.ndarray, number: int, box: tuple[slice, ...], factor: int
-) -> tuple[torch.Tensor, np.ndarray, int]:
-    """How much of each coarse voxel a label fills, where that begins, and how many fine voxels touch the border."""
-    touching = 0
-    for axis, part in enumerate(box):
-        for edge in (0, labels.shape[axis] - 1):
-            if part.start <= edge < part.stop:
-                touching += int((np.take(labels, edge, axis) == number).sum())
+def _share(labels: np.ndarray, number: int, box: tuple[slice, ...], factor: int) -> tuple[torch.Tensor, np.ndarray]:
+    """How much of each coarse voxel a label fills, and where that begins."""
     first = np.array([max(s.start // factor - 1, 0) for s in box])
     last = np.array([min(-(-s.stop // factor) + 1, n // factor) for s, n in zip(box, labels.shape, strict=True)])
     room = tuple(slice(a * factor, b * factor) for a, b in zip(first, last, strict=True))
     mask = torch.from_numpy((labels[room] == number).astype(np.float32))[None, None]
     share = F.avg_pool3d(mask, factor)[0, 0] if factor > 1 else mask[0, 0]
-    return (255 * share).round().to(torch.uint8), first, touching
+    return (255 * share).round().to(torch.uint8), first
 
 
 def write_case(path: Path, case: OnlineCase) -> None:
@@ -199,6 +193,6 @@ def read_case(path: Path) -> OnlineCase:
                 )
                 for number, row in enumerate(about["vertebrae"])
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: no file of an online case ({type(error).__name__})") from error
     return OnlineCase(about["name"], hu, about["spacing_mm"], vertebrae, about["origin"])

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from scripts.data.online.draws import Deformation, SampleDraws
+from scripts.data.volumes import AIR_HU
 from scripts.geometry.cropping import CENTROID_SIGMA_MM, CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE, NOMINAL_CENTROID
 from scripts.geometry.leaning import LIMIT_DEG, SAGITTAL_SHARE
 from scripts.geometry.projector import BONE_FROM_HU, WATER_PER_MM
 
-AIR_HU = -1000.0
 # Half the side of the box in which the deformation is known, and its lattice.
 FIELD_HALF_MM = (110.0, 230.0, 240.0)
 FIELD_STEP_MM = 15.0

@@ -20,7 +20,6 @@ from scripts.data.online.draws import (
     draw_samples,
 )
 from scripts.data.online.render import (
-    AIR_HU,
     FIELD_HALF_MM,
     Field,
     Places,
@@ -31,6 +30,7 @@ from scripts.data.online.render import (
     line_integrals,
     sample_volume,
 )
+from scripts.data.volumes import AIR_HU
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.geometry.projector import BONE_GAIN
 from scripts.training.film_effects import FilmEffectOptions, apply_film_effects

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scripts.data.online.render import AIR_HU
+from scripts.data.volumes import AIR_HU
 from scripts.geometry.biplanar import View
 from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.projector import BONE_FROM_HU, WATER_PER_MM
