@@ -13,13 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.jobs import run_jobs
 from scripts.data.online.bodies import put_body_around
 from scripts.data.online.case import case_from_patient, write_case
+from scripts.data.online.files import do_all
 from scripts.data.online.pool import simulate_case
 from scripts.data.patient import canonical_patient
 from scripts.data.simulation.patient import SimulationOptions
@@ -90,16 +89,9 @@ def build(
     cases = find_cases(source) if source else []
     cases = [c for c in cases if c.subject not in dropped and (not wanted or c.subject in wanted)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
-    job = partial(build_case, folder=folder, factor=factor, seed=seed)
-    for _, result in tqdm(run_jobs(job, jobs, workers), total=len(jobs), desc="CTs", disable=not jobs):
-        if isinstance(result, Exception):
-            raise result
+    do_all(partial(build_case, folder=folder, factor=factor, seed=seed), jobs, workers, "CTs")
     options = SimulationOptions(spacing_mm=spacing_mm, seed=seed)
-    numbers = range(simulate)
-    draw = partial(simulate_case, options=options, folder=folder)
-    for _, result in tqdm(run_jobs(draw, numbers, workers), total=simulate, desc="simulated", disable=not simulate):
-        if isinstance(result, Exception):
-            raise result
+    do_all(partial(simulate_case, options=options, folder=folder), range(simulate), workers, "simulated")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class MemoryPool(Generic[P]):
         self.device = torch.device(device)
         self.real: list[P] = []
         self.simulated: list[P] = []
+        self.feed: Feed[P] | None = None
         for patient in patients:
             self.add(patient)
 
@@ -56,6 +57,48 @@ class MemoryPool(Generic[P]):
 
     def __len__(self) -> int:
         return len(self.real) + len(self.simulated)
+
+    def grow(
+        self,
+        make: Callable[..., Path],
+        read: Callable[[Path], P],
+        folder: str | Path,
+        workers: int,
+        room: int,
+        first: int,
+    ) -> None:
+        """Let processes of this machine put new simulated patients into the pool from now on; see `Feed`.
+
+        What is drawn then depends on how fast they are, so that no two trainings are alike; for those that must be,
+        simulate into a folder first.
+
+        Args:
+            make: number of a patient, ``folder=`` -> file with it.
+            read: see `Feed`.
+            folder: for the files in between; made if it is not there.
+            workers: see `Feed`, as are the next two.
+            room: see there.
+            first: see there.
+
+        Raises:
+            UserError: a patient cannot be made.
+        """
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.feed = Feed(self, partial(make, folder=Path(folder)), read, workers, room, first)
+
+    def check(self) -> None:
+        """Whether all is well with what is growing.
+
+        Raises:
+            UserError: a patient could not be made.
+        """
+        if self.feed is not None:
+            self.feed.check()
+
+    def close(self) -> None:
+        """No more new patients."""
+        if self.feed is not None:
+            self.feed.close()
 
 
 class Feed(Generic[P]):

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from scripts.data.online.case import OnlineCase, case_from_simulation, read_case, write_case
-from scripts.data.online.memory import Feed, MemoryPool
+from scripts.data.online.files import simulate_once, stored_files
+from scripts.data.online.memory import MemoryPool
 from scripts.data.online.samples import Pick
-from scripts.data.simulation.patient import SimulationOptions, simulate_patient
-from scripts.data.simulation.write import patient_name
+from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions
 from scripts.errors import UserError
 
 
@@ -60,6 +60,7 @@ class CasePool(MemoryPool[OnlineCase]):
         Raises:
             UserError: no patient has a whole vertebra.
         """
+        self.check()
         real, simulated = self._whole
         wants_real = rng.random() < self.choice.real_share
         for level in rng.permutation(self.choice.levels):
@@ -84,30 +85,20 @@ def load_cases(folders: str | Sequence[str]) -> list[OnlineCase]:
     Raises:
         UserError: a folder holds none.
     """
-    cases = []
-    for folder in [folders] if isinstance(folders, str) else folders:
-        paths = sorted(Path(folder).glob("*.npz"))
-        if not paths:
-            raise UserError(f"{folder}: no file of an online case (*.npz) in it")
-        cases += [read_case(path) for path in paths]
-    return cases
+    return [read_case(path) for path in stored_files(folders, "an online case")]
 
 
 def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:
-    """Simulated patient ``number`` as a file of ``folder``; one that is there is kept."""
-    torch.set_num_threads(1)
-    name = patient_name(number, options.seed)
-    path = folder / f"{name}.npz"
-    if not path.is_file():
-        write_case(path, case_from_simulation(name, simulate_patient(number, options)))
-    return path
+    """See `simulate_once`."""
+    return simulate_once(number, options, folder, _write)
+
+
+def _write(path: Path, name: str, patient: SimulatedPatient) -> None:
+    write_case(path, case_from_simulation(name, patient))
 
 
 class GrowingPool(CasePool):
-    """A pool into which processes of this machine put new simulated patients while a training runs.
-
-    What is drawn depends on how fast they are, so that no two trainings are alike; for those that must be, simulate
-    into a folder first.
+    """A pool into which processes of this machine put new simulated patients; see `MemoryPool.grow`.
 
     Args:
         cases: patients to begin with.
@@ -132,16 +123,5 @@ class GrowingPool(CasePool):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(cases, choice, device)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        options = options or SimulationOptions(spacing_mm=2.0)
-        make = partial(simulate_case, options=options, folder=Path(folder))
-        self.feed = Feed(self, make, read_case, workers, room, first)
-
-    def pick(self, rng: np.random.Generator) -> Pick:
-        """See `CasePool.pick`."""
-        self.feed.check()
-        return super().pick(rng)
-
-    def close(self) -> None:
-        """No more new patients."""
-        self.feed.close()
+        make = partial(simulate_case, options=options or SimulationOptions(spacing_mm=2.0))
+        self.grow(make, read_case, folder, workers, room, first)

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from scripts.command import run_module
-from scripts.data.jobs import run_jobs
 from scripts.data.online.case import read_case
-from scripts.data.online.memory import Feed, MemoryPool
-from scripts.data.simulation.patient import SimulationOptions, simulate_patient
+from scripts.data.online.files import do_all, simulate_once, stored_files
+from scripts.data.online.memory import MemoryPool
+from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions
 from scripts.data.simulation.spine import SpineOptions
-from scripts.data.simulation.write import patient_name
 from scripts.errors import UserError
 from scripts.localization.online.patient import (
     FilmPatient,
@@ -56,6 +54,7 @@ class PatientPool(MemoryPool[FilmPatient]):
         Raises:
             UserError: there is none.
         """
+        self.check()
         real, simulated = self.real, self.simulated
         if not real and not simulated:
             raise UserError("no patient in memory to take films of")
@@ -92,19 +91,9 @@ class GrowingPatients(PatientPool):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(patients, real_share, device)
-        Path(folder).mkdir(parents=True, exist_ok=True)
         options = options or SimulationOptions(spacing_mm=2.0)
-        make = partial(simulate_film_patient, options=options, folder=Path(folder), compress=False)
-        self.feed = Feed(self, make, read_patient, workers, room, first)
-
-    def pick_patient(self, rng: np.random.Generator) -> FilmPatient:
-        """See `PatientPool.pick_patient`."""
-        self.feed.check()
-        return super().pick_patient(rng)
-
-    def close(self) -> None:
-        """No more new patients."""
-        self.feed.close()
+        make = partial(simulate_film_patient, options=options, compress=False)
+        self.grow(make, read_patient, folder, workers, room, first)
 
 
 def load_patients(folders: str | Sequence[str], without: Sequence[str] = HELD_OUT) -> list[FilmPatient]:
@@ -117,15 +106,11 @@ def load_patients(folders: str | Sequence[str], without: Sequence[str] = HELD_OU
     Raises:
         UserError: a folder holds none.
     """
-    found = []
-    for folder in [folders] if isinstance(folders, str) else folders:
-        paths = sorted(Path(folder).glob("*.npz"))
-        if not paths:
-            raise UserError(f"{folder}: no file of a patient (*.npz) in it")
-        for path in paths:
-            if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without):
-                found.append(load_patient(path))
-    return found
+    return [
+        load_patient(path)
+        for path in stored_files(folders, "a patient")
+        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without)
+    ]
 
 
 def load_patient(path: Path) -> FilmPatient:
@@ -141,13 +126,12 @@ def load_patient(path: Path) -> FilmPatient:
 
 
 def simulate_film_patient(number: int, options: SimulationOptions, folder: Path, compress: bool = True) -> Path:
-    """Simulated patient ``number`` as a file of ``folder``; one that is there is kept."""
-    torch.set_num_threads(1)
-    name = patient_name(number, options.seed)
-    path = folder / f"{name}.npz"
-    if not path.is_file():
-        write_patient(path, patient_from_simulation(name, simulate_patient(number, options)), compress)
-    return path
+    """See `simulate_once`."""
+    return simulate_once(number, options, folder, partial(_write, compress=compress))
+
+
+def _write(path: Path, name: str, patient: SimulatedPatient, compress: bool) -> None:
+    write_patient(path, patient_from_simulation(name, patient), compress)
 
 
 def simulate_patients(output: str, count: int, seed: int = 0, spacing_mm: float = 2.0, workers: int = 1) -> None:
@@ -164,10 +148,7 @@ def simulate_patients(output: str, count: int, seed: int = 0, spacing_mm: float 
     folder.mkdir(parents=True, exist_ok=True)
     spine = SpineOptions(t13_share=0.08, l6_share=0.1, without=HELD_OUT)
     options = SimulationOptions(spacing_mm=spacing_mm, whole_share=0.4, spine=spine, seed=seed)
-    draw = partial(simulate_film_patient, options=options, folder=folder)
-    for _, result in tqdm(run_jobs(draw, range(count), workers), total=count, desc="simulated"):
-        if isinstance(result, Exception):
-            raise result
+    do_all(partial(simulate_film_patient, options=options, folder=folder), range(count), workers, "simulated")
 
 
 def _one(patients: Sequence[FilmPatient], rng: np.random.Generator) -> FilmPatient:
