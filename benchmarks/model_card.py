@@ -54,14 +54,15 @@ def scored(predictor: Predictor, vertebrae: list[TestVertebra], change: Change |
         image, truth = vertebra.image, vertebra.truth
         if image is not None and change is not None:
             image, truth = change(index, image, truth)
-        found = (
-            None
-            if image is None
-            else next(iter(predictor([image], None, [level_number(vertebra.item["level"])]))) > 0.5
-        )
+        found = None if image is None else _found(predictor, vertebra, image)
         status = "failed" if found is None else "ok" if found.any() else "empty"
         rows.append(metrics_row(vertebra.item, vertebra_metrics(found, truth), 0.0, status))
     return rows
+
+
+def _found(predictor: Predictor, vertebra: TestVertebra, image: torch.Tensor) -> np.ndarray:
+    """What the network makes of a vertebra's image, whose level it is told."""
+    return next(iter(predictor([image], None, [level_number(vertebra.item["level"])]))) > 0.5
 
 
 def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:
@@ -98,7 +99,7 @@ def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow]
     for column, index in enumerate(order):
         vertebra = vertebrae[index]
         assert vertebra.image is not None
-        found = next(iter(predictor([vertebra.image], None, [level_number(vertebra.item["level"])]))) > 0.5
+        found = _found(predictor, vertebra, vertebra.image)
         for row, (channel, along) in enumerate(((0, 1), (2, 2))):
             place = axes[row, column]
             place.imshow(vertebra.image[channel], cmap="gray")

@@ -21,7 +21,6 @@ from scripts.command import run_module
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.pool import CasePool, load_cases
 from scripts.data.online.samples import SampleOptions
-from scripts.losses.integrated import IntegratedLoss
 from scripts.training.gpu import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,22 +40,18 @@ def seconds_each(work: Callable[[int], Any], device: torch.device, seconds: floa
 
 
 def training_step(name: str, device: torch.device) -> Callable[[dict[str, torch.Tensor]], None]:
-    """One step of a network of `CONFIGS` as its config describes it."""
+    """One step of a generator of `CONFIGS` as its configs describe it."""
     parser = ConfigParser()
-    parser.read_config([str(ROOT / "configs" / f"{overlay}.json") for overlay in ("train", "train_improved")])
-    for overlay in CONFIGS[name]:
-        content = ConfigParser.load_config_file(str(ROOT / "configs" / f"{overlay}.json"))
-        if "network_def" in content:
-            parser["network_def"] = content["network_def"]
-    network = parser.get_parsed_content("network_def").to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    loss_function = IntegratedLoss(10.0, 0.0, 0.0, 0.0, cross_entropy_weight=5.0)
+    parser.read_config([str(ROOT / "configs" / f"{config}.json") for config in CONFIGS[name]])
+    parser["device"] = device
+    network, loss_function = parser.get_parsed_content("network").train(), parser.get_parsed_content("loss")
+    optimizer = parser.get_parsed_content("optimizer")
+    told = ("level", "tilt") if getattr(network, "takes_level", False) else ()
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         optimizer.zero_grad(set_to_none=True)
-        given = (batch["image"], batch["level"]) if name == "level" else (batch["image"],)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(*given)
+            logits = network(batch["image"], *(batch[key] for key in told))
         loss_function(logits, batch["label"])["total"].backward()
         optimizer.step()
 
@@ -79,7 +74,7 @@ def main(
         batch_sizes: one, or several with commas.
         pixel_mm: of films and labels, likewise.
         seconds: of each measurement.
-        networks: of `scripts.training.gpu`, likewise.
+        networks: generators of `scripts.training.gpu`, likewise.
     """
     place = torch.device(device)
     if place.type == "cpu":

@@ -8,6 +8,7 @@ from torch import nn
 
 from scripts.geometry.cropping import CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE
 from scripts.networks.encoding import EncodedLift
+from scripts.networks.lifting import replicated
 
 # VerSe numbers are places in the table; 0 is an unknown level.
 LEVELS = 29
@@ -149,10 +150,7 @@ class FineBackbone(nn.Module):
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor, prior: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
         """AP and LAT features (B, F, M, M), prior and logits to begin with (B, 1, M, ...) -> (B, 1, factor M, ...)."""
-        size = ap.shape[-1]
-        ap_volume = ap.unsqueeze(3).expand(-1, -1, -1, size, -1)
-        lat_volume = lat.unsqueeze(4).expand(-1, -1, -1, -1, size)
-        lifted = torch.cat([ap_volume, lat_volume, prior], dim=1)
+        lifted = torch.cat(replicated(ap, lat) + [prior], dim=1)
         seen = self.backbone(lifted.contiguous(memory_format=torch.channels_last_3d))
         down, back, left = self.from_place[0], self.from_place[1], self.from_place[2]
         frontal = self.from_ap(ap) + (down[:, :, None] + left[:, None, :]).to(ap.dtype)

@@ -17,10 +17,13 @@ class ReplicateLift(nn.Module):
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor) -> torch.Tensor:
         """AP (B, C, N, N) and LAT (B, C', N, N) -> (B, C + C', N, N, N)."""
-        size = ap.shape[-1]
-        ap_volume = ap.unsqueeze(3).expand(-1, -1, -1, size, -1)
-        lat_volume = lat.unsqueeze(4).expand(-1, -1, -1, -1, size)
-        return torch.cat([ap_volume, lat_volume], dim=1).contiguous(memory_format=torch.channels_last_3d)
+        return torch.cat(replicated(ap, lat), dim=1).contiguous(memory_format=torch.channels_last_3d)
+
+
+def replicated(ap: torch.Tensor, lat: torch.Tensor) -> list[torch.Tensor]:
+    """AP (B, C, N, N) and LAT (B, C', N, N), each repeated along the axis it does not see; nothing is copied."""
+    size = ap.shape[-1]
+    return [ap.unsqueeze(3).expand(-1, -1, -1, size, -1), lat.unsqueeze(4).expand(-1, -1, -1, -1, size)]
 
 
 class UnprojectLift(nn.Module):

@@ -126,6 +126,31 @@ def apply_film_effects(
     return ap, lat, masks[0], masks[1]
 
 
+def expose(
+    integrals: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    pixel_mm: float,
+    options: FilmEffectOptions,
+    generator: torch.Generator,
+    regions: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`apply_film_effects` on what the online engines make of a batch.
+
+    Args:
+        integrals: (B, view, rows, columns) each: line integrals at a bone gain of 1, what each unit of bone gain above
+            1 adds to them, and bool, which pixels are on the film.
+        pixel_mm: see `apply_film_effects`, as are the others.
+        options: see there.
+        generator: see there.
+        regions: see there.
+    """
+    total, bone, film = integrals
+    plain = total + (BONE_GAIN - 1) * bone
+    pairs = ((bone[:, 0], bone[:, 1]), (film[:, 0], film[:, 1]))
+    return apply_film_effects(
+        plain[:, 0], plain[:, 1], pixel_mm, options, generator, regions=regions, bone=pairs[0], inside=pairs[1]
+    )
+
+
 def coloured_noise(
     like: torch.Tensor, sigma_rows: torch.Tensor, sigma_columns: torch.Tensor, generator: torch.Generator | None
 ) -> torch.Tensor:

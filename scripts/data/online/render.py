@@ -210,11 +210,7 @@ def sample_volume(volume: torch.Tensor, index: torch.Tensor, size: tuple[int, in
     Returns:
         (X, Y, Z).
     """
-    # Brought into grid_sample's units while there are few points.
-    limit = torch.tensor(volume.shape, dtype=index.dtype, device=index.device)
-    where = ((2 * index + 1) / limit - 1).flip(-1).movedim(-1, 0)
-    fine = F.interpolate(where[None], size=size, mode="trilinear", align_corners=True).movedim(1, -1)
-    return F.grid_sample(volume[None, None], fine, align_corners=False, padding_mode="zeros")[0, 0]
+    return _sampled(volume, _sampling_units(index, volume.shape), size)
 
 
 def line_integrals(
@@ -230,26 +226,45 @@ def line_integrals(
 
     Returns:
         (rows, columns) each: line integrals at a bone gain of 1, what each unit of bone gain above 1 adds to them (see
-        `hu_to_attenuation`), and the index range test of `on_film`, 1 on the film.
+        `hu_to_attenuation`), and 1 where there is film, else 0.
     """
-    values = sample_volume(volume, index, size)
+    where = _sampling_units(index, volume.shape)
+    total, bone = sums_along_rays(_sampled(volume, where, size))
     unit = WATER_PER_MM * ray_mm / 1000
-    total = values.sum(0) * unit
-    bone = (values + (AIR_HU - BONE_FROM_HU)).relu_().sum(0) * unit
-    return total, bone, on_film(index, size, volume.shape)
+    share = F.interpolate(share_on_film(where[None])[None], size=size[1:], mode="bilinear", align_corners=True)[0, 0]
+    return total * unit, bone * unit, (share > 0.5).float()
 
 
-def on_film(index: torch.Tensor, size: tuple[int, int, int], shape: torch.Size) -> torch.Tensor:
-    """(rows, columns) 1 where a ray runs through the scanned field for the most part of its depth, else 0.
+def sums_along_rays(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """HU above air (depth, rows, columns), overwritten, summed over depth: all of it, and what is above bone's."""
+    total = values.sum(0)
+    return total, values.add_(AIR_HU - BONE_FROM_HU).relu_().sum(0)
+
+
+def share_on_film(where: torch.Tensor) -> torch.Tensor:
+    """The share of each ray that runs through the scanned field, of the longest such share of its film.
 
     Films end where the CT ends. Along the rays everything beyond it is air; across them it is no film.
+
+    Args:
+        where: (B, 3, depth, rows, columns) points on the rays, the volume's faces at -1 and 1.
+
+    Returns:
+        (B, rows, columns).
     """
+    inside = (where.abs() < 1).all(1).float().mean(1)
+    return inside / inside.amax((1, 2), keepdim=True).clamp(min=1e-3)
+
+
+def _sampling_units(index: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Indices (x, y, z, 3) as `grid_sample` wants them, (3, x, y, z); for coarse lattices, which have few points."""
     limit = torch.tensor(shape, dtype=index.dtype, device=index.device)
-    inside = ((index > -0.5) & (index < limit - 0.5)).all(-1).float().mean(0)
-    # Rays leave the body's box in front and behind in any case; compared with the best ray that is no reason.
-    share = inside / inside.max().clamp(min=1e-3)
-    fine = F.interpolate(share[None, None], size=size[1:], mode="bilinear", align_corners=True)[0, 0]
-    return (fine > 0.5).float()
+    return ((2 * index + 1) / limit - 1).flip(-1).movedim(-1, 0)
+
+
+def _sampled(volume: torch.Tensor, where: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+    fine = F.interpolate(where[None], size=size, mode="trilinear", align_corners=True).movedim(1, -1)
+    return F.grid_sample(volume[None, None], fine, align_corners=False, padding_mode="zeros")[0, 0]
 
 
 def gaussian_marks(positions: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,7 @@ from scripts.data.online.render import (
 )
 from scripts.data.volumes import AIR_HU
 from scripts.geometry.cropping import CUBE_SIZE
-from scripts.geometry.projector import BONE_GAIN
-from scripts.training.film_effects import FilmEffectOptions, apply_film_effects
+from scripts.training.film_effects import FilmEffectOptions, expose
 
 # A vertebra of a patient.
 Pick = tuple[OnlineCase, OnlineVertebra]
@@ -73,8 +72,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
 
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
-        of 0 and 1, ``level`` (B,) VerSe numbers as
-        they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`).
+        of 0 and 1, ``level`` (B,) VerSe numbers as they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`).
     """
     device = generator.device
     places = _places(picks, device)
@@ -95,17 +93,8 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     label = torch.stack([_label(pick, source[i], size) for i, pick in enumerate(picks)])[:, None]
     if size[0] != CUBE_SIZE:
         label = F.interpolate(label, size=(CUBE_SIZE,) * 3, mode="trilinear", align_corners=False)
-    plain = total + (BONE_GAIN - 1) * bone
-    ap, lat, on_ap, on_lat = apply_film_effects(
-        plain[:, 0],
-        plain[:, 1],
-        1.0,
-        options.effects,
-        generator,
-        regions=_regions(places.levels),
-        bone=(bone[:, 0], bone[:, 1]),
-        inside=(film[:, 0], film[:, 1]),
-    )
+    integrals = (total, bone, film)
+    ap, lat, on_ap, on_lat = expose(integrals, 1.0, options.effects, generator, _regions(places.levels))
     channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
     channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)

@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from scripts.data.simulation.average import average_signed_distance, cube_points
+from scripts.data.simulation.average import average_occupancy, cube_points
 from scripts.data.simulation.shapes import load_subject, shape_subjects
 from scripts.data.simulation.spine import mean_pitch
 from scripts.geometry.frames import IPL_AXES, apply_affine
@@ -34,7 +34,7 @@ def frame_from_average(
     """
     singles = tuple(s for s in shape_subjects() if len(load_subject(s)) == 1)
     points = cube_points(SPACING_MM).reshape(-1, 3)
-    average = 1 / (1 + np.exp(average_signed_distance(number, SPACING_MM, singles).ravel() / SOFTNESS_MM))
+    average = average_occupancy(number, SPACING_MM, singles, SOFTNESS_MM).ravel()
     to_index = np.linalg.inv(affine)
     smooth = ndimage.gaussian_filter(occupancy, 1.0 / np.linalg.norm(affine[:3, 0]))
 

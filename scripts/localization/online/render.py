@@ -14,10 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.online.render import share_on_film, sums_along_rays
 from scripts.data.volumes import AIR_HU
 from scripts.geometry.biplanar import View
 from scripts.geometry.frames import IPL_AXES
-from scripts.geometry.projector import BONE_FROM_HU, WATER_PER_MM
+from scripts.geometry.projector import WATER_PER_MM
 from scripts.localization.films import MachineRange, draw_geometry
 from scripts.localization.online.deformation import BodyDeformation, DrawnDeformation, draw_deformation, source
 from scripts.localization.online.patient import CORONAL, SAGITTAL, FilmPatient
@@ -156,7 +157,7 @@ def render_views(
         where = (source(points, matrices, fields) / halves[:, None, None, None]).flip(-1).movedim(-1, 1)
         lattices.append(where)
         lengths.append(_enlarged(length, shape))
-        films.append(_enlarged(_on_film(where), shape) > 0.5)
+        films.append(_enlarged(share_on_film(where), shape) > 0.5)
     values = []
     for i, draw in enumerate(draws):
         volume = (draw.patient.hu.float() - AIR_HU).clamp_(min=0.0)
@@ -200,15 +201,6 @@ def _lattice(
     return foot[:, None] + depths[:, None, None, None] * along[:, None], along.norm(dim=-1)
 
 
-def _on_film(where: torch.Tensor) -> torch.Tensor:
-    """(B, r, c): the share of each ray that runs through the scanned field, of the longest such share.
-
-    Films end where the CT ends. Along the rays everything beyond it is air; across them it is no film.
-    """
-    inside = (where.abs() < 1).all(1).float().mean(1)
-    return inside / inside.amax((1, 2), keepdim=True).clamp(min=1e-3)
-
-
 def _enlarged(coarse: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """(B, r, c) at every pixel of a window."""
     return F.interpolate(coarse[:, None], shape, mode="bilinear", align_corners=True)[:, 0]
@@ -230,4 +222,4 @@ def _sums(
     share = (torch.arange(planes_a_step, device=where.device) / planes_a_step)[:, None, None, None]
     fine = torch.lerp(planes[:-1, None], planes[1:, None], share).flatten(0, 1).movedim(1, -1)
     values = F.grid_sample(volume[None, None], fine[None], align_corners=False, padding_mode="zeros")[0, 0]
-    return values.sum(0), (values + (AIR_HU - BONE_FROM_HU)).relu_().sum(0)
+    return sums_along_rays(values)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from scripts.data.normalisation import normalise_patch
-from scripts.geometry.projector import BONE_GAIN
 from scripts.localization.films import PIXEL_MM, MachineRange
 from scripts.localization.online.deformation import BodyDeformation
 from scripts.localization.online.patient import FilmPatient
@@ -17,7 +16,7 @@ from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.transforms import view_input
 from scripts.localization.windows import WindowOptions
-from scripts.training.film_effects import FilmEffectOptions, apply_film_effects
+from scripts.training.film_effects import FilmEffectOptions, expose
 
 
 @dataclass(frozen=True)
@@ -81,17 +80,8 @@ def make_film_samples(
     points, which, known = (values.to(device, non_blocking=True) for values in packed)
     generator = torch.Generator(device).manual_seed(seed)
     shape = options.windows.shape
-    total, bone, film = render_views(draws, shape, PIXEL_MM, options.ray_mm, device)
-    plain = total + (BONE_GAIN - 1) * bone
-    ap, lat, on_ap, on_lat = apply_film_effects(
-        plain[:, 0],
-        plain[:, 1],
-        PIXEL_MM,
-        options.effects,
-        generator,
-        bone=(bone[:, 0], bone[:, 1]),
-        inside=(film[:, 0], film[:, 1]),
-    )
+    integrals = render_views(draws, shape, PIXEL_MM, options.ray_mm, device)
+    ap, lat, on_ap, on_lat = expose(integrals, PIXEL_MM, options.effects, generator)
     views = []
     for which_view, (shown, mask) in enumerate(((ap, on_ap), (lat, on_lat))):
         normal = _with_plates(normalise_patch(shown, mask), options.plates, generator)
