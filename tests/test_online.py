@@ -23,7 +23,7 @@ from scripts.geometry.projector import hu_to_attenuation, project_pair
 from scripts.training.film_effects import FilmEffectOptions
 
 PLAIN = SampleOptions(
-    machines=MachineOptions(slot_share=0.0, cone_share=0.0, error_deg=0.0),
+    machines=MachineOptions(slot_share=0.0, cone_share=0.0, error_deg=0.0, turn_deg=0.0),
     marks=MarkOptions((0.0, 0.0), upright_share=0.0, direction_deg=0.0, unknown_level_share=0, wrong_level_share=0),
     deformation=PeopleDeformation(VariationOptions(0.0, 0.0, 0.0, 0.0)),
     effects=FilmEffectOptions(prob=0.0),
@@ -133,10 +133,25 @@ def test_fields_leave_the_centroid_and_are_inverted(case):
     points = torch.randn(3, 3) * 30
     assert (field.source(field.target(points)[:, None])[:, 0] - points).abs().max() < 0.1
     # Half of the samples are mirror images of the same person.
-    mirrored = Field(places, dataclasses.replace(draws, mirror=-draws.mirror), PLAIN.deformation, generator)
+    other = dataclasses.replace(draws, mirror=-draws.mirror, turn=-draws.turn)
+    mirrored = Field(places, other, PLAIN.deformation, generator)
     straight = Field(places, draws, PLAIN.deformation, generator)
     flip = torch.tensor([1.0, 1.0, -1.0])
     assert torch.allclose(mirrored.source(points[:, None] * flip), straight.source(points[:, None]), atol=1e-4)
+
+
+def test_patients_are_turned_about_the_vertical_axis(case):
+    picks = [(case, v) for v in case.vertebrae if v.whole][:2]
+    places = samples._places(picks, torch.device("cpu"))
+    draws = dataclasses.replace(undrawn(2), turn=torch.tensor([90.0, 0.0]))
+    field = Field(places, draws, PLAIN.deformation, torch.Generator().manual_seed(1))
+    # Along I, P, L: what was in front has come to the left, what was on the left to the back.
+    points = torch.tensor([[0.0, 0.0, 30.0], [5.0, 30.0, 0.0]]).expand(2, 2, 3)
+    came_from = torch.tensor([[0.0, -30.0, 0.0], [5.0, 0.0, 30.0]])
+    assert torch.allclose(field.source(points)[0], came_from, atol=1e-3)
+    assert torch.allclose(field.source(points)[1], points[1], atol=1e-3)
+    turns = draw_samples(2000, MachineOptions(), MarkOptions(), torch.Generator().manual_seed(0)).turn
+    assert abs(turns.std() - 8) < 0.5 and turns.abs().max() <= 25
 
 
 def test_batch_k_of_a_seed_is_always_the_same(case):

@@ -51,7 +51,7 @@ class Field:
 
     Args:
         places: where the vertebrae are.
-        draws: mirror images.
+        draws: mirror images, and how far the patients are turned.
         deformation: of the vertebra's own frame.
         generator: source of its randomness.
     """
@@ -68,7 +68,7 @@ class Field:
         # Displacements are interpolated, not places: they hardly change from one lattice point to the next.
         self.values = (moved - points).mT.reshape(-1, 3, *counts)
         mirror = torch.diag_embed(F.pad(draws.mirror[:, None], (2, 0), value=1.0))
-        self.into = places.axes @ mirror
+        self.into = places.axes @ mirror @ _about_vertical(draws.turn).mT
         self.back = places.axes
 
     def source(self, points: torch.Tensor) -> torch.Tensor:
@@ -87,6 +87,15 @@ class Field:
         for _ in range(steps):
             found = found - (self.source(found) - wanted) @ mirror
         return found[:, 0]
+
+
+def _about_vertical(degrees: torch.Tensor) -> torch.Tensor:
+    """(B, 3, 3) turns along I, P, L by angles (B,) that take the front towards the left."""
+    angle = torch.deg2rad(degrees)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    rows = [[one, zero, zero], [zero, cos, sin], [zero, -sin, cos]]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 @dataclass(frozen=True)
