@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from scripts.geometry.rotation import rotation_matrix
+
 # Within about this of the centroid only the affine part acts.
 QUIET_MM = 10.0
 # How much processes that stand close together may each go their own way, as the ridge of their equations.
@@ -114,16 +116,6 @@ def bump_coefficients(tips: torch.Tensor, radius: torch.Tensor, tip_moves: torch
     together = torch.exp(-away / (2 * (radius[:, :, None] + radius[:, None]) ** 2))
     steepest = (together @ slope[..., None]).amax(dim=(1, 2))
     return push * (STEEPEST / steepest.clamp_min(STEEPEST))[:, None, None]
-
-
-def rotation_matrix(vector: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices (B, 3, 3) of rotation vectors (B, 3) in radians (Rodrigues)."""
-    angle = vector.norm(dim=-1).clamp_min(1e-8)[:, None, None]
-    x, y, z = (vector / angle[..., 0]).unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
-    eye = torch.eye(3, device=vector.device, dtype=vector.dtype)
-    return eye + torch.sin(angle) * cross + (1 - torch.cos(angle)) * (cross @ cross)
 
 
 def smooth_waves(

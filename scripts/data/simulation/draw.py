@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from scripts.data.simulation.displacement import Displacement, displacement, rotation_matrix, smooth_waves
+from scripts.data.simulation.displacement import Displacement, displacement, smooth_waves
 from scripts.data.simulation.variation import GROUPS, MOVES, MOVES_BASIS, STRETCH, TURN, Variation, variation
+from scripts.geometry.rotation import rotation_matrix
 from scripts.levels import LEVEL_ORDER
 
 # A process's bump reaches this share of the way from its end to the body's centroid (one standard deviation).
