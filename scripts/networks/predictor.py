@@ -11,9 +11,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from scripts.anatomy.placement import ShapeFitOptions
 from scripts.errors import UserError
 from scripts.io.checksums import check_released
 from scripts.networks.lifting import takes_rays
+from scripts.networks.shape_fit import fit_mean_shapes
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
@@ -31,6 +33,8 @@ class Predictor:
         batch_size: vertebrae at a time, at most; fewer where there is no memory for them.
         bundle_root: the bundle's folder.
         precision: of `PRECISIONS`; see `choose_precision`.
+        fit_shapes: whether the mean shape of a known level is fitted to what the network saw
+            (`scripts.networks.shape_fit`).
 
     Raises:
         UserError: the weights are missing, damaged, not as released or of another network; there is no such device or
@@ -44,6 +48,7 @@ class Predictor:
         batch_size: int = 4,
         bundle_root: Path = BUNDLE_ROOT,
         precision: str = "float32",
+        fit_shapes: bool = False,
     ) -> None:
         self.weights = weights or bundle_root / "models" / "model.pt"
         self.device = choose_device(device)
@@ -56,6 +61,7 @@ class Predictor:
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.unprojects = takes_rays(self.network)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
+        self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
     def __call__(
@@ -86,14 +92,18 @@ class Predictor:
                     if levels is not None and self.takes_level:
                         part = slice(start, start + len(batch))
                         given = torch.tensor(list(levels[part]), device=self.device)
-                        lean = None if tilts is None else torch.tensor(list(tilts[part]), device=self.device)
-                        logits = self.network(images, given, lean)
+                        lean = torch.tensor(list(tilts[part]) if tilts else [0.0] * len(batch), device=self.device)
+                        numbers = self.network.read(images, given, lean)
+                        logits = self.network(images, given, lean, numbers)
                     elif rays is None or not self.unprojects:
                         logits = self.network(images)
                     else:
                         positions = torch.stack(list(rays[start : start + len(batch)])).to(self.device)
                         logits = self.network(images, positions)
-                probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+                logits = logits.float()[:, 0]
+                if self.fit is not None and levels is not None and self.takes_level:
+                    logits = self._with_fitted_shapes(logits, given, lean, numbers)
+                probabilities = torch.sigmoid(logits).cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.
                 if self.batch_size == 1:
@@ -104,6 +114,15 @@ class Predictor:
                 continue
             start += len(batch)
             yield from probabilities
+
+    def _with_fitted_shapes(
+        self, logits: torch.Tensor, levels: torch.Tensor, tilts: torch.Tensor, numbers: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (B, 120, 120, 120) that begin with mean shapes as they are fitted, not as they are read."""
+        assert self.fit is not None
+        fitted = fit_mean_shapes(torch.sigmoid(logits), levels, tilts, numbers, self.network.prior, self.fit)
+        expected = self.network.expected(levels, tilts, fitted) - self.network.expected(levels, tilts, numbers)
+        return logits + expected[:, 0]
 
 
 def _fitting_batch() -> int:

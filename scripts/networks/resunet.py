@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from monai.networks.blocks import Convolution, ResidualUnit
@@ -11,7 +12,46 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 
 
-class ResUNet(nn.Module):
+class ResEncoder(nn.Module):
+    """The first half of a `ResUNet`, down to the bottleneck.
+
+    Args:
+        in_channels: of the view or volume.
+        channels: see `ResUNet`, also for the others.
+        strides: of the first convolution of each level.
+        convolutions: a residual block.
+        dimensions: 3, or 2 for a view.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 4,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        strides: Sequence[int] = (2, 2, 2),
+        convolutions: int = 2,
+        dimensions: int = 3,
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(strides) + 1:
+            raise ValueError(f"{len(strides)} strides need {len(strides) + 1} channels, not {len(channels)}")
+        block = partial(residual_block, dimensions, convolutions)
+        inputs = (in_channels, *channels[:-2])
+        self.encoder = nn.ModuleList(block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True))
+        self.bottleneck = block(channels[-2], channels[-1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, N, ...) -> (B, channels[-1], N / product of the strides, ...)."""
+        for block in self.encoder:
+            x = block(x)
+        return self.bottleneck(x)
+
+
+def residual_block(dimensions: int, convolutions: int, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """MONAI's residual unit with batch normalisation and ReLU."""
+    return ResidualUnit(dimensions, inputs, outputs, stride, subunits=convolutions, act="RELU", norm="BATCH")
+
+
+class ResUNet(ResEncoder):
     """Residual blocks with batch normalisation and ReLU, halvings by strided convolutions, skips (Xu 2019).
 
     MONAI's own residual ``UNet`` is the same family, but its last stage squeezes everything through one normalised,
@@ -43,16 +83,8 @@ class ResUNet(nn.Module):
         foreground_share: float = 0.03,
         dimensions: int = 3,
     ) -> None:
-        super().__init__()
-        if len(channels) != len(strides) + 1:
-            raise ValueError(f"{len(strides)} strides need {len(strides) + 1} channels, not {len(channels)}")
-
-        def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-            return ResidualUnit(dimensions, inputs, outputs, stride, subunits=convolutions, act="RELU", norm="BATCH")
-
-        inputs = (in_channels, *channels[:-2])
-        self.encoder = nn.ModuleList(block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True))
-        self.bottleneck = block(channels[-2], channels[-1])
+        super().__init__(in_channels, channels, strides, convolutions, dimensions)
+        block = partial(residual_block, dimensions, convolutions)
         # Coarse to fine: join with the skip of the level, then go up to the next.
         coming = [channels[-1], *reversed(channels[:-2])]
         self.decoder = nn.ModuleList(block(c + s, s) for c, s in zip(coming, reversed(channels[:-1]), strict=True))

@@ -75,7 +75,7 @@ class Networks:
     @cached_property
     def predictor(self) -> Predictor:
         """Patches to vertebrae."""
-        return Predictor(self._weights, self._device, self._batch_size, precision=self._precision)
+        return Predictor(self._weights, self._device, self._batch_size, precision=self._precision, fit_shapes=True)
 
     @cached_property
     def localizer(self) -> Localizer:

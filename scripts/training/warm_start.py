@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,24 +9,22 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from scripts.data.simulation.average import average_signed_distance
+from scripts.anatomy.mean_shapes import REACH_MM, STEPS, mean_shapes
 from scripts.errors import UserError
-from scripts.geometry.cropping import CUBE_SIZE
 from scripts.levels import LEVEL_ORDER
-from scripts.networks.level import REACH_MM, UNKNOWN, LevelPrior
+from scripts.networks.level import UNKNOWN, LevelPrior
 
 
 class WarmStart:
-    """Begins a training from another network's weights and the library's averages; one that is resumed is left alone.
+    """Begins a training from another network's weights and the mean shapes; one that is resumed is left alone.
 
     Args:
         network: to fill in.
         path: weights, see `load_matching`.
-        without: subjects that take no part in the averages, see `fill_prior`.
     """
 
-    def __init__(self, network: nn.Module, path: str, without: Sequence[str] = ()) -> None:
-        self.network, self.path, self.without = network, path, tuple(without)
+    def __init__(self, network: nn.Module, path: str) -> None:
+        self.network, self.path = network, path
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI."""
@@ -36,7 +33,7 @@ class WarmStart:
     def _begin(self, engine: Engine) -> None:
         if engine.state.iteration == 0:
             load_matching(self.network, self.path)
-            fill_prior(self.network, self.without)
+            fill_prior(self.network)
 
 
 class FrozenStatistics:
@@ -82,6 +79,9 @@ def load_matching(network: nn.Module, path: str) -> int:
             mine = own.get(name)
             if mine is None or mine.dim() != values.dim():
                 continue
+            # A table of another resolution is another table.
+            if not mine.is_floating_point() and mine.shape != values.shape:
+                continue
             part = tuple(slice(0, min(a, b)) for a, b in zip(mine.shape, values.shape, strict=True))
             module = modules.get(name.rpartition(".")[0])
             widened = mine.dim() > 1 and mine.shape[1] > values.shape[1]
@@ -94,22 +94,19 @@ def load_matching(network: nn.Module, path: str) -> int:
     return copied
 
 
-def fill_prior(network: nn.Module, without: tuple[str, ...] = ()) -> None:
-    """Write the average vertebrae of the library into the network's `LevelPrior`, where it is empty.
+def fill_prior(network: nn.Module) -> None:
+    """Write the mean shapes into the network's `LevelPrior`, where it is empty.
 
-    Averages that came with weights stay, as the network was trained with them.
+    Shapes that came with weights stay, as the network was trained with them.
 
     Args:
         network: with a `LevelPrior`; one without is left alone.
-        without: subjects that take no part in the averages.
     """
     for module in network.modules():
         if isinstance(module, LevelPrior) and not module.table.any():
-            spacing = CUBE_SIZE / module.table.shape[1]
-            shares = {n: torch.tensor(average_signed_distance(n, spacing, without)) / REACH_MM for n in LEVEL_ORDER}
-            shares[UNKNOWN] = torch.stack(list(shares.values())).mean(0)
-            for number, values in shares.items():
-                module.table[number] = (127 * values).round().to(torch.int8).to(module.table.device)
+            shapes = mean_shapes() / REACH_MM
+            shapes[UNKNOWN] = shapes[list(LEVEL_ORDER)].mean(0)
+            module.table.copy_((STEPS * shapes).round())
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -19,6 +19,7 @@ from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.online.bodies import put_body_around
 from scripts.data.online.case import case_from_patient, write_case
 from scripts.data.online.files import do_all
+from scripts.data.online.numbers import with_numbers
 from scripts.data.online.pool import simulate_case
 from scripts.data.patient import canonical_patient
 from scripts.data.simulation.patient import SimulationOptions
@@ -48,7 +49,7 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
         # A crop to the mask's own box touches every vertebra; which are whole is the manifest's to say.
         contact = {} if body else volumes.border_contact_mm2
         origin = case.label_origin or "truth"
-        write_case(path, case_from_patient(name, patient, contact, origin, factor))
+        write_case(path, with_numbers(case_from_patient(name, patient, contact, origin, factor)))
     return path
 
 

@@ -39,6 +39,7 @@ class OnlineVertebra:
         start: (3,) index of the first voxel of ``share``.
         share: (i, p, l) uint8, how much of each voxel it fills, 255 for all of it.
         whole: whether all of it is in the volume, so that it may be learned from.
+        numbers: (9,) how the mean shape lies in it, see `scripts.data.online.numbers`; None where it does not fit.
     """
 
     level: int
@@ -48,6 +49,7 @@ class OnlineVertebra:
     start: np.ndarray
     share: torch.Tensor
     whole: bool
+    numbers: np.ndarray | None = None
 
     def direction(self) -> np.ndarray:
         """(3,) unit vector down the spine, along I, P, L."""
@@ -55,6 +57,13 @@ class OnlineVertebra:
         down = np.zeros(3) if self.below is None else self.below
         along = down - up
         return along / np.linalg.norm(along) if np.any(along) else np.array([1.0, 0.0, 0.0])
+
+    def axes(self) -> np.ndarray:
+        """(3, 3) rows: down, back and left of its own frame, along I, P, L of its patient."""
+        down = self.direction()
+        back = np.array([0.0, 1.0, 0.0]) - down[1] * down
+        back /= np.linalg.norm(back)
+        return np.stack([down, back, np.cross(down, back)])
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,7 @@ def write_case(path: Path, case: OnlineCase) -> None:
                 "below": None if vertebra.below is None else vertebra.below.tolist(),
                 "start": [int(v) for v in vertebra.start],
                 "whole": vertebra.whole,
+                "numbers": None if vertebra.numbers is None else vertebra.numbers.round(4).tolist(),
             }
         )
         arrays[f"share{number}"] = vertebra.share.numpy()
@@ -190,6 +200,7 @@ def read_case(path: Path) -> OnlineCase:
                     start=np.array(row["start"]),
                     share=torch.from_numpy(stored[f"share{number}"]),
                     whole=row["whole"],
+                    numbers=None if row["numbers"] is None else np.array(row["numbers"]),
                 )
                 for number, row in enumerate(about["vertebrae"])
             )

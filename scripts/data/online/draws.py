@@ -26,7 +26,9 @@ class MachineOptions:
         aside_mm: standard deviation of its distance from the central ray along the rows of a view.
         error_deg: largest turn of each view by itself, which nobody knows of.
         turn_deg: standard deviation of the patient's turn about the vertical axis against both views.
-        turn_limit_deg: nobody is turned further.
+        twist_deg: of the spine's own turn in a body that stays as it is. Were everything turned together, a network
+            would read the turn off the body's outline or the scanner's couch.
+        turn_limit_deg: neither goes further.
     """
 
     slot_share: float = 0.25
@@ -35,7 +37,8 @@ class MachineOptions:
     height_mm: float = 110.0
     aside_mm: float = 25.0
     error_deg: float = 3.0
-    turn_deg: float = 8.0
+    turn_deg: float = 3.0
+    twist_deg: float = 8.0
     turn_limit_deg: float = 25.0
 
 
@@ -82,6 +85,7 @@ class SampleDraws:
     Args:
         mirror: (B,) 1, or -1 where left and right are exchanged.
         turn: (B,) degrees by which the patient is turned about the vertical axis, the front towards the left.
+        twist: (B,) degrees by which the spine is turned in the body, likewise.
         divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
         central: (B, view, axis) mm from the central ray to the vertebra.
         misaligned: (B, view, axis) tangent of the turn that nobody knows of.
@@ -94,6 +98,7 @@ class SampleDraws:
 
     mirror: torch.Tensor
     turn: torch.Tensor
+    twist: torch.Tensor
     divergence: torch.Tensor
     central: torch.Tensor
     misaligned: torch.Tensor
@@ -139,6 +144,7 @@ def draw_samples(
     return SampleDraws(
         mirror=torch.where(uniform() < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device),
         turn=(machines.turn_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
+        twist=(machines.twist_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
         divergence=divergence,
         central=central,
         misaligned=torch.tan(torch.deg2rad((2 * uniform(2, 2) - 1) * machines.error_deg)),

@@ -13,6 +13,7 @@ import torch
 from scripts.data.online.case import OnlineCase, case_from_simulation, read_case, write_case
 from scripts.data.online.files import simulate_once, stored_files
 from scripts.data.online.memory import MemoryPool
+from scripts.data.online.numbers import with_numbers
 from scripts.data.online.samples import Pick
 from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions
 from scripts.errors import UserError
@@ -94,7 +95,7 @@ def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path
 
 
 def _write(path: Path, name: str, patient: SimulatedPatient) -> None:
-    write_case(path, case_from_simulation(name, patient))
+    write_case(path, with_numbers(case_from_simulation(name, patient)))
 
 
 class GrowingPool(CasePool):

@@ -19,6 +19,7 @@ from scripts.data.online.draws import (
     SampleDraws,
     draw_samples,
 )
+from scripts.data.online.numbers import sample_numbers
 from scripts.data.online.render import (
     FIELD_HALF_MM,
     Field,
@@ -72,7 +73,8 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
 
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
-        of 0 and 1, ``level`` (B,) VerSe numbers as they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`).
+        of 0 and 1, ``level`` (B,) VerSe numbers as they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`),
+        ``numbers`` (B, 9) how the mean shape of the true level lies (`scripts.anatomy.placement`), NaN where unknown.
     """
     device = generator.device
     places = _places(picks, device)
@@ -98,7 +100,13 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
     channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)
-    return {"image": image, "label": (label > 0.5).float(), "level": _told(places.levels, draws), "tilt": poses.tilt}
+    return {
+        "image": image,
+        "label": (label > 0.5).float(),
+        "level": _told(places.levels, draws),
+        "tilt": poses.tilt,
+        "numbers": sample_numbers([vertebra for _, vertebra in picks], warp, poses),
+    }
 
 
 def _told(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
@@ -116,10 +124,7 @@ def _regions(levels: torch.Tensor) -> torch.Tensor:
 def _places(picks: Sequence[Pick], device: torch.device) -> Places:
     axes, above, below = [], [], []
     for _, vertebra in picks:
-        down = vertebra.direction()
-        back = np.array([0.0, 1.0, 0.0]) - down[1] * down
-        back /= np.linalg.norm(back)
-        axes.append(np.stack([down, back, np.cross(down, back)]))
+        axes.append(vertebra.axes())
         above.append(np.zeros(3) if vertebra.above is None else vertebra.above)
         below.append(np.zeros(3) if vertebra.below is None else vertebra.below)
     levels = torch.tensor([vertebra.level for _, vertebra in picks], device=device)

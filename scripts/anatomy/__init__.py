@@ -1,0 +1,1 @@
+"""What is known of spines before any patient is looked at."""

@@ -1,0 +1,37 @@
+"""The mean shape of each level: what is left of a level's vertebrae once place, turn and three stretches are taken out.
+
+``mean_shapes.npz`` was made by ``python -m scripts.data.simulation.build_mean_shapes`` from the shape library. Against
+the average vertebra (`scripts.data.simulation.average`), which is the best guess where nothing is known of a person, it
+is sharper and has longer processes: it is what a fit of nine numbers begins with.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+MEAN_SHAPES_FILE = Path(__file__).with_name("mean_shapes.npz")
+# VerSe numbers are places in the table; 0, an unknown level, has no shape.
+TABLE_SIZE = 29
+VOXELS = 60
+# Distances end here, so that a step of the stored bytes is 0.1 mm.
+REACH_MM = 12.0
+STEPS = 127
+
+
+@cache
+def mean_shapes() -> torch.Tensor:
+    """(29, 60, 60, 60) float32 mm, negative inside, on voxels of 2 mm of a vertebra's cube, by VerSe number.
+
+    Along I, P, L of the vertebra's own frame: the body's centroid at `scripts.geometry.cropping.NOMINAL_CENTROID`, the
+    spine running straight down. Read-only.
+    """
+    # An ordinary tensor, whoever asks first: gradients are taken through it.
+    with torch.inference_mode(False), np.load(MEAN_SHAPES_FILE) as stored:
+        table = torch.full((TABLE_SIZE, VOXELS, VOXELS, VOXELS), REACH_MM)
+        for number, shape in zip(stored["numbers"].tolist(), stored["shapes"], strict=True):
+            table[number] = torch.from_numpy(shape).float() * (REACH_MM / STEPS)
+    return table
