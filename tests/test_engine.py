@@ -28,7 +28,7 @@ HEIGHTS = (80.0, 115.0, 150.0, 310.0)
 class BallPredictor:
     """A ball of 20 mm around the body's centroid, and a count of how often it was asked."""
 
-    unprojects = False
+    unprojects = reads = False
 
     def __init__(self) -> None:
         self.asked = 0

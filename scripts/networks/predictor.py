@@ -19,6 +19,7 @@ from scripts.networks.shape_fit import fit_mean_shapes
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
+READ_AT_A_TIME = 8
 PRECISIONS = ("auto", "float32", "bfloat16")
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +62,7 @@ class Predictor:
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.unprojects = takes_rays(self.network)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
+        self.reads = hasattr(self.network, "read")
         self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
@@ -70,6 +72,7 @@ class Predictor:
         rays: Sequence[torch.Tensor] | None = None,
         levels: Sequence[int] | None = None,
         tilts: Sequence[float] | None = None,
+        numbers: Sequence[Sequence[float]] | None = None,
     ) -> Iterator[np.ndarray]:
         """Vertebrae, one by one.
 
@@ -79,6 +82,8 @@ class Predictor:
                 (``unprojects``).
             levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
             tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
+            numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), for networks that read it
+                (``reads``); as `read` says if None.
 
         Returns:
             probabilities (120, 120, 120) float32 in ``IPL``.
@@ -93,8 +98,11 @@ class Predictor:
                         part = slice(start, start + len(batch))
                         given = torch.tensor(list(levels[part]), device=self.device)
                         lean = torch.tensor(list(tilts[part]) if tilts else [0.0] * len(batch), device=self.device)
-                        numbers = self.network.read(images, given, lean)
-                        logits = self.network(images, given, lean, numbers)
+                        if numbers is None:
+                            lies = self.network.read(images, given, lean)
+                        else:
+                            lies = torch.tensor([list(row) for row in numbers[part]], device=self.device)
+                        logits = self.network(images, given, lean, lies)
                     elif rays is None or not self.unprojects:
                         logits = self.network(images)
                     else:
@@ -102,7 +110,7 @@ class Predictor:
                         logits = self.network(images, positions)
                 logits = logits.float()[:, 0]
                 if self.fit is not None and levels is not None and self.takes_level:
-                    logits = self._with_fitted_shapes(logits, given, lean, numbers)
+                    logits = self._with_fitted_shapes(logits, given, lean, lies)
                 probabilities = torch.sigmoid(logits).cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.
@@ -114,6 +122,19 @@ class Predictor:
                 continue
             start += len(batch)
             yield from probabilities
+
+    @torch.inference_mode()
+    def read(self, inputs: Sequence[torch.Tensor], levels: Sequence[int], tilts: Sequence[float]) -> np.ndarray:
+        """(N, 9) how the mean shapes of vertebrae lie, as the network reads it off the films; see `__call__`."""
+        rows = []
+        for start in range(0, len(inputs), READ_AT_A_TIME):
+            part = slice(start, start + READ_AT_A_TIME)
+            batch = [torch.as_tensor(self.normalise({"image": item})["image"]) for item in inputs[part]]
+            images, given = torch.stack(batch).to(self.device), torch.tensor(list(levels[part]), device=self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                lean = torch.tensor(list(tilts[part]), dtype=torch.float32, device=self.device)
+                rows.append(self.network.read(images, given, lean).float().cpu().numpy())
+        return np.concatenate(rows)
 
     def _with_fitted_shapes(
         self, logits: torch.Tensor, levels: torch.Tensor, tilts: torch.Tensor, numbers: torch.Tensor

@@ -34,11 +34,14 @@ from scripts.spine.assembly import (
     resolve_overlaps,
 )
 from scripts.spine.reconstruct import FilmPair, Reconstruction, check_marks, pixel_size, residual_warnings
+from scripts.spine.steady import steady_numbers
 
 # A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
 MAX_CONTESTED = 0.3
 # Level, its two marks, (row, column) each, and how it leans.
-Key = tuple[int, tuple[float, float], tuple[float, float], Lean]
+Marked = tuple[int, tuple[float, float], tuple[float, float], Lean]
+# And how its mean shape lies, as it and its neighbours are read; nothing of networks that do not read it.
+Key = tuple[Marked, tuple[float, ...]]
 
 
 class CancelledError(Exception):
@@ -75,6 +78,7 @@ class Session:
         self.films, self.predictor, self.capacity = films, predictor, capacity
         self._lattice = patient_lattice(films.geometry)
         self._cubes: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self._read: dict[Marked, np.ndarray] = {}
         self._parts: dict[int, tuple[tuple[object, ...], Part]] = {}
         self._smooth: list[torch.Tensor] | None = None
         self._lock = threading.Lock()
@@ -104,9 +108,9 @@ class Session:
             check_marks(self.films, annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
             warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
-            keys = [_key(v) for v in vertebrae]
+            keys = self._keys(vertebrae, locate_vertebrae(annotations, self.films.geometry, self._lattice))
             missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
-            outputs = self._outputs([v for v, _ in missing]) if missing else iter(())
+            outputs = self._outputs(missing) if missing else iter(())
             cropped = time.perf_counter()
             self._predict(missing, outputs, len(keys), tell, cancelled or (lambda: False))
             predicted = time.perf_counter()
@@ -124,11 +128,30 @@ class Session:
             }
             return Reconstruction(parts, labels, grid, seconds, warnings, len(missing))
 
-    def _outputs(self, vertebrae: list[LocatedVertebra]) -> Iterator[np.ndarray]:
+    def _keys(self, wanted: list[LocatedVertebra], spine: list[LocatedVertebra]) -> list[Key]:
+        """What each reconstruction depends on; reads how the spine's vertebrae lie, where that is not known yet."""
+        marked = [_marked(v) for v in spine]
+        if not self.predictor.reads:
+            return [(_marked(v), ()) for v in wanted]
+        new = [(v, m) for v, m in zip(spine, marked, strict=True) if m not in self._read]
+        if new:
+            inputs, _ = self._inputs([v for v, _ in new])
+            tilts = [v.lean.left_over_deg() for v, _ in new]
+            read = self.predictor.read(inputs, [v.level for v, _ in new], tilts)
+            self._read.update(zip((m for _, m in new), read, strict=True))
+        # Marks that were moved since are not asked for again.
+        self._read = {m: self._read[m] for m in marked}
+        numbers = steady_numbers(np.stack(list(self._read.values())), [v.level for v in spine])
+        lies = {m: tuple(row) for m, row in zip(marked, numbers.tolist(), strict=True)}
+        return [(_marked(v), lies[_marked(v)]) for v in wanted]
+
+    def _outputs(self, missing: list[tuple[LocatedVertebra, Key]]) -> Iterator[np.ndarray]:
         """What the network makes of each, as it comes."""
+        vertebrae = [v for v, _ in missing]
         inputs, rays = self._inputs(vertebrae)
         tilts = [v.lean.left_over_deg() for v in vertebrae]
-        return self.predictor(inputs, rays, [v.level for v in vertebrae], tilts)
+        numbers = [key[1] for _, key in missing] if self.predictor.reads else None
+        return self.predictor(inputs, rays, [v.level for v in vertebrae], tilts, numbers)
 
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
         """Network inputs, and rays if the network makes use of them."""
@@ -187,7 +210,7 @@ class Session:
             self._cubes.popitem(last=False)
 
 
-def _key(vertebra: LocatedVertebra) -> Key:
+def _marked(vertebra: LocatedVertebra) -> Marked:
     ap, lat = ((float(pixel[0]), float(pixel[1])) for pixel in vertebra.pixels)
     return vertebra.level, ap, lat, vertebra.lean
 

@@ -1,6 +1,6 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
-    python -m scripts.training.gpu --network generator|level|localizer --cases CASES --output OUT [--minutes 10]
+    python -m scripts.training.gpu --network generator|level|pose|localizer --cases CASES --output OUT [--minutes 10]
         [--weights FILE] [--batch_size 64] [--learning_rate 0.0015] [--workers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
@@ -26,8 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     "generator": ("train", "train_improved", "online", "gpu_minutes"),
     "level": ("train", "train_improved", "online", "gpu_minutes", "level"),
+    "pose": ("train", "train_improved", "online", "gpu_minutes", "level", "pose"),
     "localizer": ("train_localization", "online_films", "online_films_minutes"),
 }
+# These begin with what fits of the shipped weights.
+FROM_SHIPPED = ("level", "pose")
 # Columns of the log that are worth a mean over the last steps.
 LAST_STEPS = 200
 
@@ -76,7 +79,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "workers": workers,
-        ("start_weights" if network == "level" else "init_weights"): str(start),
+        ("start_weights" if network in FROM_SHIPPED else "init_weights"): str(start),
     }
     run_bundle(
         run_id="training",

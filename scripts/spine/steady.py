@@ -1,0 +1,31 @@
+"""Readings of neighbouring vertebrae against each other: a spine turns and grows steadily, readings scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scripts.levels import LEVEL_ORDER
+
+# How far neighbours count, in levels (one standard deviation). On validation patients anything from 1 to 2.5 was as
+# good, and each number at least as good as alone; axial turn gained most.
+REACH_LEVELS = 1.5
+# Of place (mm), turn (degrees) and stretch: finer changes than that are not worth a vertebra's reconstruction.
+STEP = np.repeat([0.5, 1.0, 0.01], 3)
+
+
+def steady_numbers(read: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+    """Mean readings of each vertebra and its neighbours, nearer ones counting more.
+
+    Args:
+        read: (N, 9) of one spine, see `scripts.anatomy.placement`.
+        levels: N VerSe numbers.
+
+    Returns:
+        (N, 9), in steps of `STEP`.
+    """
+    places = np.array([LEVEL_ORDER.index(level) for level in levels], float)
+    weights = np.exp(-0.5 * ((places[:, None] - places) / REACH_LEVELS) ** 2)
+    mean = weights @ read / weights.sum(1, keepdims=True)
+    return np.rint(mean / STEP) * STEP
