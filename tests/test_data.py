@@ -14,7 +14,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.centroids import body_centroid, read_verse_centroids
+from scripts.data.centroids import body_centroid, estimate_body_centroid, read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.split import split_patients
 from scripts.data.variants import Variant, VariantRange
@@ -122,6 +122,11 @@ def test_all_three_conventions_of_centroid_files_are_told_apart(tmp_path: Path, 
         assert convention == name
         for number, centroid in truth.items():
             assert np.allclose(found[number], centroid, atol=0.01)
+
+
+def test_an_empty_mask_has_no_body() -> None:
+    with pytest.raises(UserError, match="empty mask"):
+        estimate_body_centroid(np.zeros((5, 5, 5), bool), Grid((0.0, 0.0, 0.0), (5, 5, 5)))
 
 
 def test_centroid_files_of_another_image_are_refused(tmp_path: Path) -> None:

@@ -174,9 +174,9 @@ def estimate_body_centroid(mask: np.ndarray, grid: Grid) -> np.ndarray:
     Raises:
         UserError: the mask is empty.
     """
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    if box is None:
+    if not mask.any():
         raise UserError("an empty mask has no body centroid")
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
     size_mm = grid.spacing_mm
     margin = math.ceil(8 / size_mm)
     part = np.pad(mask[box], margin)
