@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, largest_component, resolve_overlaps
 from scripts.spine.engine import CancelledError, Progress, Session
 from scripts.spine.reconstruct import FilmPair, Reconstruction
+from scripts.spine.steady import steady_numbers
 
 GRID = Grid((0.0, 0.0, 0.0), (400, 150, 150))
 LEVELS = (18, 19, 20, 21)
@@ -81,6 +82,42 @@ def test_a_moved_mark_reconstructs_what_it_changes_and_gives_what_a_new_session_
     assert second.parts[3] is first.parts[3] and second.parts[0] is not first.parts[0]
     again = one.reconstruct(annotations())
     assert predictor.asked == 8 and same(first, again)
+
+
+class ReadingPredictor(BallPredictor):
+    """Reads an axial turn of one degree a level, and remembers what it was told."""
+
+    reads = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_levels: list[int] = []
+        self.told: dict[int, float] = {}
+
+    def read(self, inputs: Sequence[torch.Tensor], levels: Sequence[int], tilts: Sequence[float]) -> np.ndarray:
+        assert len(inputs) == len(levels) == len(tilts)
+        self.read_levels += levels
+        read = np.zeros((len(levels), 9))
+        read[:, 3] = levels
+        return read
+
+    def __call__(self, inputs: Sequence[torch.Tensor], *given: Any) -> Iterator[np.ndarray]:
+        self.told.update({level: numbers[3] for level, numbers in zip(given[1], given[3], strict=True)})
+        return super().__call__(inputs)
+
+
+def test_readings_of_the_whole_spine_place_each_vertebra():
+    films, predictor = session()[0].films, ReadingPredictor()
+    one = Session(films, cast(Predictor, predictor))
+    one.reconstruct(annotations(), levels=[20])
+    # The others are read, as they steady it, but not reconstructed.
+    assert predictor.read_levels == list(LEVELS) and predictor.asked == 1
+    wanted = steady_numbers(np.array([[0, 0, 0, n, 0, 0, 0, 0, 0] for n in LEVELS], float), LEVELS)[:, 3]
+    one.reconstruct(annotations())
+    assert predictor.read_levels == list(LEVELS) and predictor.asked == 4
+    assert predictor.told == dict(zip(LEVELS, wanted, strict=True))
+    one.reconstruct(annotations(moved={21: 0.4}))
+    assert predictor.read_levels[4:].count(21) == 1
 
 
 def test_chosen_levels_and_what_is_forgotten() -> None:
