@@ -56,6 +56,20 @@ def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
         load_matching(level, str(tmp_path / "other.pt"))
 
 
+def test_a_mirrored_patient_is_read_mirrored():
+    torch.manual_seed(0)
+    _, level = networks()
+    torch.nn.init.normal_(level.reader.numbers[-1].weight, std=0.1)
+    image, known, tilt = torch.rand(2, 4, 120, 120), torch.tensor([12, 0]), torch.zeros(2)
+    # Only the frontal view shows left and right.
+    mirrored = torch.cat([image[:, :2].flip(-1), image[:, 2:]], 1)
+    with torch.inference_mode():
+        read, again = level.read(image, known, tilt), level.read(mirrored, known, tilt)
+    signs = torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1])
+    assert read[0].abs().min() > 0 and (read[1] == 0).all()
+    assert torch.allclose(read, again * signs, atol=1e-4)
+
+
 def test_torchscript_takes_a_level_or_none(tmp_path):
     torch.manual_seed(0)
     _, level = networks()

@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts.anatomy.mean_shapes import REACH_MM, mean_shapes
 from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shape, shape_distance, to_shape_frame
+from scripts.data.online import samples
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.pool import CasePool
@@ -21,7 +22,7 @@ from scripts.losses.placement import PlacementLoss
 from scripts.networks.level import LevelPrior
 from scripts.networks.shape_fit import fit_mean_shapes
 from scripts.training.warm_start import fill_prior
-from tests.test_online import PLAIN, case, patient  # noqa: F401 - fixtures
+from tests.test_online import PLAIN, case, patient, undrawn  # noqa: F401 - fixtures
 
 NUMBERS = torch.tensor([[1.5, -2.0, 0.5, 12.0, -4.0, 6.0, 0.15, -0.1, 0.05]])
 
@@ -131,6 +132,19 @@ def test_samples_say_how_their_vertebrae_lie(case):  # noqa: F811
     assert unknown["numbers"].isfinite().all()
     bare = dataclasses.replace(picks[0][1], numbers=None)
     assert make_samples([(case, bare)], options, torch.Generator().manual_seed(1))["numbers"].isnan().all()
+
+
+def test_mirrored_patients_have_mirrored_numbers(case, monkeypatch):  # noqa: F811
+    known = with_numbers(case)
+    picks = [(known, v) for v in known.vertebrae if v.whole][:2]
+    found = []
+    for side in (1.0, -1.0):
+        draws = undrawn(2)
+        turned = dataclasses.replace(draws, mirror=side * draws.mirror, twist=torch.tensor([12.0, -5.0]) * side)
+        monkeypatch.setattr(samples, "draw_samples", lambda *_, turned=turned: turned)
+        found.append(make_samples(picks, PLAIN, torch.Generator().manual_seed(0))["numbers"])
+    assert torch.allclose(found[0], found[1] * torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1]), atol=0.02)
+    assert found[0][:, 3].abs().max() > 5
 
 
 def test_loss_counts_what_is_known():

@@ -94,6 +94,8 @@ class LevelGenerator(nn.Module):
         self.backbone = backbone
         self.takes_level = True
         self.prior_logit = prior_gain * REACH_MM
+        # What becomes of the numbers in a mirror that exchanges left and right.
+        self.register_buffer("mirror", torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1]), persistent=False)
 
     def forward(
         self,
@@ -126,9 +128,15 @@ class LevelGenerator(nn.Module):
 
     @torch.jit.export
     def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
-        """(B, 9) how the vertebrae lie, see `scripts.anatomy.placement`; zeros for unknown levels."""
-        known = (level > 0).to(torch.float32)[:, None]
-        return self.reader(image, level, tilt) * known
+        """(B, 9) how the vertebrae lie, see `scripts.anatomy.placement`; zeros for unknown levels.
+
+        Once trained, the mean of two readings: of the films, and of those of the mirrored patient.
+        """
+        numbers = self.reader(image, level, tilt)
+        if not self.training:
+            mirrored = torch.cat([image[:, :2].flip(3), image[:, 2:]], 1)
+            numbers = (numbers + self.reader(mirrored, level, tilt) * self.mirror) / 2
+        return numbers * (level > 0).to(torch.float32)[:, None]
 
     @torch.jit.export
     def expected(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
