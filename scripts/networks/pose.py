@@ -24,7 +24,6 @@ class PoseReader(nn.Module):
         fusion: (B, 4, N, N) -> AP features, LAT features.
         ap_encoder: AP features -> (B, F, N / 8, N / 8).
         lat_encoder: likewise.
-        features: F.
         size: N / 8.
         width: of the layers that look at the encoders' features.
         hidden: of the layers that bring both views together.
@@ -37,7 +36,6 @@ class PoseReader(nn.Module):
         fusion: nn.Module,
         ap_encoder: ResEncoder,
         lat_encoder: ResEncoder,
-        features: int = 192,
         size: int = 15,
         width: int = 64,
         hidden: int = 256,
@@ -47,7 +45,7 @@ class PoseReader(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.ap_encoder, self.lat_encoder = ap_encoder, lat_encoder
-        self.ap_look, self.lat_look = _look(features, width), _look(features, width)
+        self.ap_look, self.lat_look = _look(ap_encoder.features, width), _look(lat_encoder.features, width)
         self.level = nn.Embedding(levels, 32)
         seen = 2 * 32 * ((size + 1) // 2) ** 2
         self.numbers = nn.Sequential(

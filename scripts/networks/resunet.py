@@ -34,6 +34,7 @@ class ResEncoder(nn.Module):
         super().__init__()
         if len(channels) != len(strides) + 1:
             raise ValueError(f"{len(strides)} strides need {len(strides) + 1} channels, not {len(channels)}")
+        self.features = channels[-1]
         block = partial(residual_block, dimensions, convolutions)
         inputs = (in_channels, *channels[:-2])
         self.encoder = nn.ModuleList(block(i, o, s) for i, o, s in zip(inputs, channels[:-1], strides, strict=True))

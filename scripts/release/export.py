@@ -16,8 +16,6 @@ from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.release.bundle import BUNDLE_ROOT, Bundle
 
-# Tensors of a TorchScript archive are aligned, so that they can be mapped into memory.
-ALIGNMENT = 64
 # The difference of logits between a network and its export that rounding may explain.
 TOLERANCE = 1e-3
 
@@ -49,17 +47,18 @@ def export_networks(bundle: Bundle, output: Path, formats: tuple[str, ...] = ("t
 def strip_torchscript(source: Path, target: Path) -> None:
     """Copy a TorchScript archive without what differs from machine to machine: source positions and time stamps.
 
-    Source positions hold absolute paths of the machine that exported.
+    Source positions hold absolute paths of the machine that exported. The weights are those of a file in half
+    precision, so that deflating them halves them again; torch reads such archives too.
     """
-    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as copy:
+    with (
+        zipfile.ZipFile(source) as archive,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as copy,
+    ):
         for name in archive.namelist():
             if name.endswith((".debug_pkl", "/.data/serialization_id")):
                 continue
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            start = copy.start_dir + 30 + len(name.encode())
-            padding = -(start + 4) % ALIGNMENT
-            # An extra field of a private kind: two bytes of kind, two of length, then zeros.
-            entry.extra = b"FB" + padding.to_bytes(2, "little") + bytes(padding)
+            entry.compress_type = zipfile.ZIP_DEFLATED
             copy.writestr(entry, archive.read(name))
 
 
