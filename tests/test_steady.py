@@ -4,7 +4,7 @@ from scripts.spine.steady import STEP, steady_numbers
 
 
 def test_neighbours_steady_a_reading() -> None:
-    levels = [17, 18, 19, 20, 21]
+    levels = [10, 11, 12, 13, 14]
     read = np.zeros((5, 9))
     read[:, 3] = [4, 6, 20, 8, 10]
     steady = steady_numbers(read, levels)
