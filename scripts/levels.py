@@ -16,6 +16,9 @@ LEVEL_NAMES: dict[int, str] = {
 }
 LEVEL_NUMBERS: dict[str, int] = {name: number for number, name in LEVEL_NAMES.items()}
 
+# Of tables whose places are VerSe numbers.
+TABLE_SIZE = max(LEVEL_NAMES) + 1
+
 # Head to foot; T13 sits between T12 and L1.
 LEVEL_ORDER: tuple[int, ...] = (*range(1, 20), 28, *range(20, 26))
 

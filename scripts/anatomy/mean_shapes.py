@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scripts.levels import TABLE_SIZE
+
 MEAN_SHAPES_FILE = Path(__file__).with_name("mean_shapes.npz")
-# VerSe numbers are places in the table; 0, an unknown level, has no shape.
-TABLE_SIZE = 29
 VOXELS = 60
 # Distances end here, so that a step of the stored bytes is 0.1 mm.
 REACH_MM = 12.0
@@ -27,11 +27,21 @@ def mean_shapes() -> torch.Tensor:
     """(29, 60, 60, 60) float32 mm, negative inside, on voxels of 2 mm of a vertebra's cube, by VerSe number.
 
     Along I, P, L of the vertebra's own frame: the body's centroid at `scripts.geometry.cropping.NOMINAL_CENTROID`, the
-    spine running straight down. Read-only.
+    spine running straight down. A number that is no level has no shape, 12 mm everywhere. Read-only.
     """
     # An ordinary tensor, whoever asks first: gradients are taken through it.
     with torch.inference_mode(False), np.load(MEAN_SHAPES_FILE) as stored:
         table = torch.full((TABLE_SIZE, VOXELS, VOXELS, VOXELS), REACH_MM)
         for number, shape in zip(stored["numbers"].tolist(), stored["shapes"], strict=True):
-            table[number] = torch.from_numpy(shape).float() * (REACH_MM / STEPS)
+            table[number] = to_mm(torch.from_numpy(shape))
     return table
+
+
+def to_mm(stored: torch.Tensor) -> torch.Tensor:
+    """Distances in mm of stored bytes."""
+    return stored.float() * (REACH_MM / STEPS)
+
+
+def to_bytes(distance_mm: torch.Tensor) -> torch.Tensor:
+    """What is stored of distances in mm, int8."""
+    return (distance_mm * (STEPS / REACH_MM)).round().to(torch.int8)

@@ -23,6 +23,11 @@ from scripts.geometry.rotation import rotation_matrix
 NUMBERS = 9
 
 
+def by_kind(move: float, turn: float, stretch: float) -> list[float]:
+    """Nine values, three each for place, turn and stretch."""
+    return [move] * 3 + [turn] * 3 + [stretch] * 3
+
+
 @dataclass(frozen=True)
 class ShapeFitOptions:
     """How a mean shape is fitted to a volume.
@@ -114,7 +119,7 @@ def fit_shape(
     """
     near = shape_distance(shape, points, start, tilt) < options.reach_mm
     points, seen = points[near], seen[near]
-    spread = torch.tensor([options.move_mm] * 3 + [options.turn_deg] * 3 + [options.stretch] * 3, device=seen.device)
+    spread = torch.tensor(by_kind(options.move_mm, options.turn_deg, options.stretch), device=seen.device)
     unit = torch.zeros(1, NUMBERS, device=seen.device, requires_grad=True)
     optimiser = torch.optim.Adam([unit], lr=options.rate)
     dice = seen.new_zeros(())

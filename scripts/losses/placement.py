@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scripts.networks.pose import MOVE_MM, STRETCH, TURN_DEG
+from scripts.networks.pose import UNITS
 
 
 class PlacementLoss(nn.Module):
@@ -20,7 +20,7 @@ class PlacementLoss(nn.Module):
 
     def __init__(self, axial_weight: float = 2.5) -> None:
         super().__init__()
-        self.register_buffer("unit", torch.tensor([MOVE_MM] * 3 + [TURN_DEG] * 3 + [STRETCH] * 3), persistent=False)
+        self.register_buffer("unit", torch.tensor(UNITS), persistent=False)
         weights = torch.ones(9)
         weights[3] = axial_weight
         self.register_buffer("weights", weights / weights.mean(), persistent=False)

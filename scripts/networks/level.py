@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scripts.anatomy.mean_shapes import REACH_MM, STEPS, TABLE_SIZE, VOXELS
+from scripts.anatomy.mean_shapes import REACH_MM, STEPS, VOXELS
 from scripts.anatomy.placement import to_shape_frame
 from scripts.geometry.cropping import CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE
+from scripts.levels import TABLE_SIZE
 from scripts.networks.encoding import EncodedLift
 from scripts.networks.lifting import replicated
 from scripts.networks.pose import PoseReader

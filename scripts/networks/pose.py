@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from scripts.anatomy.placement import NUMBERS
+from scripts.anatomy.placement import NUMBERS, by_kind
+from scripts.levels import TABLE_SIZE
 from scripts.networks.resunet import ResEncoder
 
 # What one unit of the network's answer is: mm, degrees, logarithm.
-MOVE_MM, TURN_DEG, STRETCH = 2.0, 8.0, 0.1
+UNITS = by_kind(2.0, 8.0, 0.1)
 
 
 class PoseReader(nn.Module):
@@ -27,7 +28,6 @@ class PoseReader(nn.Module):
         size: N / 8.
         width: of the layers that look at the encoders' features.
         hidden: of the layers that bring both views together.
-        levels: places in the table of levels.
         dropout: of the first of them.
     """
 
@@ -39,14 +39,13 @@ class PoseReader(nn.Module):
         size: int = 15,
         width: int = 64,
         hidden: int = 256,
-        levels: int = 29,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.fusion = fusion
         self.ap_encoder, self.lat_encoder = ap_encoder, lat_encoder
         self.ap_look, self.lat_look = _look(ap_encoder.features, width), _look(lat_encoder.features, width)
-        self.level = nn.Embedding(levels, 32)
+        self.level = nn.Embedding(TABLE_SIZE, 32)
         seen = 2 * 32 * ((size + 1) // 2) ** 2
         self.numbers = nn.Sequential(
             nn.Linear(seen + 32 + 1, hidden),
@@ -58,7 +57,7 @@ class PoseReader(nn.Module):
         )
         nn.init.zeros_(self.numbers[-1].weight)
         nn.init.zeros_(self.numbers[-1].bias)
-        self.register_buffer("unit", torch.tensor([MOVE_MM] * 3 + [TURN_DEG] * 3 + [STRETCH] * 3), persistent=False)
+        self.register_buffer("unit", torch.tensor(UNITS), persistent=False)
 
     def forward(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
         """What it reads.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from scripts.anatomy.mean_shapes import REACH_MM, STEPS
+from scripts.anatomy.mean_shapes import to_mm
 from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shape
 from scripts.networks.level import LevelPrior
 
@@ -43,7 +43,7 @@ def fit_mean_shapes(
         seen = F.avg_pool3d(probabilities.clone()[:, None], options.lattice_mm).flatten(1)
         points = cube_points(options.lattice_mm, probabilities.device)
         for i in torch.nonzero(levels > 0)[:, 0].tolist():
-            shape = prior.table[int(levels[i])].clone().float() * (REACH_MM / STEPS)
+            shape = to_mm(prior.table[int(levels[i])].clone())
             read, tilt = numbers[i : i + 1].float().clone(), tilts[i : i + 1].clone()
             fitted[i] = fit_shape(shape, points, seen[i], read, tilt, options)[0]
     return torch.stack(fitted)

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from scripts.anatomy.mean_shapes import REACH_MM, STEPS, mean_shapes
+from scripts.anatomy.mean_shapes import mean_shapes, to_bytes
 from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.networks.level import UNKNOWN, LevelPrior
@@ -104,9 +104,9 @@ def fill_prior(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, LevelPrior) and not module.table.any():
-            shapes = mean_shapes() / REACH_MM
+            shapes = mean_shapes().clone()
             shapes[UNKNOWN] = shapes[list(LEVEL_ORDER)].mean(0)
-            module.table.copy_((STEPS * shapes).round())
+            module.table.copy_(to_bytes(shapes))
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -10,8 +10,9 @@ the average vertebra.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from scripts.anatomy.mean_shapes import MEAN_SHAPES_FILE, REACH_MM, STEPS
+from scripts.anatomy.mean_shapes import MEAN_SHAPES_FILE, REACH_MM, to_bytes
 from scripts.command import run_module
 from scripts.data.simulation.average import average_signed_distance, cube_points, sample_lattice, size_free_distance
 from scripts.data.simulation.shape_fit import AffineFit, fit_affine
@@ -82,7 +83,7 @@ def main(without: str | tuple[str, ...] = ()) -> None:
     subjects = tuple(s for s in shape_subjects() if s not in left_out)
     shapes = []
     for number in LEVEL_ORDER:
-        shapes.append(np.rint(mean_shape(number, subjects) * (STEPS / REACH_MM)).astype(np.int8))
+        shapes.append(to_bytes(torch.from_numpy(mean_shape(number, subjects))).numpy())
         print(level_name(number), flush=True)
     with atomic_file(MEAN_SHAPES_FILE) as stream:
         np.savez_compressed(stream.buffer, numbers=np.array(LEVEL_ORDER, np.uint8), shapes=np.stack(shapes))

@@ -16,7 +16,7 @@ import numpy as np
 
 from scripts.data.simulation.processes import PROCESSES
 from scripts.data.simulation.shapes import SACRUM
-from scripts.levels import LEVEL_NUMBERS, REGIONS, level_name, region
+from scripts.levels import LEVEL_NUMBERS, REGIONS, TABLE_SIZE, level_name, region
 
 VARIATION_FILE = Path(__file__).with_name("variation.json")
 AXES = ("down", "back", "left")
@@ -30,7 +30,6 @@ NUMBERS: tuple[str, ...] = (
 )
 STRETCH, TURN, MOVES = slice(0, 3), slice(3, 6), slice(6, 27)
 GROUPS = {"stretch": STRETCH, "turn": TURN, "processes": MOVES}
-TABLE_SIZE = max(LEVEL_NUMBERS.values()) + 1
 # Few people were measured in a region: its variances lean on those of the whole spine as if by this many more.
 LEANING_PEOPLE = 3.0
 # A number further out than this many robust deviations counts as if it were there: some ends are found wrongly.
