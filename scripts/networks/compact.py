@@ -6,6 +6,8 @@ deep layers exceed what 16 bits can hold.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from scripts.errors import UserError
@@ -26,3 +28,9 @@ def compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not torch.isfinite(small[name]).all():
             raise UserError(f"{name}: does not fit into 16 bits")
     return small
+
+
+def compact_file(source: Path, target: Path) -> None:
+    """What a training wrote, as it is handed out: a plain state dict, see `compact`."""
+    content = torch.load(source, map_location="cpu", weights_only=True)
+    torch.save(compact(content.get("model", content)), target)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from scripts.command import run_module
-from scripts.networks.compact import compact
+from scripts.networks.compact import compact_file
 
 
 def main(source: str, output: str) -> None:
     """Read a training's ``model.pt`` and write the bundle's."""
-    content = torch.load(source, map_location="cpu", weights_only=True)
-    torch.save(compact(content.get("model", content)), Path(output))
+    compact_file(Path(source), Path(output))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from monai.bundle import run as run_bundle
 
 from scripts.command import run_module
 from scripts.errors import UserError
-from scripts.networks.compact import compact
+from scripts.networks.compact import compact_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
@@ -91,8 +91,7 @@ def train(
         seed=seed,
         **{name: value for name, value in chosen.items() if value},
     )
-    trained = torch.load(work / final, map_location="cpu", weights_only=True)
-    torch.save(compact(trained.get("model", trained)), folder / f"{network}.pt")
+    compact_file(work / final, folder / f"{network}.pt")
     shutil.copy(work / "training.csv", folder / "training.csv")
     (folder / "speeds.json").write_text(json.dumps(speeds(folder / "training.csv"), indent=1) + "\n")
     shutil.rmtree(work)
