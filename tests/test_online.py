@@ -187,6 +187,12 @@ def test_cases_are_stored_and_chosen(case, tmp_path):
     assert 60 < names.count("real") < 140
     with pytest.raises(UserError, match="no patient"):
         CasePool([]).pick(rng)
+    with np.load(tmp_path / "a.npz") as stored:
+        arrays = dict(stored)
+    arrays["about"] = np.array(str(arrays["about"]).replace('"numbers"', '"other"'))
+    np.savez(tmp_path / "old.npz", **arrays)
+    with pytest.raises(UserError, match=r"old\.npz: made by an older version"):
+        read_case(tmp_path / "old.npz")
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"b\.npz"):
         read_case(tmp_path / "b.npz")

@@ -24,6 +24,8 @@ from scripts.networks.shape_fit import fit_mean_shapes
 from scripts.training.warm_start import fill_prior
 from tests.test_online import PLAIN, case, patient, undrawn  # noqa: F401 - fixtures
 
+ASKED = dataclasses.replace(PLAIN, numbers=True)
+
 NUMBERS = torch.tensor([[1.5, -2.0, 0.5, 12.0, -4.0, 6.0, 0.15, -0.1, 0.05]])
 
 
@@ -110,7 +112,7 @@ def test_samples_say_how_their_vertebrae_lie(case):  # noqa: F811
     known = with_numbers(case)
     picks = [(known, v) for v in known.vertebrae if v.whole][:2]
     assert all(v.numbers is not None for _, v in picks)
-    options = SampleOptions(pixel_mm=4.0, ray_mm=8.0, voxel_mm=2.0)
+    options = SampleOptions(pixel_mm=4.0, ray_mm=8.0, voxel_mm=2.0, numbers=True)
     for seed in (1, 2, 3):
         batch = make_samples(picks, options, torch.Generator().manual_seed(seed))
         points = cube_points(1, torch.device("cpu"))
@@ -123,9 +125,9 @@ def test_samples_say_how_their_vertebrae_lie(case):  # noqa: F811
             assert dice(placed[0], label) > 0.68
             assert dice(placed[0], label) > dice(placed[1], label)
     # A patient who is turned by 20 degrees, and nothing else: axial turn is all that changes.
-    still = make_samples(picks, PLAIN, torch.Generator().manual_seed(0))["numbers"]
+    still = make_samples(picks, ASKED, torch.Generator().manual_seed(0))["numbers"]
     machines = dataclasses.replace(PLAIN.machines, turn_deg=1e6, turn_limit_deg=20.0)
-    turned = make_samples(picks, dataclasses.replace(PLAIN, machines=machines), torch.Generator().manual_seed(0))
+    turned = make_samples(picks, dataclasses.replace(ASKED, machines=machines), torch.Generator().manual_seed(0))
     away = (turned["numbers"] - still).abs()
     assert ((away[:, 3] - 20).abs() < 6).all() and away[:, 6:].max() < 0.05
     unknown = make_samples([(case, picks[0][1])], options, torch.Generator().manual_seed(1))
@@ -142,7 +144,7 @@ def test_mirrored_patients_have_mirrored_numbers(case, monkeypatch):  # noqa: F8
         draws = undrawn(2)
         turned = dataclasses.replace(draws, mirror=side * draws.mirror, twist=torch.tensor([12.0, -5.0]) * side)
         monkeypatch.setattr(samples, "draw_samples", lambda *_, turned=turned: turned)
-        found.append(make_samples(picks, PLAIN, torch.Generator().manual_seed(0))["numbers"])
+        found.append(make_samples(picks, ASKED, torch.Generator().manual_seed(0))["numbers"])
     assert torch.allclose(found[0], found[1] * torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1]), atol=0.02)
     assert found[0][:, 3].abs().max() > 5
 

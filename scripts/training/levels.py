@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from monai.engines import PrepareBatch, default_prepare_batch
-from monai.inferers import SimpleInferer
 
 from scripts.levels import level_number
 
@@ -16,7 +15,14 @@ class PrepareLevel(PrepareBatch):
 
     Batches of a prepared dataset name levels (``L1``), fresh samples number them and know how the vertebrae lean;
     what a batch lacks is left to the network's default.
+
+    Args:
+        label: key of what is to be learned; ``numbers`` for `scripts.networks.pose.PoseReader`.
     """
+
+    def __init__(self, label: str = "label") -> None:
+        super().__init__()
+        self.label = label
 
     def __call__(
         self,
@@ -26,7 +32,8 @@ class PrepareLevel(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, torch.Tensor]]:
         """Image, label, nothing, and ``level`` (B,) and ``tilt`` (B,) where the batch has them."""
-        prepared = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+        told = batchdata if self.label == "label" else {**batchdata, "label": batchdata[self.label]}
+        prepared = default_prepare_batch(told, device, non_blocking, **kwargs)
         image, label = prepared if isinstance(prepared, tuple) else (prepared, None)
         extras = {}
         if "level" in batchdata:
@@ -37,36 +44,3 @@ class PrepareLevel(PrepareBatch):
         if "tilt" in batchdata:
             extras["tilt"] = torch.as_tensor(batchdata["tilt"]).to(device)
         return image, label, (), extras
-
-
-class AutocastInferer(SimpleInferer):
-    """The network under autocast on any device; MONAI's own trainer knows CUDA only.
-
-    Args:
-        dtype: of what autocast lowers.
-        enabled: whether it does.
-    """
-
-    def __init__(self, dtype: torch.dtype = torch.bfloat16, enabled: bool = True) -> None:
-        super().__init__()
-        self.dtype, self.enabled = dtype, enabled
-
-    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """See `monai.inferers.Inferer`."""
-        with torch.autocast(inputs.device.type, self.dtype, enabled=self.enabled):
-            return super().__call__(inputs, network, *args, **kwargs)
-
-
-class PrepareNumbers(PrepareLevel):
-    """``prepare_batch`` for `scripts.networks.pose.PoseReader`: what is to be read takes the label's place."""
-
-    def __call__(
-        self,
-        batchdata: dict[str, Any],
-        device: str | torch.device | None = None,
-        non_blocking: bool = False,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, torch.Tensor]]:
-        """Image, numbers, nothing, and ``level`` and ``tilt``."""
-        told = {**batchdata, "label": batchdata["numbers"]}
-        return super().__call__(told, device, non_blocking, **kwargs)

@@ -190,6 +190,8 @@ def read_case(path: Path) -> OnlineCase:
     try:
         with np.load(path) as stored:
             about = json.loads(str(stored["about"]))
+            if any("numbers" not in row for row in about["vertebrae"]):
+                raise UserError(f"{path}: made by an older version; build it again (scripts.data.online.build)")
             hu = torch.from_numpy(stored["hu"]) * FILE_STEP_HU
             vertebrae = tuple(
                 OnlineVertebra(

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from scripts.anatomy.mean_shapes import mean_shapes
 from scripts.anatomy.placement import NUMBERS, ShapeFitOptions, cube_points, fit_shape, to_shape_frame
 from scripts.data.online.case import OnlineCase, OnlineVertebra
-from scripts.data.online.render import Field, Poses
-from scripts.geometry.rotation import rotation_matrix, rotation_vector
+from scripts.data.online.render import Field, Poses, sample_volume
+from scripts.geometry.cropping import CUBE_SIZE
+from scripts.geometry.rotation import rotation_vector
 
 # Soft edges against hard ones; a vertebra with less than this after the fit is another thing, or cut off.
 LEAST_DICE = 0.35
@@ -44,9 +45,8 @@ def own_numbers(vertebra: OnlineVertebra, spacing_mm: float) -> np.ndarray | Non
     points = cube_points(FIT.lattice_mm, torch.device("cpu"))
     axes = torch.from_numpy(vertebra.axes()).float()
     index = points @ axes / spacing_mm + torch.from_numpy(vertebra.centroid - vertebra.start).float()
-    size = torch.tensor(vertebra.share.shape)
-    where = ((2 * index + 1) / size - 1).flip(-1)[None, None, None]
-    share = F.grid_sample(vertebra.share.float()[None, None] / 255, where, align_corners=False)[0, 0, 0, 0]
+    size = (CUBE_SIZE // FIT.lattice_mm,) * 3
+    share = sample_volume(vertebra.share.float() / 255, index.reshape(*size, 3), size).flatten()
     with torch.enable_grad():
         start, tilt = torch.zeros(1, NUMBERS), torch.zeros(1)
         numbers, dice = fit_shape(mean_shapes()[vertebra.level], points, share, start, tilt, FIT)
@@ -67,9 +67,8 @@ def sample_numbers(vertebrae: Sequence[OnlineVertebra], field: Field, poses: Pos
     known = torch.isfinite(numbers).all(1)
     lines = [torch.linspace(low, high, count, device=device) for low, high, count in SPAN_MM]
     own = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1).reshape(1, -1, 3).expand(len(numbers), -1, -1)
-    lean = torch.zeros_like(numbers[:, :3])
-    lean[:, 2] = torch.deg2rad(poses.tilt)
-    cube = own @ rotation_matrix(lean).mT
+    upright, _ = to_shape_frame(torch.zeros_like(numbers), poses.tilt)
+    cube = own @ upright
     source = field.source(cube @ poses.rotation.mT + poses.offset[:, None])
     linear, shift = to_shape_frame(torch.nan_to_num(numbers), torch.zeros_like(poses.tilt))
     shape = source @ field.back.mT @ linear.mT + shift[:, None]

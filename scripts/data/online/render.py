@@ -19,6 +19,7 @@ from scripts.data.volumes import AIR_HU
 from scripts.geometry.cropping import CENTROID_SIGMA_MM, CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE, NOMINAL_CENTROID
 from scripts.geometry.leaning import LIMIT_DEG, SAGITTAL_SHARE
 from scripts.geometry.projector import BONE_FROM_HU, WATER_PER_MM
+from scripts.geometry.rotation import rotation_matrix
 
 # Half the side of the box in which the deformation is known, and its lattice.
 FIELD_HALF_MM = (110.0, 230.0, 240.0)
@@ -104,11 +105,7 @@ class Field:
 
 def _about_vertical(degrees: torch.Tensor) -> torch.Tensor:
     """(B, 3, 3) turns along I, P, L by angles (B,) that take the front towards the left."""
-    angle = torch.deg2rad(degrees)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    rows = [[one, zero, zero], [zero, cos, sin], [zero, -sin, cos]]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+    return rotation_matrix(F.pad(-torch.deg2rad(degrees)[:, None], (0, 2)))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class SampleOptions:
         pixel_mm: of the films before they are brought to the patches' 1 mm.
         ray_mm: step along the rays.
         voxel_mm: of the label before it is brought to 1 mm.
+        numbers: whether samples say how their mean shapes lie.
     """
 
     machines: MachineOptions = field(default_factory=MachineOptions)
@@ -61,6 +62,7 @@ class SampleOptions:
     pixel_mm: float = 2.0
     ray_mm: float = 2.0
     voxel_mm: float = 2.0
+    numbers: bool = False
 
 
 def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -74,7 +76,8 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
         of 0 and 1, ``level`` (B,) VerSe numbers as they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`),
-        ``numbers`` (B, 9) how the mean shape of the true level lies (`scripts.anatomy.placement`), NaN where unknown.
+        and, if asked for, ``numbers`` (B, 9) how the mean shape of the true level lies (`scripts.anatomy.placement`),
+        NaN where unknown.
     """
     device = generator.device
     places = _places(picks, device)
@@ -100,13 +103,15 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
     channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)
-    return {
+    batch = {
         "image": image,
         "label": (label > 0.5).float(),
         "level": _told(places.levels, draws),
         "tilt": poses.tilt,
-        "numbers": sample_numbers([vertebra for _, vertebra in picks], warp, poses),
     }
+    if options.numbers:
+        batch["numbers"] = sample_numbers([vertebra for _, vertebra in picks], warp, poses)
+    return batch
 
 
 def _told(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
