@@ -29,7 +29,7 @@ HEIGHTS = (80.0, 115.0, 150.0, 310.0)
 class BallPredictor:
     """A ball of 20 mm around the body's centroid, and a count of how often it was asked."""
 
-    unprojects = reads = False
+    unprojects = takes_level = False
 
     def __init__(self) -> None:
         self.asked = 0
@@ -87,7 +87,7 @@ def test_a_moved_mark_reconstructs_what_it_changes_and_gives_what_a_new_session_
 class ReadingPredictor(BallPredictor):
     """Reads an axial turn of one degree a level, and remembers what it was told."""
 
-    reads = True
+    takes_level = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from scripts.geometry.leaning import Lean, turned_object
 from scripts.losses.integrated import IntegratedLoss, volume_cross_entropy
 from scripts.networks.generator import Generator
 from scripts.networks.level import LevelGenerator, LevelPrior
+from scripts.networks.predictor import Predictor
 from scripts.training.budget import TimeBudget
 from scripts.training.snapshots import Snapshots
 from scripts.training.warm_start import fill_prior, load_matching
@@ -54,6 +55,22 @@ def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="nothing in it fits"):
         load_matching(level, str(tmp_path / "other.pt"))
+
+
+def test_exports_of_an_older_version_are_named(tmp_path):
+    class Old(torch.nn.Module):
+        __constants__ = ("takes_level",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.takes_level = True
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+    torch.jit.script(Old()).save(str(tmp_path / "old.ts"))
+    with pytest.raises(UserError, match=r"old\.ts: exported by an older version"):
+        Predictor(tmp_path / "old.ts", device="cpu")
 
 
 def test_a_mirrored_patient_is_read_mirrored():

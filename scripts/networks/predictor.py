@@ -62,7 +62,8 @@ class Predictor:
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.unprojects = takes_rays(self.network)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        self.reads = hasattr(self.network, "read")
+        if self.takes_level and not hasattr(self.network, "read"):
+            raise UserError(f"{self.weights}: exported by an older version, which reads no place, turn and size")
         self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
@@ -82,36 +83,28 @@ class Predictor:
                 (``unprojects``).
             levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
             tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
-            numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), for networks that read it
-                (``reads``); as `read` says if None.
+            numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), likewise; as `read` says if
+                None.
 
         Returns:
             probabilities (120, 120, 120) float32 in ``IPL``.
         """
+        tilts = [0.0] * len(inputs) if tilts is None else tilts
         start = 0
         while start < len(inputs):
-            batch = [self.normalise({"image": item})["image"] for item in inputs[start : start + self.batch_size]]
+            part = slice(start, min(start + self.batch_size, len(inputs)))
             try:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    images = torch.stack([torch.as_tensor(item) for item in batch]).to(self.device)
-                    if levels is not None and self.takes_level:
-                        part = slice(start, start + len(batch))
-                        given = torch.tensor(list(levels[part]), device=self.device)
-                        lean = torch.tensor(list(tilts[part]) if tilts else [0.0] * len(batch), device=self.device)
-                        if numbers is None:
-                            lies = self.network.read(images, given, lean)
+                images = self._images(inputs[part])
+                if levels is not None and self.takes_level:
+                    lies = None if numbers is None else numbers[part]
+                    logits = self._of_known_levels(images, levels[part], tilts[part], lies)
+                else:
+                    with self._autocast():
+                        if rays is None or not self.unprojects:
+                            logits = self.network(images)
                         else:
-                            lies = torch.tensor([list(row) for row in numbers[part]], device=self.device)
-                        logits = self.network(images, given, lean, lies)
-                    elif rays is None or not self.unprojects:
-                        logits = self.network(images)
-                    else:
-                        positions = torch.stack(list(rays[start : start + len(batch)])).to(self.device)
-                        logits = self.network(images, positions)
-                logits = logits.float()[:, 0]
-                if self.fit is not None and levels is not None and self.takes_level:
-                    logits = self._with_fitted_shapes(logits, given, lean, lies)
-                probabilities = torch.sigmoid(logits).cpu().numpy()
+                            logits = self.network(images, torch.stack(list(rays[part])).to(self.device))
+                probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.
                 if self.batch_size == 1:
@@ -120,7 +113,7 @@ class Predictor:
                     ) from None
                 self.batch_size //= 2
                 continue
-            start += len(batch)
+            start = part.stop
             yield from probabilities
 
     @torch.inference_mode()
@@ -129,21 +122,43 @@ class Predictor:
         rows = []
         for start in range(0, len(inputs), READ_AT_A_TIME):
             part = slice(start, start + READ_AT_A_TIME)
-            batch = [torch.as_tensor(self.normalise({"image": item})["image"]) for item in inputs[part]]
-            images, given = torch.stack(batch).to(self.device), torch.tensor(list(levels[part]), device=self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                lean = torch.tensor(list(tilts[part]), dtype=torch.float32, device=self.device)
+            images, (given, lean) = self._images(inputs[part]), self._told(levels[part], tilts[part])
+            with self._autocast():
                 rows.append(self.network.read(images, given, lean).float().cpu().numpy())
         return np.concatenate(rows)
 
-    def _with_fitted_shapes(
-        self, logits: torch.Tensor, levels: torch.Tensor, tilts: torch.Tensor, numbers: torch.Tensor
+    def _of_known_levels(
+        self,
+        images: torch.Tensor,
+        levels: Sequence[int],
+        tilts: Sequence[float],
+        numbers: Sequence[Sequence[float]] | None,
     ) -> torch.Tensor:
-        """Logits (B, 120, 120, 120) that begin with mean shapes as they are fitted, not as they are read."""
-        assert self.fit is not None
-        fitted = fit_mean_shapes(torch.sigmoid(logits), levels, tilts, numbers, self.network.prior, self.fit)
-        expected = self.network.expected(levels, tilts, fitted) - self.network.expected(levels, tilts, numbers)
-        return logits + expected[:, 0]
+        """Logits (B, 1, 120, 120, 120) that begin with mean shapes as they are fitted, if they are, or else as read."""
+        given, lean = self._told(levels, tilts)
+        with self._autocast():
+            if numbers is None:
+                lies = self.network.read(images, given, lean)
+            else:
+                lies = torch.tensor([list(row) for row in numbers], device=self.device)
+            logits = self.network(images, given, lean, lies).float()
+        if self.fit is None:
+            return logits
+        fitted = fit_mean_shapes(torch.sigmoid(logits[:, 0]), given, lean, lies, self.network.prior, self.fit)
+        return logits + (self.network.expected(given, lean, fitted) - self.network.expected(given, lean, lies))
+
+    def _images(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, 4, 120, 120), normalised, on the device."""
+        batch = [torch.as_tensor(self.normalise({"image": item})["image"]) for item in inputs]
+        return torch.stack(batch).to(self.device)
+
+    def _told(self, levels: Sequence[int], tilts: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels and tilts (B,) on the device."""
+        lean = torch.tensor(list(tilts), dtype=torch.float32, device=self.device)
+        return torch.tensor(list(levels), device=self.device), lean
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def _fitting_batch() -> int:

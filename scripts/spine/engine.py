@@ -107,8 +107,9 @@ class Session:
             started = time.perf_counter()
             check_marks(self.films, annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
+            spine = locate_vertebrae(annotations, self.films.geometry, self._lattice) if levels else vertebrae
             warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
-            keys = self._keys(vertebrae, locate_vertebrae(annotations, self.films.geometry, self._lattice))
+            keys = self._keys(vertebrae, spine)
             missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
             outputs = self._outputs(missing) if missing else iter(())
             cropped = time.perf_counter()
@@ -131,7 +132,7 @@ class Session:
     def _keys(self, wanted: list[LocatedVertebra], spine: list[LocatedVertebra]) -> list[Key]:
         """What each reconstruction depends on; reads how the spine's vertebrae lie, where that is not known yet."""
         marked = [_marked(v) for v in spine]
-        if not self.predictor.reads:
+        if not self.predictor.takes_level:
             return [(_marked(v), ()) for v in wanted]
         new = [(v, m) for v, m in zip(spine, marked, strict=True) if m not in self._read]
         if new:
@@ -150,7 +151,7 @@ class Session:
         vertebrae = [v for v, _ in missing]
         inputs, rays = self._inputs(vertebrae)
         tilts = [v.lean.left_over_deg() for v in vertebrae]
-        numbers = [key[1] for _, key in missing] if self.predictor.reads else None
+        numbers = [key[1] for _, key in missing] if self.predictor.takes_level else None
         return self.predictor(inputs, rays, [v.level for v in vertebrae], tilts, numbers)
 
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
