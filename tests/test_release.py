@@ -25,13 +25,13 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
 from scripts.io.checksums import changed_files, check_released, checksum_lines, read_checksums
+from scripts.networks.compact import compact
 from scripts.networks.predictor import Predictor
 from scripts.release import rules, zoo
 from scripts.release.archive import write_zip
 from scripts.release.build import large_file_list, release, run_tests
 from scripts.release.bundle import FILES, Bundle
 from scripts.release.requirements import canonical, read_packages
-from scripts.release.weights import compact
 from scripts.release.weights import main as write_weights
 from tests.bundle_command import ROOT, bundle, config, documented, fill, python, tiny
 
