@@ -23,7 +23,9 @@ from scripts.geometry.projector import hu_to_attenuation, project_pair
 from scripts.training.film_effects import FilmEffectOptions
 
 PLAIN = SampleOptions(
-    machines=MachineOptions(slot_share=0.0, cone_share=0.0, error_deg=0.0, turn_deg=0.0, twist_deg=0.0),
+    machines=MachineOptions(
+        slot_share=0.0, cone_share=0.0, error_deg=0.0, turn_deg=0.0, twist_deg=0.0, narrow_share=0.0
+    ),
     marks=MarkOptions((0.0, 0.0), upright_share=0.0, direction_deg=0.0, unknown_level_share=0, wrong_level_share=0),
     deformation=PeopleDeformation(VariationOptions(0.0, 0.0, 0.0, 0.0)),
     effects=FilmEffectOptions(prob=0.0),

@@ -29,6 +29,9 @@ class MachineOptions:
         twist_deg: of the spine's own turn in a body that stays as it is. Were everything turned together, a network
             would read the turn off the body's outline or the scanner's couch.
         turn_limit_deg: neither goes further.
+        narrow_share: of patients of whom little beside the spine was scanned, as in many CTs of spines; right and left
+            and front and back are drawn apart.
+        narrow_mm: least and most that was scanned on either side of the centroid, and half as much again to the back.
     """
 
     slot_share: float = 0.25
@@ -40,6 +43,8 @@ class MachineOptions:
     turn_deg: float = 3.0
     twist_deg: float = 8.0
     turn_limit_deg: float = 25.0
+    narrow_share: float = 0.3
+    narrow_mm: tuple[float, float] = (30.0, 80.0)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class SampleDraws:
         mirror: (B,) 1, or -1 where left and right are exchanged.
         turn: (B,) degrees by which the patient is turned about the vertical axis, the front towards the left.
         twist: (B,) degrees by which the spine is turned in the body, likewise.
+        scanned: (B, 2, 2) mm to the front and back, right and left of the centroid that the CT reaches at most.
         divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
         central: (B, view, axis) mm from the central ray to the vertebra.
         misaligned: (B, view, axis) tangent of the turn that nobody knows of.
@@ -99,6 +105,7 @@ class SampleDraws:
     mirror: torch.Tensor
     turn: torch.Tensor
     twist: torch.Tensor
+    scanned: torch.Tensor
     divergence: torch.Tensor
     central: torch.Tensor
     misaligned: torch.Tensor
@@ -139,12 +146,16 @@ def draw_samples(
     # One height for both views.
     height = machines.height_mm * normal(1, 1).clamp(-2.2, 2.2).expand(-1, 2, 1)
     central = torch.cat([height, machines.aside_mm * normal(2, 1)], dim=2)
+    near, far = machines.narrow_mm
+    scanned = (near + (far - near) * uniform(2, 2)) * torch.tensor([[1.0, 1.5], [1.0, 1.0]], device=device)
+    scanned = torch.where(uniform(2, 1) < machines.narrow_share, scanned, torch.inf)
     low, high = marks.sigma_mm
     error = (low + (high - low) * uniform(1, 1)) * normal(2, 2)
     return SampleDraws(
         mirror=torch.where(uniform() < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device),
         turn=(machines.turn_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
         twist=(machines.twist_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
+        scanned=scanned,
         divergence=divergence,
         central=central,
         misaligned=torch.tan(torch.deg2rad((2 * uniform(2, 2) - 1) * machines.error_deg)),

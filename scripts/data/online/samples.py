@@ -88,7 +88,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     for view in (0, 1):
         points, size = film_lattice(view, poses, draws, options.pixel_mm, options.ray_mm)
         source = warp.source(points)
-        films.append([_film(pick, source[i], size, options.ray_mm) for i, pick in enumerate(picks)])
+        films.append([_film(pick, draws.scanned[i], source[i], size, options.ray_mm) for i, pick in enumerate(picks)])
     total, bone, film = (
         torch.stack([torch.stack([parts[which] for parts in view]) for view in films], 1) for which in range(3)
     )
@@ -138,15 +138,17 @@ def _places(picks: Sequence[Pick], device: torch.device) -> Places:
 
 
 def _film(
-    pick: Pick, source: torch.Tensor, size: tuple[int, int, int], ray_mm: float
+    pick: Pick, scanned: torch.Tensor, source: torch.Tensor, size: tuple[int, int, int], ray_mm: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     case, vertebra = pick
     # Only the rows that the deformed box can reach are made floating-point numbers.
-    reach = FIELD_HALF_MM[0] / case.spacing_mm
-    first = max(int(vertebra.centroid[0] - reach), 0)
-    last = min(int(vertebra.centroid[0] + reach) + 1, case.hu.shape[0])
-    volume = (case.hu[first:last].float() - AIR_HU).clamp_(min=0.0)
-    origin = [float(vertebra.centroid[0] - first), float(vertebra.centroid[1]), float(vertebra.centroid[2])]
+    reach = [[FIELD_HALF_MM[0]] * 2, *scanned.tolist()]
+    box, origin = [], []
+    for (below, above), middle, side in zip(reach, vertebra.centroid.tolist(), case.hu.shape, strict=True):
+        first = int(max(middle - below / case.spacing_mm, 0))
+        box.append(slice(first, int(min(middle + above / case.spacing_mm + 1, side))))
+        origin.append(middle - first)
+    volume = (case.hu[tuple(box)].float() - AIR_HU).clamp_(min=0.0)
     return line_integrals(volume, _index(source, case.spacing_mm, origin), size, ray_mm)
 
 
