@@ -6,6 +6,8 @@ VerSe numbers (Sekuboyina 2021, doi 10.1016/j.media.2021.102166): 1-7 = C1-C7, 8
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scripts.errors import UserError
 
 LEVEL_NAMES: dict[int, str] = {
@@ -35,6 +37,12 @@ LABEL_MAPS: dict[str, dict[int, int]] = {
     "verse": {number: number for number in LEVEL_NAMES},
     "totalsegmentator": TOTALSEGMENTATOR_TO_VERSE,
 }
+
+
+def places_along_spine(numbers: Sequence[int]) -> list[int]:
+    """How many vertebrae each level of one spine lies below C1: T12 and L1 are neighbours unless the spine has a T13."""
+    order = [number for number in LEVEL_ORDER if number != LEVEL_NUMBERS["T13"] or number in numbers]
+    return [order.index(number) for number in numbers]
 
 
 def level_name(number: int) -> str:

@@ -22,3 +22,11 @@ def test_levels_apart_count_as_far() -> None:
     read[:, 3] = [0, 10]
     assert steady_numbers(read, [8, 24])[:, 3].tolist() == [0, 10]
     assert steady_numbers(read[:1], [8]).shape == (1, 9)
+
+
+def test_t12_and_l1_are_neighbours_unless_there_is_a_t13() -> None:
+    read = np.zeros((2, 9))
+    read[:, 3] = [0, 10]
+    assert steady_numbers(read, [19, 20]).tolist() == steady_numbers(read, [18, 19]).tolist()
+    read = np.array([0.0, 5, 10])[:, None] * np.eye(9)[3]
+    assert steady_numbers(read, [19, 28, 20]).tolist() == steady_numbers(read, [17, 18, 19]).tolist()

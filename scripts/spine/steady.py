@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scripts.anatomy.placement import by_kind
-from scripts.levels import LEVEL_ORDER
+from scripts.levels import places_along_spine
 
 # How far neighbours count, in levels (one standard deviation). On validation patients anything from 1 to 2.5 was as
 # good; axial turn gained most.
@@ -26,7 +26,7 @@ def steady_numbers(read: np.ndarray, levels: Sequence[int]) -> np.ndarray:
     Returns:
         (N, 9), in steps of `STEP`.
     """
-    places = np.array([LEVEL_ORDER.index(level) for level in levels], float)
+    places = np.array(places_along_spine(levels), float)
     weights = np.exp(-0.5 * ((places[:, None] - places) / REACH_LEVELS) ** 2)
     mean = weights @ read / weights.sum(1, keepdims=True)
     return np.rint(mean / STEP) * STEP
