@@ -374,6 +374,7 @@ def evaluate(
     device: str | None = None,
     batch_size: int = 4,
     precision: str = "float32",
+    network_only: bool = False,
 ) -> None:
     """Measure a network on a prepared dataset: metrics.csv (one row a vertebra), average.csv and summary.json.
 
@@ -385,6 +386,7 @@ def evaluate(
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
         precision: float32, bfloat16 or auto, see reconstruct.
+        network_only: without tilt, steadying along the spine and fit, as the bundle's workflow measures it.
     """
     from scripts.metrics.evaluate import evaluate_dataset
 
@@ -396,6 +398,7 @@ def evaluate(
         device,
         int(batch_size),
         str(precision),
+        bool(network_only),
     )
     overall, average = summary["all"], summary["average_vertebra"]["all"]
     print(f"{overall['n_vertebrae']} vertebrae of {overall['n_subjects']} patients")

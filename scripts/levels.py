@@ -40,7 +40,7 @@ LABEL_MAPS: dict[str, dict[int, int]] = {
 
 
 def places_along_spine(numbers: Sequence[int]) -> list[int]:
-    """How many vertebrae each level of one spine lies below C1: T12 and L1 are neighbours unless the spine has a T13."""
+    """How far below C1 each level of a spine lies, in vertebrae: L1 follows T12 unless the spine has a T13."""
     order = [number for number in LEVEL_ORDER if number != LEVEL_NUMBERS["T13"] or number in numbers]
     return [order.index(number) for number in numbers]
 

@@ -1,9 +1,14 @@
-"""The verb ``evaluate``: the predictor over a prepared dataset, measured vertebra by vertebra."""
+"""The verb ``evaluate``: the predictor over a prepared dataset, measured vertebra by vertebra.
+
+Each vertebra is reconstructed in its own cube as `reconstruct` does it: it is told how it leans, readings of one
+spine steady each other, and the mean shape is fitted. Overlaps of neighbours are not resolved.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +19,12 @@ from tqdm import tqdm
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_number
+from scripts.metrics.spines import Item, all_spines, group_by_spine, leans_at
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import metrics_row, write_metrics_csv, write_summary_json
 from scripts.metrics.yardstick import yardstick_rows
 from scripts.networks.predictor import Predictor
+from scripts.spine.steady import steady_numbers
 
 
 def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
@@ -67,6 +74,7 @@ def evaluate_dataset(
     device: str | None = None,
     batch_size: int = 4,
     precision: str = "float32",
+    network_only: bool = False,
 ) -> dict[str, Any]:
     """Write ``metrics.csv``, ``average.csv`` and ``summary.json``.
 
@@ -84,35 +92,92 @@ def evaluate_dataset(
         device: see `Predictor`.
         batch_size: vertebrae at a time.
         precision: see `Predictor`.
+        network_only: the network's own answer to an image and a level, without tilt, steadying and fit, as the
+            bundle's workflow ``evaluating`` measures it.
 
     Returns:
         the summary.
     """
     items = truth_only(read_datalist(dataset, data_list))
-    predictor = Predictor(weights, device, batch_size, precision=precision)
-    rows = []
-    for item in tqdm(items, desc="vertebrae", unit="vertebra"):
-        started = time.perf_counter()
-        prediction, status = _predict(dataset, item, predictor)
-        seconds = time.perf_counter() - started
-        truth = read_nifti(dataset / item["label"])[0] > 0
-        rows.append(metrics_row(item, vertebra_metrics(prediction, truth), seconds, status))
+    predictor = Predictor(weights, device, batch_size, precision=precision, fit_shapes=not network_only)
+    document = read_document(dataset)
+    spines = all_spines(document)
+    rows = {}
+    with tqdm(total=len(items), desc="vertebrae", unit="vertebra") as bar:
+        reconstruct = _network_answers if network_only else _reconstruct
+        for name, spine in group_by_spine(items).items():
+            for item, prediction, status, seconds in reconstruct(dataset, spine, spines[name], predictor):
+                truth = read_nifti(dataset / item["label"])[0] > 0
+                rows[id(item)] = metrics_row(item, vertebra_metrics(prediction, truth), seconds, status)
+                bar.update()
+    table = [rows[id(item)] for item in items]
     output.mkdir(parents=True, exist_ok=True)
-    write_metrics_csv(rows, output / "metrics.csv")
-    average = [row for _, row in yardstick_rows(dataset, read_document(dataset), items)]
+    write_metrics_csv(table, output / "metrics.csv")
+    average = [row for _, row in yardstick_rows(dataset, document, items)]
     write_metrics_csv(average, output / "average.csv")
-    return write_summary_json(rows, output / "summary.json", average)
+    return write_summary_json(table, output / "summary.json", average)
 
 
-def _predict(dataset: Path, item: dict[str, Any], predictor: Predictor) -> tuple[np.ndarray | None, str]:
-    try:
-        patches = read_nifti(dataset / item["image"])[0]
-        rays = _read_rays(dataset / item["rays"]) if "rays" in item and predictor.unprojects else None
-    except UserError as error:
-        return None, f"failed: {error}"
-    image = torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
-    prediction = next(iter(predictor([image], rays, [level_number(item["level"])]))) > 0.5
-    return prediction, "ok" if prediction.any() else "empty"
+def _network_answers(
+    dataset: Path, items: list[Item], spine: list[Item], predictor: Predictor
+) -> Iterator[tuple[Item, np.ndarray | None, str, float]]:
+    """As `_reconstruct`; the spine is not looked at."""
+    for item in items:
+        started = time.perf_counter()
+        try:
+            image, rays = _read_image(dataset / item["image"]), _rays_of(dataset, item, predictor)
+        except UserError as error:
+            yield item, None, f"failed: {error}", time.perf_counter() - started
+            continue
+        mask = next(iter(predictor([image], rays, [level_number(item["level"])]))) > 0.5
+        yield item, mask, _status(mask), time.perf_counter() - started
+
+
+def _reconstruct(
+    dataset: Path, items: list[Item], spine: list[Item], predictor: Predictor
+) -> Iterator[tuple[Item, np.ndarray | None, str, float]]:
+    """Items of one spine with their masks, None where an image cannot be read, what became of them, and seconds."""
+    started = time.perf_counter()
+    read, images = [], []
+    for item in items:
+        try:
+            images.append(_read_image(dataset / item["image"]))
+            read.append(item)
+        except UserError as error:
+            yield item, None, f"failed: {error}", time.perf_counter() - started
+    if not read:
+        return
+    levels = [level_number(item["level"]) for item in read]
+    leans = [leans_at(spine, item) for item in read]
+    tilts = [along.sagittal_deg - turned.sagittal_deg for along, turned in leans]
+    numbers = steady_numbers(predictor.read(images, levels, tilts), levels).tolist() if predictor.takes_level else None
+    # Reading takes about as long for each.
+    share = (time.perf_counter() - started) / len(read)
+    for i, item in enumerate(read):
+        started = time.perf_counter()
+        part = slice(i, i + 1)
+        try:
+            rays = _rays_of(dataset, item, predictor)
+        except UserError as error:
+            yield item, None, f"failed: {error}", time.perf_counter() - started
+            continue
+        lies = numbers and numbers[part]
+        mask = next(iter(predictor(images[part], rays, levels[part], tilts[part], lies))) > 0.5
+        yield item, mask, _status(mask), share + time.perf_counter() - started
+
+
+def _read_image(path: Path) -> torch.Tensor:
+    patches = read_nifti(path)[0]
+    return torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
+
+
+def _status(mask: np.ndarray) -> str:
+    return "ok" if mask.any() else "empty"
+
+
+def _rays_of(dataset: Path, item: Item, predictor: Predictor) -> list[torch.Tensor] | None:
+    """Rays, if the item has them and the network makes use of them."""
+    return _read_rays(dataset / item["rays"]) if "rays" in item and predictor.unprojects else None
 
 
 def _read_rays(path: Path) -> list[torch.Tensor]:

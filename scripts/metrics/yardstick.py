@@ -17,13 +17,12 @@ from scripts.data.simulation.average import average_at, average_signed_distance
 from scripts.data.simulation.shapes import shape_subjects
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
-from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
+from scripts.geometry.leaning import UPRIGHT, Lean
 from scripts.io.nifti import read_nifti
-from scripts.levels import LEVEL_ORDER, level_number
+from scripts.levels import level_number
+from scripts.metrics.spines import all_spines, leans_at, spine_name
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row
-
-LISTS = ("training", "validation", "test", "excluded")
 
 
 def average_vertebra(
@@ -83,12 +82,9 @@ def yardstick_rows(
     Raises:
         UserError: a true mask cannot be read or is empty.
     """
-    spines: dict[str, list[dict[str, Any]]] = {}
-    for name in LISTS:
-        for item in document.get(name, []):
-            spines.setdefault(_spine(item), []).append(item)
+    spines = all_spines(document)
     for item in items:
-        lean, turned = _leans(spines.get(_spine(item), [item]), item)
+        lean, turned = leans_at(spines.get(spine_name(item), [item]), item)
         truth, affine = read_nifti(dataset / item["label"])
         x, y, z = (float(v) for v in affine[:3, 3])
         grid = Grid((x, y, z), truth.shape, float(np.linalg.norm(affine[:3, 0])))
@@ -103,16 +99,3 @@ def yardstick_rows(
 def library_subjects(name: str) -> tuple[str, ...]:
     """Subjects of the shape library that a patient or a case of this name is."""
     return tuple(s for s in shape_subjects() if name == s or name.startswith((f"{s}_", f"sub-{s}")))
-
-
-def _spine(item: dict[str, Any]) -> str:
-    return f"{item['subject']} {item['series']}"
-
-
-def _leans(spine: list[dict[str, Any]], item: dict[str, Any]) -> tuple[Lean, Lean]:
-    """How the spine runs at an item, and how far its label has been turned upright already."""
-    order = sorted(spine, key=lambda i: LEVEL_ORDER.index(level_number(i["level"])))
-    points = np.array([i["centroid_mm"] for i in order])
-    place = next(n for n, i in enumerate(order) if i["level"] == item["level"])
-    along = spine_leans(points, sagittal_share=1.0)[place]
-    return along, spine_leans(points)[place] if item.get("rays") else UPRIGHT

@@ -1,0 +1,42 @@
+"""The spines that a prepared dataset's vertebrae belong to: who are neighbours, and how each vertebra leans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
+from scripts.levels import LEVEL_ORDER, level_number
+
+LISTS = ("training", "validation", "test", "excluded")
+Item = dict[str, Any]
+
+
+def all_spines(document: dict[str, Any]) -> dict[str, list[Item]]:
+    """The items of all lists of a ``dataset.json``, spine by spine."""
+    return group_by_spine(item for name in LISTS for item in document.get(name, []))
+
+
+def group_by_spine(items: Iterable[Item]) -> dict[str, list[Item]]:
+    """Items by `spine_name`, in their order."""
+    spines: dict[str, list[Item]] = {}
+    for item in items:
+        spines.setdefault(spine_name(item), []).append(item)
+    return spines
+
+
+def spine_name(item: Item) -> str:
+    """The folder of one pair of films; variants of a patient have their own."""
+    return str(PurePosixPath(item["label"]).parent)
+
+
+def leans_at(spine: list[Item], item: Item) -> tuple[Lean, Lean]:
+    """How the spine runs at an item, and how far its image and label have been turned upright already."""
+    order = sorted(spine, key=lambda i: LEVEL_ORDER.index(level_number(i["level"])))
+    points = np.array([i["centroid_mm"] for i in order])
+    place = next(n for n, i in enumerate(order) if i["level"] == item["level"])
+    along = spine_leans(points, sagittal_share=1.0)[place]
+    return along, spine_leans(points)[place] if item.get("rays") else UPRIGHT
