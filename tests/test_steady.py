@@ -8,8 +8,8 @@ def test_neighbours_steady_a_reading() -> None:
     read = np.zeros((5, 9))
     read[:, 3] = [4, 6, 20, 8, 10]
     steady = steady_numbers(read, levels)
-    # Each row by hand: exp(-1/2 d^2) for d = 0, 1, 2, 3, 4.
-    weights = np.array([1.0, 0.6065, 0.1353, 0.0111, 0.0003])
+    # Each row by hand: exp(-1/2 (d / 0.6)^2) for d = 0, 1, 2, 3, 4.
+    weights = np.array([1.0, 0.2494, 0.0039, 0.0, 0.0])
     middle = weights[[2, 1, 0, 1, 2]]
     assert abs(steady[2, 3] - (middle @ read[:, 3]) / middle.sum()) <= 0.5
     assert abs(steady[0, 3] - (weights @ read[:, 3]) / weights.sum()) <= 0.5
