@@ -9,7 +9,7 @@ import numpy as np
 from scripts.anatomy.placement import by_kind
 from scripts.levels import places_along_spine
 
-# How far neighbours count, in levels (one standard deviation). On eight validation people axial turn gains most from it,
+# How far neighbours count, in levels (one standard deviation). On eight validation people axial turn gains most,
 # as much at 0.6 as at 1; sagittal turn and stretches lose at 1.
 REACH_LEVELS = 0.6
 # Of place (mm), turn (degrees) and stretch: finer changes than that are not worth a vertebra's reconstruction.
