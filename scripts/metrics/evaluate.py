@@ -104,9 +104,9 @@ def evaluate_dataset(
     spines = all_spines(document)
     rows = {}
     with tqdm(total=len(items), desc="vertebrae", unit="vertebra") as bar:
-        reconstruct = _network_answers if network_only else _reconstruct
-        for name, spine in group_by_spine(items).items():
-            for item, prediction, status, seconds in reconstruct(dataset, spine, spines[name], predictor):
+        for name, listed in group_by_spine(items).items():
+            answers = _reconstruct(dataset, listed, None if network_only else spines[name], predictor)
+            for item, prediction, status, seconds in answers:
                 truth = read_nifti(dataset / item["label"])[0] > 0
                 rows[id(item)] = metrics_row(item, vertebra_metrics(prediction, truth), seconds, status)
                 bar.update()
@@ -118,61 +118,43 @@ def evaluate_dataset(
     return write_summary_json(table, output / "summary.json", average)
 
 
-def _network_answers(
-    dataset: Path, items: list[Item], spine: list[Item], predictor: Predictor
+def _reconstruct(
+    dataset: Path, items: list[Item], spine: list[Item] | None, predictor: Predictor
 ) -> Iterator[tuple[Item, np.ndarray | None, str, float]]:
-    """As `_reconstruct`; the spine is not looked at."""
+    """Items of one spine with their masks, None where an image cannot be read, what became of them, and seconds.
+
+    Without the spine the network is told nothing but levels.
+    """
+    started = time.perf_counter()
+    read, images, rays = [], [], []
     for item in items:
-        started = time.perf_counter()
         try:
-            image, rays = _read_image(dataset / item["image"]), _rays_of(dataset, item, predictor)
+            image, its_rays = _read_image(dataset / item["image"]), _rays_of(dataset, item, predictor)
         except UserError as error:
             yield item, None, f"failed: {error}", time.perf_counter() - started
             continue
-        mask = next(iter(predictor([image], rays, [level_number(item["level"])]))) > 0.5
-        yield item, mask, _status(mask), time.perf_counter() - started
-
-
-def _reconstruct(
-    dataset: Path, items: list[Item], spine: list[Item], predictor: Predictor
-) -> Iterator[tuple[Item, np.ndarray | None, str, float]]:
-    """Items of one spine with their masks, None where an image cannot be read, what became of them, and seconds."""
-    started = time.perf_counter()
-    read, images = [], []
-    for item in items:
-        try:
-            images.append(_read_image(dataset / item["image"]))
-            read.append(item)
-        except UserError as error:
-            yield item, None, f"failed: {error}", time.perf_counter() - started
-    if not read:
-        return
+        read.append(item)
+        images.append(image)
+        rays.append(its_rays)
     levels = [level_number(item["level"]) for item in read]
-    leans = [leans_at(spine, item) for item in read]
-    tilts = [along.sagittal_deg - turned.sagittal_deg for along, turned in leans]
-    numbers = steady_numbers(predictor.read(images, levels, tilts), levels).tolist() if predictor.takes_level else None
+    tilts = numbers = None
+    if read and spine is not None and predictor.takes_level:
+        leans = [leans_at(spine, item) for item in read]
+        tilts = [along.sagittal_deg - turned.sagittal_deg for along, turned in leans]
+        numbers = steady_numbers(predictor.read(images, levels, tilts), levels).tolist()
     # Reading takes about as long for each.
-    share = (time.perf_counter() - started) / len(read)
+    share = (time.perf_counter() - started) / max(len(read), 1)
     for i, item in enumerate(read):
         started = time.perf_counter()
         part = slice(i, i + 1)
-        try:
-            rays = _rays_of(dataset, item, predictor)
-        except UserError as error:
-            yield item, None, f"failed: {error}", time.perf_counter() - started
-            continue
-        lies = numbers and numbers[part]
-        mask = next(iter(predictor(images[part], rays, levels[part], tilts[part], lies))) > 0.5
-        yield item, mask, _status(mask), share + time.perf_counter() - started
+        answers = predictor(images[part], rays[i], levels[part], tilts and tilts[part], numbers and numbers[part])
+        mask = next(iter(answers)) > 0.5
+        yield item, mask, "ok" if mask.any() else "empty", share + time.perf_counter() - started
 
 
 def _read_image(path: Path) -> torch.Tensor:
     patches = read_nifti(path)[0]
     return torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
-
-
-def _status(mask: np.ndarray) -> str:
-    return "ok" if mask.any() else "empty"
 
 
 def _rays_of(dataset: Path, item: Item, predictor: Predictor) -> list[torch.Tensor] | None:
