@@ -13,10 +13,12 @@ from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
 from scripts.localization.films import MachineRange, draw_geometry, take_films
+from scripts.localization.known import unknown_boxes
 from scripts.localization.loss import LocalizationLoss
 from scripts.localization.network import SpineLocalizer
 from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.deformation import BodyDeformation, draw_deformation, source
+from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient, patient_from_landmarks, read_patient, write_patient
 from scripts.localization.online.pool import PatientPool, load_patients
 from scripts.localization.online.render import draw_films, render_views
@@ -171,6 +173,36 @@ def test_targets_are_those_of_the_transform(complete: bool) -> None:
                 wanted, got = item[name][view][slots[0]].double(), found[name][i, view][slots[1]].double()
                 assert torch.allclose(wanted, got, atol=1e-4, equal_nan=True), name
             assert (found["which"][i, view][~slots[1]] == -1).all()
+
+
+def test_what_is_no_vertebra_is_known_beside_an_unlabelled_spine() -> None:
+    """Above C1, below S1 and far beside the spine there is none; above and below what is labelled there may be one."""
+    rows = np.arange(5) * 10.0 + 60
+    cells = np.stack([rows, np.full(5, 40.0)], 1)
+
+    def judged(first: str, row: float, column: float) -> bool:
+        levels = np.arange(5) + NAMES.index(first)
+        return not any(b[0] <= row <= b[1] and b[2] <= column <= b[3] for b in unknown_boxes(cells, levels, False))
+
+    assert judged("L1", 60, 40) and judged("T8", 105, 40)
+    assert not judged("T8", 10, 40) and not judged("T8", 110, 60) and not judged("L1", 111, 40)
+    assert judged("T8", 10, 75) and judged("T8", 150, 5)
+    assert judged("L1", 130, 40) and not judged("T8", 130, 40)
+    assert judged("C1", 10, 40) and judged("C2", 30, 40) and not judged("C2", 45, 40)
+    assert not np.isfinite(unknown_boxes(cells, np.arange(5), True)).any()
+
+
+def test_narrow_fields_keep_marks_where_they_are() -> None:
+    """Of a CT cut on all four sides, each mark still lies on its ball, and the spine is not cut."""
+    patient = balls()
+    narrow = narrow_field(
+        patient, FieldOptions(1.0, (12.0, 13.0), (15.0, 16.0), (20.0, 21.0)), np.random.RandomState(2)
+    )
+    assert narrow.hu.shape[0] == patient.hu.shape[0]
+    assert all(n < o for n, o in zip(narrow.hu.shape[1:], patient.hu.shape[1:], strict=True))
+    index = np.rint(narrow.points[:, 0] / 2.0 + (np.array(narrow.hu.shape) - 1) / 2).astype(int)
+    assert (narrow.hu.numpy()[tuple(index.T)] > 800).all()
+    assert narrow_field(patient, FieldOptions(0.0), np.random.RandomState(2)).hu.shape == patient.hu.shape
 
 
 def test_batches_come_from_their_seed_and_train(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from scripts.geometry.film import blur
 from scripts.levels import LEVEL_ORDER, level_name
 from scripts.localization.films import S1_INDEX, VIEWS, read_film_case
+from scripts.localization.known import unknown_boxes
 from scripts.localization.network import COARSEST, END_NAMES, STRIDE
 from scripts.localization.windows import WindowOptions, draw_windows, mirror_points
 
@@ -268,10 +269,8 @@ def _view_targets(
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
     heat = np.zeros(shape, np.float32)
     counts = np.ones(shape, np.float32)
-    if not complete:
-        pitch = np.abs(np.median(np.diff(exact[:, 0]))) if len(exact) > 1 else 10.0
-        ends = exact[0, 0] - 0.6 * pitch, exact[-1, 0] + 0.6 * pitch
-        counts[(np.arange(shape[0]) < min(ends)) | (np.arange(shape[0]) > max(ends))] = 0
+    for top, bottom, left, right in unknown_boxes(exact, which[:, 0], complete):
+        counts[(rows >= top) & (rows <= bottom) & (columns >= left) & (columns <= right)] = 0
     cell: np.ndarray = np.full((MAX_MARKS, 2), -1, np.int64)
     where: np.ndarray = np.full((MAX_MARKS, 14), np.nan, np.float32)
     what: np.ndarray = np.full((MAX_MARKS, 3), -1, np.int64)

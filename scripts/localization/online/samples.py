@@ -11,6 +11,7 @@ import torch
 from scripts.data.normalisation import normalise_patch
 from scripts.localization.films import PIXEL_MM, MachineRange
 from scripts.localization.online.deformation import BodyDeformation
+from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient
 from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.targets import batch_targets, pack_marks
@@ -39,6 +40,7 @@ class FilmSampleOptions:
     """How items are made.
 
     Args:
+        fields: how much of the patients was scanned.
         machines: that take the films.
         deformation: of the patients.
         windows: that are cut from the films.
@@ -47,6 +49,7 @@ class FilmSampleOptions:
         ray_mm: step along the rays.
     """
 
+    fields: FieldOptions = field(default_factory=FieldOptions)
     machines: MachineRange = field(default_factory=MachineRange)
     deformation: BodyDeformation = field(default_factory=BodyDeformation)
     windows: WindowOptions = field(default_factory=WindowOptions)
@@ -71,13 +74,14 @@ def make_film_samples(
     """
     device = torch.device(device)
     random = np.random.RandomState(seed % 2**32)
+    patients = [narrow_field(p, options.fields, random) for p in patients]
     draws = [draw_films(p, options.machines, options.deformation, options.windows, random) for p in patients]
     packed = pack_marks(
         [(draw.views[0].points, draw.views[1].points) for draw in draws],
         [p.levels for p in patients],
         [p.complete for p in patients],
     )
-    points, which, known = (values.to(device, non_blocking=True) for values in packed)
+    points, which, unknown = (values.to(device, non_blocking=True) for values in packed)
     generator = torch.Generator(device).manual_seed(seed)
     shape = options.windows.shape
     integrals = render_views(draws, shape, PIXEL_MM, options.ray_mm, device)
@@ -87,7 +91,7 @@ def make_film_samples(
         normal = _with_plates(normalise_patch(shown, mask), options.plates, generator)
         views.append(view_input(normal[:, None], mask[:, None].float(), which_view == 0))
     valid = torch.stack([on_ap, on_lat], 1)
-    return {"image": torch.stack(views, 1), **batch_targets(points, which, known, valid)}
+    return {"image": torch.stack(views, 1), **batch_targets(points, which, unknown, valid)}
 
 
 def _with_plates(films: torch.Tensor, options: PlateOptions, generator: torch.Generator) -> torch.Tensor:

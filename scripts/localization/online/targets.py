@@ -8,12 +8,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from scripts.localization.known import unknown_boxes
 from scripts.localization.network import STRIDE
 from scripts.localization.transforms import MAX_MARKS, UNIT_PX, ends_of, region_index
 
 Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
 # Of a spine of which one vertebra alone is known, in cells.
-LONE_PITCH, LONE_STEP = 10.0, 8.0
+LONE_STEP = 8.0
 
 
 def pack_marks(
@@ -28,33 +29,30 @@ def pack_marks(
 
     Returns:
         points (B, 2, M, 5, 2) float32, NaN where there is none; level, region and end (B, M, 3) int64, -1 where
-        unknown; and the rows (B, 2, 2) float32, in cells, between which everything is known.
+        unknown; and `unknown_boxes` (B, 2, 2, 4) float32 of each view.
     """
     batch = len(points)
     marks: np.ndarray = np.full((batch, 2, MAX_MARKS, 5, 2), np.nan, np.float32)
     which: np.ndarray = np.full((batch, MAX_MARKS, 3), -1, np.int64)
-    known: np.ndarray = np.full((batch, 2, 2), [-np.inf, np.inf], np.float32)
+    unknown: np.ndarray = np.zeros((batch, 2, 2, 4), np.float32)
     for i, (views, numbers, whole) in enumerate(zip(points, levels, complete, strict=True)):
         count = len(numbers)
         which[i, :count] = np.stack([numbers, [region_index(int(n)) for n in numbers], ends_of(numbers, whole)], 1)
         for view, places in enumerate(views):
             marks[i, view, :count] = places
-            rows = _cells(places[:, 0, 0])
-            if not whole:
-                pitch = np.abs(np.median(np.diff(rows))) if count > 1 else LONE_PITCH
-                known[i, view] = np.sort([rows[0] - 0.6 * pitch, rows[-1] + 0.6 * pitch])
-    return torch.from_numpy(marks), torch.from_numpy(which), torch.from_numpy(known)
+            unknown[i, view] = unknown_boxes(_cells(places[:, 0]), numbers, whole)
+    return torch.from_numpy(marks), torch.from_numpy(which), torch.from_numpy(unknown)
 
 
 def batch_targets(
-    points: torch.Tensor, which: torch.Tensor, known: torch.Tensor, valid: torch.Tensor
+    points: torch.Tensor, which: torch.Tensor, unknown: torch.Tensor, valid: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Targets as of `transforms.LocalizationTargetsd`, collated; the slots of marks may be others.
 
     Args:
         points: as of `pack_marks`, as are the next two.
         which: see there.
-        known: see there.
+        unknown: see there.
         valid: (B, 2, H, W) bool, where there is film.
     """
     height, width = valid.shape[-2] // STRIDE, valid.shape[-1] // STRIDE
@@ -67,8 +65,9 @@ def batch_targets(
     row, column = row.clamp(0, valid.shape[-2] - 1), column.clamp(0, valid.shape[-1] - 1)
     inside &= valid.flatten(2).gather(2, row * valid.shape[-1] + column)
     heat = _heat(exact, nearest, inside, (height, width))
-    rows = torch.arange(height, device=device)
-    counts = (rows >= known[..., :1]) & (rows <= known[..., 1:])
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    top, bottom, left, right = unknown[..., None, None].unbind(3)
+    counts = ~((rows >= top) & (rows <= bottom) & (columns >= left) & (columns <= right)).any(2)
     centre = points[..., :1, :]
     corners = (points[..., 1:, :] - centre).flatten(-2)
     # Of the first mark the upper neighbour is NaN, of the last one the lower.
@@ -79,7 +78,7 @@ def batch_targets(
     seen = inside[..., None]
     return {
         "heat": heat[:, :, None],
-        "counts": counts.float()[:, :, None, :, None].expand(-1, -1, -1, -1, width).contiguous(),
+        "counts": counts.float()[:, :, None],
         "cell": torch.where(seen, nearest, -1),
         "where": torch.where(seen, where, torch.nan),
         "which": torch.where(seen, which[:, None], -1),

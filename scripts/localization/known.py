@@ -1,0 +1,50 @@
+"""Where the map of centroids is judged when only part of a spine is labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scripts.levels import LEVEL_ORDER
+
+# How far from its last known vertebra an unlabelled spine may lie to either side, in steps and at least in cells.
+ASIDE_STEPS, ASIDE_CELLS = 3.0, 20.0
+# From a centroid to half way to the next, and to what lies beyond the next but one; in steps.
+HALF_STEP, ONE_MORE = 0.6, 2.2
+# Of a spine of which one vertebra alone is known, in cells.
+LONE_STEP = 10.0
+NOWHERE = (np.inf, -np.inf, np.inf, -np.inf)
+TOP, NEXT_TO_TOP = 0, 1
+LAST_LUMBAR = (LEVEL_ORDER.index(24), LEVEL_ORDER.index(25))
+
+
+def unknown_boxes(cells: np.ndarray, levels: np.ndarray, complete: bool) -> np.ndarray:
+    """The boxes in which there may be vertebrae that nobody has labelled.
+
+    Above the first and below the last known vertebra the spine goes on, in a strip about its line. What lies beside
+    that strip is no vertebra, and neither is what lies above C1 (the skull) or below S1 (coccyx, hips, femora): a
+    network that is never told so marks femoral heads.
+
+    Args:
+        cells: (N, 2) row and column of the centroids in the map, head to foot.
+        levels: (N,) places in the level table.
+        complete: whether every vertebra in the film is labelled.
+
+    Returns:
+        (2, 4) above and below: first and last row, first and last column; an empty box is `NOWHERE`.
+    """
+    boxes = np.array([NOWHERE, NOWHERE], np.float32)
+    if complete:
+        return boxes
+    step = float(np.abs(np.median(np.diff(cells[:, 0])))) if len(cells) > 1 else LONE_STEP
+    aside = max(ASIDE_STEPS * step, ASIDE_CELLS)
+    upside_down = len(cells) > 1 and cells[0, 0] > cells[-1, 0]
+    top_reach = {TOP: 0.0, NEXT_TO_TOP: ONE_MORE}.get(int(levels[0]), np.inf)
+    bottom_reach = ONE_MORE if int(levels[-1]) in LAST_LUMBAR else np.inf
+    for box, end, reach, up in ((0, 0, top_reach, True), (1, -1, bottom_reach, False)):
+        if reach == 0.0:
+            continue
+        row, column = (float(v) for v in cells[end])
+        near, far = HALF_STEP * step, reach * step
+        rows = (row - far, row - near) if up != upside_down else (row + near, row + far)
+        boxes[box] = (*rows, column - aside, column + aside)
+    return boxes
