@@ -37,7 +37,8 @@ def narrow_field(patient: FilmPatient, options: FieldOptions, random: np.random.
     Returns:
         a patient whose volume is a view of the given one; its points are about the new middle.
     """
-    start, stop = np.zeros(3, int), np.array(patient.hu.shape)
+    start: np.ndarray = np.zeros(3, int)
+    stop: np.ndarray = np.array(patient.hu.shape)
     middle = (stop - 1) / 2
     index = patient.points[:, 0] / patient.spacing_mm + middle
     for axis, before, behind in ((1, options.front_mm, options.back_mm), (2, options.beside_mm, options.beside_mm)):
