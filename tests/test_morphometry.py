@@ -210,3 +210,32 @@ def test_kinks_are_found_and_healthy_and_scoliotic_spines_have_none() -> None:
         # A level that is left out is no kink.
         assert not kinks(located(posture.centroids[[9, 10, 12, 13, 14]], (10, 11, 13, 14, 15)))
     assert false_alarms <= 4 and missed <= 4
+
+
+def test_what_cannot_be_true_is_withheld_and_takes_no_part() -> None:
+    """Of five vertebrae one lies across the spine, one is turned by 86 degrees and one is 90 mm wide."""
+    upright = [pose(n, 0, 0, 0, 30.0 * n) for n in range(20, 25)]
+    turn = Rotation.from_rotvec(np.radians(86) * np.array([0, 0, 1.0])).as_matrix()
+    across = replace(upright[1], axes=upright[1].axes[[0, 2, 1]] * [[1], [1], [-1]])
+    turned, wide = replace(upright[2], axes=upright[2].axes @ turn.T), replace(upright[3], width_mm=90.0)
+    measures = measure_spine([upright[0], across, turned, wide, upright[4]])
+    rows = {m.level: m for m in measures.vertebrae}
+    assert not rows[20].withheld and not rows[24].withheld
+    assert "90° askew" in rows[21].withheld["tilt"]
+    lost = (rows[21].tilt, rows[21].axial_rotation, rows[21].wedge, rows[21].heights_mm, rows[21].width_mm)
+    assert lost == (None,) * 5 and rows[21].middle_ratio is None
+    assert "86°" in rows[22].withheld["axial_rotation"] and rows[22].axial_rotation is None and rows[22].tilt
+    assert "90 mm" in rows[23].withheld["width"] and rows[23].width_mm is None and rows[23].depth_mm == 25.0
+    # The discs beside the one that lies across are not measured, and it is no neighbour of a height.
+    assert [d[:2] for d in measures.discs] == [(22, 23), (23, 24)]
+    alone = measure_spine([pose(24, 0, 0, 0, 0)])
+    assert not alone.vertebrae[0].withheld and alone.lordosis is None
+    unsure = replace(upright[0], axial_sd_deg=0.0)
+    assert measure_spine([unsure]).vertebrae[0].axial_rotation is None
+
+
+def test_no_turn_is_known_exactly() -> None:
+    """A phantom that is its own mirror image still has an uncertainty: it is read off samples."""
+    mask, frame = phantom(0, 0, 0, True)
+    found = estimate_pose(LEVEL_NUMBERS["L2"], mask, GRID.affine, GRID.to_world(CENTRE), IPL_AXES.T @ frame[:, 0])
+    assert 0.2 < found.axial_sd_deg < 1.5

@@ -126,6 +126,27 @@ def test_films_of_one_s_own_open_with_their_marks(address: str, tmp_path: Path) 
     assert list(np.asarray(Image.open(tmp_path / "lat.png")).shape) == case["views"]["lat"]["shape"]
 
 
+def test_numbers_are_those_of_the_report(address: str) -> None:
+    """Confidences and angles of neighbours, one by one; a vertebra is as sure beside them as the report has it."""
+    client = browser(address)
+    path = f"/api/cases/{client.post('/api/sample').json()['id']}"
+    levels = ["T10", "T11", "T12"]
+    client.post(f"{path}/reconstruct", json={"levels": levels}).raise_for_status()
+    shown = client.get(f"{path}/measurements", params={"levels": ",".join(levels)}).json()
+    report = client.get(f"{path}/export/json", params={"levels": ",".join(levels)}).json()
+    assert [row["level"] for row in shown["vertebrae"]] == levels
+    for row, told in zip(shown["vertebrae"], report["vertebrae"], strict=True):
+        assert row["confidence"] == told["confidence"] and row["flags"] == told["flags"]
+        for name, key in (("rotation", "axial_rotation"), ("wedge", "wedge_sagittal")):
+            angle = told["measurements"][key]
+            assert row[name] == f"{angle['degrees']:.1f}° ± {angle['sd']:.1f}" and angle["sd"] > 0
+        assert row["heights_mm"] == "/".join(f"{h:.0f}" for h in told["measurements"]["heights_mm"])
+    bend = report["measurements"]["cobb"]
+    assert [row["text"] for row in shown["curves"] if "Cobb" in row["name"]] == [
+        f"{c['degrees']:.1f}° ± {c['sd']:.1f}" for c in bend
+    ]
+
+
 def test_other_addresses_need_the_token() -> None:
     with service("--host", "127.0.0.1") as local:
         assert "token" not in local

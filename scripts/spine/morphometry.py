@@ -15,13 +15,14 @@ true errors is measured in ``docs/measurements.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
+from scripts.spine.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
 from scripts.spine.midline import CONTRADICTION_DEG, midline_bend
 from scripts.spine.pose import Endplate, VertebraPose
 
@@ -71,24 +72,26 @@ class VertebraMeasures:
         tilt: (frontal, sagittal) of the body, the mean of both endplates.
         axial_rotation: in the patient's transverse plane.
         wedge: (frontal, sagittal) angle between its own endplates; None for C2.
-        heights_mm: in front, in the middle, behind.
+        heights_mm: in front, in the middle, behind; None for C2.
         width_mm: of the body.
         depth_mm: of the body.
         anterior_ratio: front height over back height (wedge deformity; Genant 1993, doi 10.1002/jbmr.5650080915).
         middle_ratio: middle over back height (biconcave).
         posterior_ratio: back height over the mean of the neighbours' (crush); None without neighbours.
+        withheld: what cannot be true and is None therefore, name -> reason; see `scripts.spine.credible`.
     """
 
     level: int
-    tilt: tuple[Angle, Angle]
-    axial_rotation: Angle
+    tilt: tuple[Angle, Angle] | None
+    axial_rotation: Angle | None
     wedge: tuple[Angle, Angle] | None
     heights_mm: tuple[float, float, float] | None
-    width_mm: float
-    depth_mm: float
+    width_mm: float | None
+    depth_mm: float | None
     anterior_ratio: float | None
     middle_ratio: float | None
     posterior_ratio: float | None
+    withheld: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,22 +129,36 @@ class SpineMeasures:
 
 
 def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
-    """All measures of the poses of one spine, in any order and with gaps."""
+    """All measures of the poses of one spine, in any order and with gaps.
+
+    What cannot be true is withheld, and takes no part in any other measure.
+    """
     ordered = sorted(poses, key=lambda p: LEVEL_ORDER.index(p.level))
-    known = {pose.level: pose for pose in ordered}
-    heights = {pose.level: pose.heights_mm for pose in ordered if pose.heights_mm is not None}
-    vertebrae = tuple(_vertebra(pose, heights) for pose in ordered)
+    centres = np.array([pose.origin_mm for pose in ordered])
+    downs = np.gradient(centres, axis=0) if len(ordered) > 1 else [None] * len(ordered)
+    withheld = {
+        pose.level: withheld_reasons(pose, axial_rotation(pose).degrees, down)
+        for pose, down in zip(ordered, downs, strict=True)
+    }
+    heights = {
+        pose.level: pose.heights_mm
+        for pose in ordered
+        if pose.heights_mm is not None and HEIGHTS not in withheld[pose.level]
+    }
+    vertebrae = tuple(_vertebra(pose, heights, withheld[pose.level]) for pose in ordered)
+    usable = [pose for pose in ordered if TILT not in withheld[pose.level]]
+    known = {pose.level: pose for pose in usable}
     kyphosis = sagittal_angle(known, "T4", "T12")
     lordosis = sagittal_angle(known, "L1", "L5")
     discs = []
-    for upper, lower in pairwise(ordered):
+    for upper, lower in pairwise(usable):
         if lower.upper is not None and _neighbours(upper.level, lower.level):
             frontal = tilt(lower.upper, FRONTAL).minus(tilt(upper.lower, FRONTAL))
             sagittal = tilt(lower.upper, SAGITTAL).minus(tilt(upper.lower, SAGITTAL))
             discs.append((upper.level, lower.level, (frontal, sagittal)))
     return SpineMeasures(
         vertebrae,
-        cobb_curves(ordered),
+        cobb_curves(usable),
         kyphosis,
         None if lordosis is None else Angle(-lordosis.degrees, lordosis.sd),
         tuple(discs),
@@ -239,7 +256,9 @@ def _largest(poses: list[VertebraPose], side: int) -> Curve | None:
     )
 
 
-def _vertebra(pose: VertebraPose, heights: dict[int, tuple[float, float, float]]) -> VertebraMeasures:
+def _vertebra(
+    pose: VertebraPose, heights: dict[int, tuple[float, float, float]], withheld: dict[str, str]
+) -> VertebraMeasures:
     plates = [plate for plate in (pose.upper, pose.lower) if plate is not None]
     tilts, wedges = [], []
     for plane in (FRONTAL, SAGITTAL):
@@ -254,15 +273,16 @@ def _vertebra(pose: VertebraPose, heights: dict[int, tuple[float, float, float]]
     ]
     return VertebraMeasures(
         level=pose.level,
-        tilt=(tilts[0], tilts[1]),
-        axial_rotation=axial_rotation(pose),
-        wedge=(wedges[0], wedges[1]) if pose.upper is not None else None,
+        tilt=None if TILT in withheld else (tilts[0], tilts[1]),
+        axial_rotation=None if ROTATION in withheld else axial_rotation(pose),
+        wedge=None if pose.upper is None or WEDGE in withheld else (wedges[0], wedges[1]),
         heights_mm=own,
-        width_mm=pose.width_mm,
-        depth_mm=pose.depth_mm,
+        width_mm=None if WIDTH in withheld else pose.width_mm,
+        depth_mm=None if DEPTH in withheld else pose.depth_mm,
         anterior_ratio=own[0] / own[2] if own else None,
         middle_ratio=own[1] / own[2] if own else None,
         posterior_ratio=own[2] / float(np.mean(beside)) if own and beside else None,
+        withheld=withheld,
     )
 
 

@@ -41,6 +41,7 @@ def vertebra_row(part: Part, review: Review) -> dict[str, Any]:
         row["origin_mm"] = [round(float(v), 2) for v in pose.origin_mm]
         row["axes"] = {name: [round(float(v), 5) for v in axis] for name, axis in zip("xyz", pose.axes, strict=True)}
         row["measurements"] = _measures(measures)
+        row["withheld"] = dict(measures.withheld)
     return row
 
 
@@ -132,12 +133,12 @@ def _table_row(row: dict[str, Any]) -> str:
         cells += [f"<i>{escape(row['not_measured'])}</i>", *[""] * 9]
     else:
         wedge, heights = measures["wedge_sagittal"], measures["heights_mm"]
-        cells += [_text(measures[key]) for key in ("tilt_frontal", "tilt_sagittal", "axial_rotation")]
-        cells.append(_text(wedge) if wedge else "")
+        angles = (measures["tilt_frontal"], measures["tilt_sagittal"], measures["axial_rotation"], wedge)
+        cells += [_text(angle) if angle else "" for angle in angles]
         cells.append("/".join(f"{h:.0f}" for h in heights) if heights else "")
         ratios = (measures[key] for key in ("anterior_ratio", "middle_ratio", "posterior_ratio"))
         cells += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        cells += [f"{measures['width_mm']:.0f}", f"{measures['depth_mm']:.0f}"]
+        cells += ["" if size is None else f"{size:.0f}" for size in (measures["width_mm"], measures["depth_mm"])]
     films = row.get("reprojection")
     cells.append("/".join(f"{films[name]['correlation']:.2f}" for name in VIEWS) if films else "")
     cells.append("!" if row["flags"] else "")
@@ -168,22 +169,22 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
 
 def _measures(m: VertebraMeasures) -> dict[str, Any]:
     return {
-        "tilt_frontal": _angle(m.tilt[0]),
-        "tilt_sagittal": _angle(m.tilt[1]),
-        "axial_rotation": _angle(m.axial_rotation),
+        "tilt_frontal": _angle(m.tilt[0]) if m.tilt else None,
+        "tilt_sagittal": _angle(m.tilt[1]) if m.tilt else None,
+        "axial_rotation": _angle(m.axial_rotation) if m.axial_rotation else None,
         "wedge_frontal": _angle(m.wedge[0]) if m.wedge else None,
         "wedge_sagittal": _angle(m.wedge[1]) if m.wedge else None,
         "heights_mm": [round(h, 2) for h in m.heights_mm] if m.heights_mm else None,
-        "width_mm": round(m.width_mm, 2),
-        "depth_mm": round(m.depth_mm, 2),
+        "width_mm": _rounded(m.width_mm, 2),
+        "depth_mm": _rounded(m.depth_mm, 2),
         "anterior_ratio": _rounded(m.anterior_ratio),
         "middle_ratio": _rounded(m.middle_ratio),
         "posterior_ratio": _rounded(m.posterior_ratio),
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _angle(angle: Angle) -> dict[str, float]:

@@ -66,15 +66,25 @@ def review(films: FilmPair, result: Reconstruction) -> Review:
         agreements = {part.level: both for part, both in zip(found, compared, strict=True)}
     flags: dict[int, list[str]] = {}
     out_of_line = kinks(result.vertebrae)
+    measures = measure_spine(list(poses.values()))
+    withheld = {m.level: m.withheld for m in measures.vertebrae}
     for part in result.parts:
-        texts = []
+        texts = [f"{what} withheld: {why}" for what, why in _by_reason(withheld.get(part.level, {}))]
         if part.level in out_of_line:
             texts.append(f"lies {out_of_line[part.level]:.0f} mm out of line with its neighbours; is its mark right?")
         for name, agreement in zip(("AP", "LAT"), agreements.get(part.level, ()), strict=False):
             texts.extend(f"{name} film: {complaint}" for complaint in agreement.complaints)
         if texts:
             flags[part.level] = texts
-    return Review(poses, unmeasured, measure_spine(list(poses.values())), shadows, agreements, flags)
+    return Review(poses, unmeasured, measures, shadows, agreements, flags)
+
+
+def _by_reason(withheld: dict[str, str]) -> list[tuple[str, str]]:
+    """Measurements that share a reason in one line."""
+    names: dict[str, list[str]] = {}
+    for name, reason in withheld.items():
+        names.setdefault(reason, []).append(name.replace("_", " "))
+    return [(", ".join(what), reason) for reason, what in names.items()]
 
 
 def spine_poses(parts: list[Part]) -> tuple[dict[int, VertebraPose], dict[int, str]]:

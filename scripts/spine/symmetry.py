@@ -13,6 +13,8 @@ BEHIND = 45
 # Half ranges and steps of the two searches: turn in degrees, offset in samples.
 COARSE, FINE = ((24.0, 4.0), (3.0, 1.0)), ((3.0, 1.0), (1.0, 0.5))
 BANDS = 6
+# Standard deviation of a turn that is read between samples half a degree away from the truth at most.
+READING_SD_DEG = 0.3
 
 
 def symmetry_plane(volume: np.ndarray, middle: np.ndarray, near: bool = False) -> float:
@@ -52,7 +54,8 @@ def symmetry_sd(volume: np.ndarray, middle: np.ndarray) -> float:
     rows = torch.arange(end)
     without = torch.stack([((rows < a) | (rows >= b)).float() for a, b in pairwise(edges)])
     turns = np.array([turn for turn, _ in _search(image, centre, (0.0, 0.0), FINE, without)])
-    return float(np.radians(np.sqrt((BANDS - 1) / BANDS * ((turns - turns.mean()) ** 2).sum())))
+    variance = (BANDS - 1) / BANDS * ((turns - turns.mean()) ** 2).sum()
+    return float(np.radians(np.sqrt(variance + READING_SD_DEG**2)))
 
 
 def _flattened(volume: np.ndarray, middle: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:

@@ -179,7 +179,7 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     return {
         "level": name,
         "key": key,
-        "confidence": round(float(part.probability[part.mask].mean()), 3),
+        "confidence": round(part.confidence, 4),
         "residual_mm": round(part.vertebra.residual_mm, 2),
         "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
         "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},

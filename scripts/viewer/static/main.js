@@ -107,7 +107,13 @@ async function measure() {
   if (!state.case || !done().length) return panel.drawMeasurements({ note: "after the reconstruction" });
   panel.drawMeasurements({ note: "measuring …" });
   try {
-    panel.drawMeasurements(await api.measurements(state.case.id, done()));
+    const measured = await api.measurements(state.case.id, done());
+    panel.drawMeasurements(measured);
+    // Neighbours change a vertebra's confidence: what is told of all together is what the report says.
+    for (const { level, confidence, flags } of measured.vertebrae) {
+      if (state.results[level]) Object.assign(state.results[level], { confidence, flags });
+    }
+    state.changed("results");
   } catch (error) {
     panel.drawMeasurements({ note: error.message });
   }

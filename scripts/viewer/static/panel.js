@@ -118,8 +118,10 @@ export class Panel {
     const miss = both ? residual(this.state.case.geometry, ap[level].centroid, lat[level].centroid) : null;
     cell(row, miss === null ? "–" : miss.toFixed(1), miss > LARGE_MISS_MM ? "miss bad" : "miss");
     const result = this.state.results[level];
-    const done = cell(row, result?.error ? "failed" : result ? `${Math.round(100 * result.confidence)} %` : "", result?.error ? "bad" : "");
-    if (result?.error) done.title = result.error;
+    const flags = result?.flags ?? [];
+    const said = result?.error ? "failed" : result ? result.confidence.toFixed(2) + (flags.length ? " !" : "") : "";
+    const done = cell(row, said, result?.error || flags.length ? "bad" : "");
+    done.title = result?.error ?? flags.join("\n");
     cell(row, box(!this.state.hidden.has(level), `show ${level}`, (on) => {
       this.state.hidden[on ? "delete" : "add"](level);
       this.state.changed("look");
@@ -128,7 +130,9 @@ export class Panel {
 
   drawMeasurements({ curves = [], vertebrae = [], note }) {
     fillTable("measurements", curves.map(({ name, text }) => [name, text]));
-    fillTable("vertebra-measurements", vertebrae.map((v) => [v.level, v.rotation, v.wedge, v.heights_mm]));
+    const missing = (v) => (v.missing && !v.rotation && !v.wedge && !v.heights_mm ? v.missing : v.rotation || "–");
+    fillTable("vertebra-measurements", vertebrae.map((v) => [v.level, missing(v), v.wedge || "–", v.heights_mm || "–"]));
+    [...document.querySelectorAll("#vertebra-measurements tbody tr")].forEach((row, i) => (row.title = vertebrae[i].missing));
     byId("vertebra-measurements").hidden = vertebrae.length === 0;
     byId("measure-note").textContent = note;
   }
