@@ -511,9 +511,9 @@ def annotate(
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
     """
+    from scripts.films.inputs import read_films
     from scripts.levels import level_name
     from scripts.localization.annotate import annotate_films, write_annotated
-    from scripts.localization.inputs import read_films
     from scripts.localization.localizer import Localizer
 
     paths = [Path(str(p)) if p else None for p in (ap, lat)]

@@ -12,13 +12,13 @@ import pytest
 from scripts.__main__ import main
 from scripts.data.simulation.posture import PostureOptions, draw_posture
 from scripts.errors import UserError
+from scripts.films.calibration import calibrate, estimate_scale
+from scripts.films.film import Optics, Radiograph
+from scripts.films.pair import RadiographPair, pair_geometry
 from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.geometry.frames import IPL_AXES
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations
 from scripts.io.nifti import read_nifti
-from scripts.io.radiographs.film import Optics, Radiograph
-from scripts.io.radiographs.pair import RadiographPair, pair_geometry
-from scripts.spine.calibration import calibrate, estimate_scale
 from tests.conftest import DATA, SAMPLE
 
 FILMS = DATA / "films"

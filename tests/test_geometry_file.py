@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from scripts.errors import UserError
+from scripts.films.pair import read_pair
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.geometry_file import read_geometry
-from scripts.io.radiographs.pair import read_pair
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import default_collate
 
 from scripts.errors import UserError
+from scripts.films.inputs import read_films
 from scripts.geometry.biplanar import BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
@@ -21,7 +22,6 @@ from scripts.localization.detection import DetectionOptions, Detections, find_de
 from scripts.localization.evaluate import calibration, summarise, summary_table
 from scripts.localization.films import FilmCase, count_pairs, film_items, read_film_case, write_film_cases
 from scripts.localization.found import Localization, Vertebra, to_annotations
-from scripts.localization.inputs import read_films
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
 from scripts.localization.metrics import compare

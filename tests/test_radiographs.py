@@ -17,10 +17,10 @@ from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless, generate_uid
 
 from scripts.__main__ import main
 from scripts.errors import UserError
+from scripts.films.film import Projection, Radiograph
+from scripts.films.orientation import view_evidence
+from scripts.films.pair import read_pair, read_radiograph
 from scripts.geometry.biplanar import Beam
-from scripts.io.radiographs.film import Projection, Radiograph
-from scripts.io.radiographs.orientation import view_evidence
-from scripts.io.radiographs.pair import read_pair, read_radiograph
 from tests.conftest import SAMPLE
 from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
 

@@ -31,9 +31,9 @@ from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.spool import OUTPUT, STUDY, Spool, State, sync
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
+from scripts.films.film import Projection
+from scripts.films.study import choose_film
 from scripts.io.geometry_file import read_geometry
-from scripts.io.radiographs.film import Projection
-from scripts.io.radiographs.study import choose_film
 from scripts.viewer.engine import Engine
 
 FILMS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.errors import UserError
-from scripts.io.radiographs.film import Projection
-from scripts.io.radiographs.study import choose_film
+from scripts.films.film import Projection
+from scripts.films.study import choose_film
 from scripts.spine.job import Job
 
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")

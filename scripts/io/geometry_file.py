@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 
 from scripts.errors import UserError
+from scripts.films.film import Optics
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry
-from scripts.io.radiographs.film import Optics
 
 SCHEMA_FILE = Path(__file__).with_name("geometry.schema.json")
 REVERSED_SOURCES = ("posterior", "right")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.films.inputs import Films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.levels import LEVEL_ORDER, in_order
 from scripts.localization.found import Localization, to_annotations
-from scripts.localization.inputs import Films
 from scripts.localization.localizer import Localizer
 from scripts.localization.picture import draw_annotations, write_picture
 

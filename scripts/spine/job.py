@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.films.inputs import read_films
 from scripts.io.annotations import Annotations, read_annotations
 from scripts.io.dicom_out.export import export_dicom
 from scripts.localization.annotate import annotate_films
-from scripts.localization.inputs import read_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction

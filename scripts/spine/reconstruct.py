@@ -10,14 +10,14 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.errors import UserError
+from scripts.films.calibration import calibrate
+from scripts.films.pair import read_pair
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations
-from scripts.io.radiographs.pair import read_pair
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, Part
-from scripts.spine.calibration import calibrate
 
 if TYPE_CHECKING:
     from pydicom import Dataset

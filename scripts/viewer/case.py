@@ -19,11 +19,11 @@ from PIL import Image
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
+from scripts.films.inputs import read_films
 from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
 from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
-from scripts.localization.inputs import read_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
@@ -77,7 +77,7 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         folder: of the case; it holds the uploaded files.
         request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
-            ``spacing``, ``mirror`` and ``invert`` as in `scripts.io.radiographs.pair.read_pair`; ``name`` of the case.
+            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.pair.read_pair`; ``name`` of the case.
 
     Returns:
         see `describe`.

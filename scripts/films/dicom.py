@@ -11,17 +11,17 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from scripts.errors import UserError
-from scripts.io.radiographs.collimation import find_field, header_field, mask_outside
-from scripts.io.radiographs.film import Field, Projection, Radiograph
-from scripts.io.radiographs.orientation import (
+from scripts.films.collimation import find_field, header_field, mask_outside
+from scripts.films.film import Field, Projection, Radiograph
+from scripts.films.orientation import (
     FRONTAL,
     check_view,
     orientation_letters,
     to_display,
     view_evidence,
 )
-from scripts.io.radiographs.pixels import film_pixels
-from scripts.io.radiographs.spacing import film_scale
+from scripts.films.pixels import film_pixels
+from scripts.films.spacing import film_scale
 
 MODALITIES = ("CR", "DX", "RF", "XA", "RG", "OT", "XC", "SC", "PX")
 

@@ -13,8 +13,8 @@ import numpy as np
 from pydicom import Dataset
 
 from scripts.errors import UserError
+from scripts.films.film import Optics
 from scripts.geometry.biplanar import Beam
-from scripts.io.radiographs.film import Optics
 
 SAME = 0.005  # two spacings that differ by less are one number written twice
 SPACING_LIMITS_MM = (0.01, 5.0)

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from scripts.errors import UserError
-from scripts.io.radiographs.dicom import finish
-from scripts.io.radiographs.film import Projection, Radiograph
-from scripts.io.radiographs.looks import seems_inverted
+from scripts.films.dicom import finish
+from scripts.films.film import Projection, Radiograph
+from scripts.films.looks import seems_inverted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 

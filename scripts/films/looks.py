@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.io.radiographs.film import Field
+from scripts.films.film import Field
 
 BRIGHTER = 0.25
 

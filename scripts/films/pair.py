@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
+from scripts.films.dicom import read_dicom, read_header
+from scripts.films.film import Optics, Projection, Radiograph
+from scripts.films.patient import check_same_patient
+from scripts.films.picture import SUFFIXES, read_picture
+from scripts.films.study import choose_film
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.geometry_file import PairSetup, read_geometry
 from scripts.io.nifti import read_film
-from scripts.io.radiographs.dicom import read_dicom, read_header
-from scripts.io.radiographs.film import Optics, Projection, Radiograph
-from scripts.io.radiographs.patient import check_same_patient
-from scripts.io.radiographs.picture import SUFFIXES, read_picture
-from scripts.io.radiographs.study import choose_film
 
 MAX_HEIGHT_DIFFERENCE_MM = 1.0
 Spacing = tuple[float, float]
@@ -32,7 +32,7 @@ class RadiographPair:
         ap: frontal film.
         lat: lateral film.
         geometry: of both. Where a film is uncalibrated its pixels count as 1 mm; where the films are not registered
-            they are put together by their centres. `scripts.spine.calibration.calibrate` mends both from the marks.
+            they are put together by their centres. `scripts.films.calibration.calibrate` mends both from the marks.
         registered: whether the files say how the two films lie to each other; else only marks can.
         assumptions: everything that was assumed, for the report.
         scale_sd: relative standard deviation of each film's scale, 0 where it is given.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
+from scripts.films.film import Projection
+from scripts.films.pair import read_pair, read_radiograph
 from scripts.geometry.biplanar import BiplanarGeometry
-from scripts.io.radiographs.film import Projection
-from scripts.io.radiographs.pair import read_pair, read_radiograph
 
 Size = tuple[float, float]
 
@@ -49,7 +49,7 @@ def read_films(
     mirror: Sequence[str] = (),
     invert: Sequence[str] = (),
 ) -> Films:
-    """Both films, or one of them; see `scripts.io.radiographs.pair.read_pair` for what they may be.
+    """Both films, or one of them; see `scripts.films.pair.read_pair` for what they may be.
 
     Args:
         ap: frontal film, or None.

@@ -18,8 +18,8 @@ import numpy as np
 
 from scripts.data.simulation.posture import pair_statistics
 from scripts.errors import UserError
+from scripts.films.pair import RadiographPair, pair_geometry
 from scripts.io.annotations import Annotations
-from scripts.io.radiographs.pair import RadiographPair, pair_geometry
 from scripts.levels import LEVEL_ORDER, level_name
 
 # Spread of one scale for a whole spine (VID, 2116 scans; see `PostureOptions.size`).

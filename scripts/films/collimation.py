@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom import Dataset
 
-from scripts.io.radiographs.film import Field
+from scripts.films.film import Field
 
 FLAT = 0.015  # of the film's range: a border line is flatter than that
 STEP = 0.15  # of the film's range: what a collimator's edge jumps

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydicom import Dataset
 
 from scripts.errors import UserError
-from scripts.io.radiographs.dicom import MODALITIES, read_header
-from scripts.io.radiographs.film import Projection
-from scripts.io.radiographs.orientation import view_evidence
+from scripts.films.dicom import MODALITIES, read_header
+from scripts.films.film import Projection
+from scripts.films.orientation import view_evidence
 
 MOST_FILES = 2000
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 
 from scripts.errors import UserError
-from scripts.io.radiographs.film import Projection
+from scripts.films.film import Projection
 
 FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
 
