@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from scripts.data.simulation.posture import measured_pair, pair_statistics
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.network import END_NAMES
 from scripts.localization.pairing import PairingOptions, pair_by_distance, pair_by_sequence

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from scripts.anatomy.distances import pair_statistics
 from scripts.data.cases import find_cases
 from scripts.data.centroids import read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
@@ -21,7 +22,7 @@ from scripts.data.simulation.deformation import DeformationOptions, Fracture, de
 from scripts.data.simulation.donor import add_donor, donor_names, load_donor
 from scripts.data.simulation.draw import VariationOptions
 from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
-from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, pair_statistics
+from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture
 from scripts.data.simulation.shapes import SHAPES_FOLDER, load_subject, shape_subjects, signed_distance
 from scripts.data.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
 from scripts.data.simulation.write import simulate_dataset
@@ -125,7 +126,7 @@ def test_distances_follow_the_measured_ones() -> None:
         assert 0.6 * real["distance_sd_mm"] < drawn[:, i].std() < 1.4 * real["distance_sd_mm"]
 
 
-# docs and research: VID's own means, read off the scans by hand, independent of posture.json.
+# docs and research: VID's own means, read off the scans by hand, independent of distances.json.
 @pytest.mark.parametrize(("pair", "mean"), [("C3-C4", 17.8), ("T4-T5", 21.6), ("T11-T12", 29.7), ("L2-L3", 35.8)])
 def test_stored_distances_are_the_published_ones(pair: str, mean: float) -> None:
     assert abs(pair_statistics()[pair]["distance_mm"] - mean) < 0.4

@@ -1,7 +1,7 @@
 """What the marks say about films that do not know their own scale or how they lie to each other.
 
 A film without a pixel spacing takes it from the spine itself: the distances of neighbouring body centroids, level by
-level, are known in the population (``scripts/data/simulation/posture.json``, 2116 CT scans). People differ in size by
+level, are known in the population (``scripts/anatomy/distances.json``, 2116 CT scans). People differ in size by
 6.3 % (standard deviation), so that is the least uncertainty such a scale can have; shape, and angles, do not suffer.
 
 Two exposures made one after the other share no height. The lateral film is then moved so that the marks of both views
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scripts.data.simulation.posture import pair_statistics
+from scripts.anatomy.distances import pair_statistics
 from scripts.errors import UserError
 from scripts.films.pair import RadiographPair, pair_geometry
 from scripts.io.annotations import Annotations

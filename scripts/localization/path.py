@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from scipy.special import logsumexp
 
-from scripts.data.simulation.posture import measured_pair, pair_statistics
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.network import END_NAMES
 from scripts.localization.transforms import NAMES, S1_INDEX, region_index

@@ -2,7 +2,7 @@
 
 A disc is a dark band across the body's width, often between two bright endplates: both are a positive second
 derivative along the spine. Discs of one spine are chosen together, so that their distances are those of real spines
-(``posture.json``) times one size (dynamic programming).
+(``distances.json``) times one size (dynamic programming).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.data.labelling.slices import straightened
 from scripts.data.labelling.spine_line import SpineLine
 from scripts.data.labelling.volume import CtVolume
-from scripts.data.simulation.posture import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER, in_order
 
 # From the disc below C2 up to the body centroid of C2 and the ring's centre of C1, mm in a neck of average size (the

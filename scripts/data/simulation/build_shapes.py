@@ -23,10 +23,10 @@ import torch
 import trimesh
 from scipy import ndimage
 
+from scripts.anatomy.distances import pair_statistics
 from scripts.data.centroids import body_centroid
 from scripts.data.meshes import LEVEL_IN_NAME
 from scripts.data.simulation.alignment import frame_from_average
-from scripts.data.simulation.posture import pair_statistics
 from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_name, level_number

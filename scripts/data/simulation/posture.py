@@ -1,24 +1,19 @@
 """How spines stand: chains of body centroids drawn from measured statistics.
 
-The statistics (``posture.json``) were taken from the body key points of 2116 CT scans (VID; Bürgin, Prevost and
-Stollenga, MICCAI 2023, CC BY-SA 4.0) by ``python -m scripts.data.simulation.build_posture``: per pair of neighbours
-the distance of the two body centroids and the direction from the upper to the lower one, in the sagittal and in the
-frontal plane, with their correlations along the spine. Those patients lay; standing adds lordosis.
+Distances, directions and how they go together are those of `scripts.anatomy.distances`. Those patients lay; standing
+adds lordosis.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.anatomy.distances import measured_pair, pair_correlations, pair_statistics
+from scripts.levels import LEVEL_NUMBERS
 
-STATISTICS_FILE = Path(__file__).with_name("posture.json")
 LARGEST_DEVIATION = 2.2
 # Lordosis T12-S1 is 49.8 degrees standing and 36.8 lying (n = 627), most of the difference below L3: PMC6680033.
 STANDING_LORDOSIS_DEG = 13.0
@@ -82,18 +77,6 @@ class Posture:
         return np.stack([tangent, turned_posterior, turned_left], axis=2)
 
 
-@cache
-def pair_statistics() -> dict[str, dict[str, float | int]]:
-    """Per pair such as ``T4-T5``: scans, distance (mean and standard deviation, mm), sagittal and frontal direction."""
-    return json.loads(STATISTICS_FILE.read_text())["pairs"]
-
-
-@cache
-def _correlations() -> tuple[list[str], dict[str, np.ndarray]]:
-    stored = json.loads(STATISTICS_FILE.read_text())
-    return list(stored["pairs"]), {name: np.array(rows) for name, rows in stored["correlations"].items()}
-
-
 def draw_posture(levels: tuple[int, ...], options: PostureOptions, rng: np.random.Generator) -> Posture:
     """A random spine of the given levels.
 
@@ -130,26 +113,9 @@ def draw_posture(levels: tuple[int, ...], options: PostureOptions, rng: np.rando
     return Posture(tuple(levels), centroids, rotation, cobb)
 
 
-def measured_pair(upper: int, lower: int) -> str:
-    """The measured pair that stands for two neighbours; supernumerary vertebrae borrow from the ones beside them."""
-    substitute = {"T13": "T12", "L6": "L5"}
-    names = [level_name(upper), level_name(lower)]
-    pair = "-".join(names)
-    if pair in pair_statistics():
-        return pair
-    if names[0] == "T13":
-        return "T12-L1"
-    if names[1] == "T13":
-        return "T12-L1"
-    above = substitute.get(names[0], names[0])
-    following = level_name(LEVEL_NUMBERS[above] + 1)
-    pair = f"{above}-{following}"
-    return pair if pair in pair_statistics() else "L4-L5"
-
-
 def _correlated(pairs: list[str], name: str, rng: np.random.Generator) -> np.ndarray:
     """Standard normal deviations of the pairs, correlated as measured, none further out than a real one."""
-    order, correlations = _correlations()
+    order, correlations = pair_correlations()
     rows = [order.index(pair) for pair in pairs]
     matrix = correlations[name][np.ix_(rows, rows)] + 1e-6 * np.eye(len(rows))
     # A pair that stands twice makes the matrix singular; the small diagonal keeps the factor real.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.data.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
-from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture, measured_pair, pair_statistics
+from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture
 from scripts.data.simulation.shapes import SACRUM, SUBJECT_WEIGHTS, load_subject, shape_subjects, shapes_of_level
 from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid

@@ -1,6 +1,6 @@
-"""How ``posture.json`` was made from public data; not needed to simulate.
+"""How ``distances.json`` was made from public data; not needed to simulate.
 
-python -m scripts.data.simulation.build_posture KEYPOINTS.tar.gz
+python -m scripts.anatomy.build_distances KEYPOINTS.tar.gz
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.data.simulation.posture import STATISTICS_FILE
+from scripts.anatomy.distances import STATISTICS_FILE
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
 
 FEWEST_SCANS = 15
 
 
-def build_posture(keypoints: Path) -> None:
+def build_distances(keypoints: Path) -> None:
     """Statistics of the directions between neighbouring bodies.
 
     Args:
@@ -108,4 +108,4 @@ def _correlation(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    build_posture(Path(sys.argv[1]))
+    build_distances(Path(sys.argv[1]))
