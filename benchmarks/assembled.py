@@ -28,7 +28,7 @@ from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 from scripts.metrics.yardstick import average_vertebra, library_subjects
 from scripts.spine.job import Job, Networks, find_marks, reconstruct_films
 from scripts.spine.output import read_truth
-from scripts.spine.reconstruct import Reconstruction
+from scripts.spine.reconstruction import Reconstruction
 
 MARKS = ("true", "found")
 MISSED = "missed"

@@ -20,7 +20,7 @@ from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
-from scripts.spine.reconstruct import FilmPair, read_film_pair
+from scripts.spine.reconstruction import FilmPair, read_film_pair
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

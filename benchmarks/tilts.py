@@ -22,7 +22,7 @@ from scripts.metrics.evaluate import read_datalist
 from scripts.networks.predictor import Predictor
 from scripts.spine.body import NoBodyError
 from scripts.spine.pose import VertebraPose, estimate_pose
-from scripts.spine.reconstruct import read_film_pair, reconstruct_pair
+from scripts.spine.reconstruction import read_film_pair, reconstruct_pair
 
 LEFT, FRONT, UP = 0, 1, 2
 MARGIN = 3

@@ -17,7 +17,7 @@ from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.films import FilmCase, write_film_cases
 from scripts.localization.localizer import Localizer
 from scripts.localization.network import INPUTS, SpineLocalizer
-from scripts.spine.reconstruct import read_film_pair
+from scripts.spine.reconstruction import read_film_pair
 from tests.conftest import ROOT
 
 SAMPLE = ROOT / "docs" / "sample"

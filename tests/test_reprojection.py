@@ -22,10 +22,10 @@ from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, Part, patient_lattice
-from scripts.spine.engine import Session
 from scripts.spine.output import OutputOptions, write_reconstruction
-from scripts.spine.reconstruct import FilmPair
+from scripts.spine.reconstruction import FilmPair
 from scripts.spine.reprojection import cast_shadow, raster_of, reproject
+from scripts.spine.session import Session
 from tests.conftest import SAMPLE
 
 LEVELS = (14, 15, 16, 17, 18)

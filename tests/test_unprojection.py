@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from tests.test_engine import BallPredictor
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
@@ -27,11 +28,10 @@ from scripts.networks.generator import Generator
 from scripts.networks.lifting import ReplicateLift, UnprojectLift, takes_rays, unproject
 from scripts.networks.predictor import Predictor
 from scripts.networks.resunet import ResUNet
-from scripts.spine.engine import Session
-from scripts.spine.reconstruct import read_film_pair
+from scripts.spine.reconstruction import read_film_pair
+from scripts.spine.session import Session
 from tests.bundle_command import SMALL, bundle, config, options, tiny
 from tests.conftest import ROOT, simulate_case
-from tests.test_engine import BallPredictor
 
 GRID = Grid((0.0, 0.0, 0.0), (700, 240, 300))
 # 290 mm above the central ray.

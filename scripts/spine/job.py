@@ -15,7 +15,7 @@ from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction
-from scripts.spine.reconstruct import FilmPair, Reconstruction, read_film_pair, reconstruct_pair
+from scripts.spine.reconstruction import FilmPair, Reconstruction, read_film_pair, reconstruct_pair
 
 DICOM_FOLDER = "dicom"
 

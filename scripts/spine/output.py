@@ -28,7 +28,7 @@ from scripts.metrics.yardstick import average_vertebra, library_subjects
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
-from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size
+from scripts.spine.reconstruction import FilmPair, Reconstruction, pixel_size
 from scripts.spine.render import View
 from scripts.spine.report import report_page, spine_row, vertebra_row
 from scripts.spine.review import Review, review

@@ -13,7 +13,7 @@ from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import SpineMeasures, measure_spine
 from scripts.spine.plausibility import kinks
 from scripts.spine.pose import VertebraPose, estimate_pose
-from scripts.spine.reconstruct import FilmPair, Reconstruction
+from scripts.spine.reconstruction import FilmPair, Reconstruction
 from scripts.spine.reprojection import Agreement, Shadow, reproject
 
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine

@@ -27,8 +27,8 @@ from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
-from scripts.spine.engine import Session
-from scripts.spine.reconstruct import FilmPair, Reconstruction, pixel_size, read_film_pair
+from scripts.spine.reconstruction import FilmPair, Reconstruction, pixel_size, read_film_pair
+from scripts.spine.session import Session
 from scripts.viewer.outlines import vertebra_outline
 
 MARKS_FILE = "annotations.json"
@@ -191,7 +191,7 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
     """The case, and some of its vertebrae together; what is missing is made.
 
     Raises:
-        UserError: see `scripts.spine.engine.Session.reconstruct`.
+        UserError: see `scripts.spine.session.Session.reconstruct`.
     """
     case = opened(folder)
     return case, case.session.reconstruct(case.marks, [level_number(name) for name in names])

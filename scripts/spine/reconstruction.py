@@ -107,7 +107,7 @@ def read_film_pair(
 def reconstruct_pair(
     films: FilmPair, annotations: Annotations, predictor: Predictor, levels: list[int] | None = None
 ) -> Reconstruction:
-    """All marked vertebrae of a film pair, once, with a progress bar; see `scripts.spine.engine.Session`.
+    """All marked vertebrae of a film pair, once, with a progress bar; see `scripts.spine.session.Session`.
 
     Args:
         films: the radiographs.
@@ -118,7 +118,7 @@ def reconstruct_pair(
     Raises:
         UserError: the marks do not belong to these films, or a level cannot be found.
     """
-    from scripts.spine.engine import Progress, Session
+    from scripts.spine.session import Progress, Session
 
     with tqdm(desc="vertebrae", unit="vertebra", delay=0.1) as bar:
 

@@ -17,8 +17,8 @@ from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, largest_component, resolve_overlaps
-from scripts.spine.engine import CancelledError, Progress, Session
-from scripts.spine.reconstruct import FilmPair, Reconstruction
+from scripts.spine.reconstruction import FilmPair, Reconstruction
+from scripts.spine.session import CancelledError, Progress, Session
 from scripts.spine.steady import steady_numbers
 
 GRID = Grid((0.0, 0.0, 0.0), (400, 150, 150))

@@ -33,7 +33,7 @@ from scripts.spine.assembly import (
     patient_lattice,
     resolve_overlaps,
 )
-from scripts.spine.reconstruct import FilmPair, Reconstruction, check_marks, pixel_size, residual_warnings
+from scripts.spine.reconstruction import FilmPair, Reconstruction, check_marks, pixel_size, residual_warnings
 from scripts.spine.steady import steady_numbers
 
 # A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
