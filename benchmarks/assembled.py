@@ -26,7 +26,7 @@ from scripts.metrics.evaluate import read_datalist
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 from scripts.metrics.yardstick import average_vertebra, library_subjects
-from scripts.spine.job import Job, Networks, find_marks, reconstruct_films
+from scripts.spine.job import Job, Networks, find_marks, read_job_films, reconstruct_job
 from scripts.spine.output import read_truth
 from scripts.spine.reconstruction import Reconstruction
 
@@ -44,7 +44,8 @@ def reconstruct_case(case: Path, networks: Networks, marks: str) -> Reconstructi
         geometry=geometry if geometry.is_file() else None,
     )
     try:
-        return reconstruct_films(job, find_marks(job, networks), networks)[1]
+        films = read_job_films(job)
+        return reconstruct_job(job, films, find_marks(job, films, networks), networks)[1]
     except UserError:
         if marks == "true":
             raise

@@ -14,13 +14,14 @@ from monai.utils import set_determinism
 
 from scripts.command import run_module
 from scripts.data.normalisation import OffFilmd
+from scripts.films.film import Films
+from scripts.films.pair import read_films
 from scripts.geometry.cropping import crop_cube, network_input
 from scripts.geometry.film import FilmOptions, make_film
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
-from scripts.spine.reconstruction import FilmPair, read_film_pair
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -40,17 +41,17 @@ VARIANTS: dict[str, FilmOptions] = {
 }
 
 
-def film_variants(films: FilmPair, path: Path) -> None:
+def film_variants(films: Films, path: Path) -> None:
     """One radiograph under each option."""
     figure, axes = plt.subplots(2, 4, figsize=(9, 4.6))
     for (title, options), axis in zip(VARIANTS.items(), axes.flat, strict=True):
-        image = make_film(torch.from_numpy(films.ap), options, generator=torch.Generator().manual_seed(0))
+        image = make_film(torch.from_numpy(films.ap.pixels), options, generator=torch.Generator().manual_seed(0))
         axis.imshow(image, cmap="gray")
         axis.set_title(title, fontsize=8)
     _save(figure, axes, path)
 
 
-def augmented_patches(films: FilmPair, path: Path, seed: int) -> None:
+def augmented_patches(films: Films, path: Path, seed: int) -> None:
     """Twelve training patches: clean and augmented, with the mark (cross) and the label's shadow (outline)."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs" / name) for name in ("train.json", "augment_films.json")])
@@ -79,13 +80,13 @@ def augmented_patches(films: FilmPair, path: Path, seed: int) -> None:
     _save(figure, axes, path)
 
 
-def sample_items(films: FilmPair) -> dict[str, dict[Hashable, torch.Tensor]]:
+def sample_items(films: Films) -> dict[str, dict[Hashable, torch.Tensor]]:
     """The sample patient's vertebrae by level, as training loads them."""
     labels, affine = read_nifti(SAMPLE / "labelmap.nii.gz")
     marks = read_annotations(SAMPLE / "annotations.json")
     lattice = patient_lattice(films.geometry)
     items: dict[str, dict[Hashable, torch.Tensor]] = {}
-    pair = (torch.from_numpy(films.ap), torch.from_numpy(films.lat))
+    pair = (torch.from_numpy(films.ap.pixels), torch.from_numpy(films.lat.pixels))
     for vertebra in locate_vertebrae(marks, films.geometry, lattice):
         image = network_input(pair, vertebra.pixels, films.geometry, vertebra.cube)
         start = np.linalg.inv(affine) @ [*vertebra.cube.grid.origin_mm, 1]
@@ -115,7 +116,7 @@ def main(output: str = "output", seed: int = 0) -> None:
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    films = read_film_pair(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
+    films = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
     film_variants(films, folder / "film_variants.jpg")
     augmented_patches(films, folder / "augmented_patches.jpg", seed)
 

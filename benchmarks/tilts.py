@@ -16,13 +16,15 @@ from scipy import ndimage, stats
 from tqdm import tqdm
 
 from scripts.command import run_module
+from scripts.films.calibration import calibrate
+from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.metrics.evaluate import read_datalist
 from scripts.networks.predictor import Predictor
 from scripts.spine.body import NoBodyError
 from scripts.spine.pose import VertebraPose, estimate_pose
-from scripts.spine.reconstruction import read_film_pair, reconstruct_pair
+from scripts.spine.session import reconstruct_films
 
 LEFT, FRONT, UP = 0, 1, 2
 MARGIN = 3
@@ -59,9 +61,10 @@ def main(dataset: str, weights: str = "", list_name: str = "test") -> None:
     for case in tqdm(cases, unit="patient"):
         geometry = case / "geometry.json"
         marks = read_annotations(case / "annotations.json")
-        films = read_film_pair(case / "ap.nii.gz", case / "lat.nii.gz", geometry if geometry.is_file() else None, marks)
+        where = geometry if geometry.is_file() else None
+        films = calibrate(read_films(case / "ap.nii.gz", case / "lat.nii.gz", geometry=where), marks)
         labels, affine = read_nifti(case / "labelmap.nii.gz")
-        for part in reconstruct_pair(films, marks, predictor).parts:
+        for part in reconstruct_films(films, marks, predictor).parts:
             centroid = np.array(part.vertebra.cube.body_centroid_mm)
             try:
                 found = estimate_pose(part.level, part.probability, part.vertebra.cube.grid.affine, centroid)

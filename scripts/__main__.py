@@ -511,21 +511,22 @@ def annotate(
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
     """
-    from scripts.films.inputs import read_films
+    from scripts.films.pair import read_films
     from scripts.levels import level_name
     from scripts.localization.annotate import annotate_films, write_annotated
     from scripts.localization.localizer import Localizer
 
     paths = [Path(str(p)) if p else None for p in (ap, lat)]
     place = Path(str(geometry)) if geometry else None
-    films = read_films(paths[0], paths[1], place, _spacing(spacing), _words(mirror), _words(invert))
+    films = read_films(paths[0], paths[1], _spacing(spacing), place, _words(mirror), _words(invert))
     localizer = Localizer(Path(weights) if weights else None, device)
     marks, found = annotate_films(films, localizer, bool(interpolate))
     target = Path(str(output))
     picture = write_annotated(target, films, marks, found)
-    for view_name, film, view in zip(("AP", "LAT"), films.pixels, (marks.ap, marks.lat), strict=True):
-        if film is not None:
-            print(f"{view_name:>3}: " + " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in view.marks))
+    for view, found_there in zip(films.views, (marks.ap, marks.lat), strict=True):
+        if view.film.there:
+            levels = " ".join(f"{level_name(m.level)}({m.confidence:.2f})" for m in found_there.marks)
+            print(f"{view.name:>3}: {levels}")
     for warning in marks.warnings:
         print(f"warning: {warning}")
     print(f"  {target}\n  {picture}")

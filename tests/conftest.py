@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.films.film import Films, Radiograph
+from scripts.geometry.biplanar import BiplanarGeometry
+
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data"
 SAMPLE = ROOT / "docs" / "sample"
+
+
+def films_of(ap: np.ndarray, lat: np.ndarray, geometry: BiplanarGeometry) -> Films:
+    """Two arrays whose geometry is known."""
+    return Films(Radiograph(ap, geometry.ap.pixel_mm), Radiograph(lat, geometry.lat.pixel_mm), geometry, True)
 
 
 @dataclass(frozen=True)

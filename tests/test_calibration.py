@@ -13,8 +13,8 @@ from scripts.__main__ import main
 from scripts.data.simulation.posture import PostureOptions, draw_posture
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate, estimate_scale
-from scripts.films.film import Optics, Radiograph
-from scripts.films.pair import RadiographPair, pair_geometry
+from scripts.films.film import Films, Optics, Radiograph
+from scripts.films.pair import pair_geometry
 from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.geometry.frames import IPL_AXES
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations
@@ -77,14 +77,14 @@ def test_two_exposures_are_brought_into_one_frame(beam: Beam) -> None:
     truth = spine(levels, 5)
     real = pair_geometry(ap, lat, (0.0, 0.0, 37.0))
     marks = marked(levels, truth, real, np.zeros((2, len(levels), 2)))
-    pair = RadiographPair(ap, lat, pair_geometry(ap, lat), registered=False)
+    pair = Films(ap, lat, pair_geometry(ap, lat), registered=False)
     found = calibrate(pair, marks)
     points, residual = found.geometry.back_project(
         np.array([m.centroid for m in marks.ap.marks]), np.array([m.centroid for m in marks.lat.marks])
     )
     assert residual.max() < 0.01 and found.registered
     assert np.allclose(points - points.mean(0), truth - truth.mean(0), atol=0.05)
-    assert any("share no height" in line for line in found.assumptions)
+    assert any("share no height" in line for line in found.warnings)
 
 
 def test_uncalibrated_pair_has_the_size_of_a_person() -> None:
@@ -93,12 +93,12 @@ def test_uncalibrated_pair_has_the_size_of_a_person() -> None:
     real = pair_geometry(film(0.37, shape=(1200, 600)), film(0.31, shape=(1200, 600)))
     marks = marked(levels, truth, real, np.zeros((2, len(levels), 2)))
     ap, lat = film(None, shape=(1200, 600)), film(None, shape=(1200, 600))
-    found = calibrate(RadiographPair(ap, lat, pair_geometry(ap, lat), False), marks)
+    found = calibrate(Films(ap, lat, pair_geometry(ap, lat), False), marks)
     pixels = [np.array([m.centroid for m in view.marks]) for view in (marks.ap, marks.lat)]
     points, residual = found.geometry.back_project(*pixels)
     size = np.linalg.norm(points[-1] - points[0]) / np.linalg.norm(truth[-1] - truth[0])
     assert residual.max() < 0.5 and abs(np.log(size)) < 3 * found.scale_sd[0]
-    assert sum("UNCALIBRATED" in line for line in found.assumptions) == 2
+    assert sum("UNCALIBRATED" in line for line in found.warnings) == 2
     # Shape does not depend on the scale.
     assert np.allclose((points - points.mean(0)) / size, truth - truth.mean(0), atol=0.5)
 
@@ -120,7 +120,7 @@ def test_marks_that_make_no_scale_are_refused() -> None:
         estimate_scale(upside_down)
     other = replace(one, ap=ViewMarks((5, 5), one.ap.marks))
     with pytest.raises(UserError, match="marks were set on a film"):
-        calibrate(RadiographPair(film(1.0), film(1.0), geometry, False), other)
+        calibrate(Films(film(1.0), film(1.0), geometry, False), other)
 
 
 def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:

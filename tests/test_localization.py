@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import default_collate
 
 from scripts.errors import UserError
-from scripts.films.inputs import read_films
-from scripts.geometry.biplanar import BiplanarGeometry, geometry_of_grid
+from scripts.films.pair import read_films
+from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.levels import LEVEL_ORDER
@@ -419,11 +419,11 @@ def test_inputs_of_every_kind(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (64, 48), dtype=np.uint8)).save(tmp_path / "noise.png")
     alone = read_films(tmp_path / "noise.png", None)
-    assert alone.pixels[0] is not None and alone.pixels[0].shape == (64, 48) and alone.pixels[1] is None
-    assert alone.geometry is None and alone.pixel_mm == (None, None) and alone.shapes == ((64, 48), (1, 1))
-    assert read_films(None, tmp_path / "noise.png", spacing=(0.3, 0.4)).pixel_mm == (None, (0.4, 0.4))
+    assert alone.shown[0] is not None and alone.shown[0].shape == (64, 48) and alone.shown[1] is None
+    assert not alone.in_one_frame and alone.ap.spacing_mm is None and alone.shapes == ((64, 48), (1, 1))
+    assert read_films(None, tmp_path / "noise.png", spacing=(0.3, 0.4)).lat.spacing_mm == (0.4, 0.4)
     with pytest.raises(UserError, match="two films"):
         read_films(tmp_path / "noise.png", None, mirror=("ap",))
     sample = ROOT / "docs" / "sample"
     both = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")
-    assert isinstance(both.geometry, BiplanarGeometry) and both.pixels[1] is not None and both.name == "ap"
+    assert both.in_one_frame and both.shown[1] is not None and both.name == "ap"

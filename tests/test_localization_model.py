@@ -12,12 +12,12 @@ import torch
 
 from scripts.__main__ import main
 from scripts.errors import UserError
+from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.films import FilmCase, write_film_cases
 from scripts.localization.localizer import Localizer
 from scripts.localization.network import INPUTS, SpineLocalizer
-from scripts.spine.reconstruction import read_film_pair
 from tests.conftest import ROOT
 
 SAMPLE = ROOT / "docs" / "sample"
@@ -74,7 +74,7 @@ def test_one_film_alone_and_a_picture_without_pixel_size(tmp_path: Path) -> None
     assert alone.ap.marks and not alone.lat.marks and all(m.seen_in == "ap" for m in alone.ap.marks)
     from PIL import Image
 
-    film = read_film_pair(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz").lat
+    film = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz").lat.pixels
     Image.fromarray(np.uint8(255 * (film - film.min()) / np.ptp(film))).save(tmp_path / "lat.png")
     assert main(["annotate", f"--lat={tmp_path / 'lat.png'}", f"--output={tmp_path / 'lat.json'}"]) == 0
     picture = read_annotations(tmp_path / "lat.json")
@@ -114,13 +114,13 @@ def test_what_cannot_be_annotated_says_so_in_one_line(tmp_path: Path, capsys: py
 
 def test_evaluation_verb_writes_its_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Films of the sample, with its own annotations as the truth."""
-    films = read_film_pair(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
+    films = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
     truth = read_annotations(SAMPLE / "annotations.json")
     levels = truth.paired_levels()
     marks = [[view.by_level()[n].centroid for n in levels] for view in (truth.ap, truth.lat)]
     nothing = np.full((len(levels), 4, 2), np.nan)
     case = FilmCase(
-        (films.ap, films.lat),
+        films.pixels,
         np.array([LEVEL_ORDER.index(n) for n in levels]),
         (np.array(marks[0]), np.array(marks[1])),
         (nothing, nothing),

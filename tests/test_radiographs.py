@@ -19,7 +19,7 @@ from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.films.film import Projection, Radiograph
 from scripts.films.orientation import view_evidence
-from scripts.films.pair import read_pair, read_radiograph
+from scripts.films.pair import read_films, read_radiograph
 from scripts.geometry.biplanar import Beam
 from tests.conftest import SAMPLE
 from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
@@ -75,12 +75,12 @@ def test_no_orientation_is_a_warning_and_mirror_mends_it(tmp_path: Path) -> None
     mirrored = np.ascontiguousarray(sample_film("ap")[:, ::-1])
     ap = write_dicom(tmp_path / "a.dcm", "ap", mirrored, PatientOrientation=None, ViewPosition="PA")
     lat = write_dicom(tmp_path / "l.dcm", "lat")
-    pair = read_pair(ap, lat)
-    assert any("no PatientOrientation" in line for line in pair.assumptions)
+    pair = read_films(ap, lat)
+    assert any("no PatientOrientation" in line for line in pair.warnings)
     assert same_picture(pair.ap, mirrored) > 0.9999
-    assert same_picture(read_pair(ap, lat, mirror=["ap"]).ap, sample_film("ap")) > 0.9999
+    assert same_picture(read_films(ap, lat, mirror=["ap"]).ap, sample_film("ap")) > 0.9999
     with pytest.raises(UserError, match="--mirror takes"):
-        read_pair(ap, lat, mirror=["front"])
+        read_films(ap, lat, mirror=["front"])
 
 
 def test_rescale_window_and_lut(tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_scale_and_beam_of_a_header(how: str, tmp_path: Path) -> None:
     attributes, spacing, beam, warning = SCALES[how]
     ap = write_dicom(tmp_path / "a.dcm", "ap", **attributes)
     lat = write_dicom(tmp_path / "l.dcm", "lat", **attributes)
-    pair = read_pair(ap, lat)
+    pair = read_films(ap, lat)
     assert pair.ap.spacing_mm == (None if spacing is None else pytest.approx(spacing))
     assert pair.geometry.ap.beam is pair.geometry.lat.beam is beam
-    assert any(warning in line for line in pair.assumptions)
+    assert any(warning in line for line in pair.warnings)
     assert pair.registered == (how == "scanner")
     if spacing:
         size = pair.geometry.ap.pixel_size_mm(np.array(pair.geometry.ap.isocentre_mm))[0]
@@ -193,7 +193,7 @@ def test_source_side_follows_the_view_position(tmp_path: Path) -> None:
     """PA and left lateral: the source stands behind and on the right; what is nearer to it is larger."""
     far = {"DistanceSourceToDetector": 1800, "DistanceSourceToPatient": 1500}
     for ap_position, lat_position, sign in (("AP", "RL", 1), ("PA", "LL", -1)):
-        pair = read_pair(
+        pair = read_films(
             write_dicom(tmp_path / "a.dcm", "ap", ViewPosition=ap_position, **far),
             write_dicom(tmp_path / "l.dcm", "lat", ViewPosition=lat_position, **far),
         )
@@ -244,16 +244,16 @@ def test_pictures(kind: str, tmp_path: Path) -> None:
     (image.convert("RGB") if kind == "rgb" else image).save(path)
     read = read_radiograph(path, AP)
     assert same_picture(read, film) > (0.995 if kind == "jpg" else 0.9999) and read.spacing_mm is None
-    pair = read_pair(path, path, spacing=(0.5, 0.25))
-    assert pair.calibrated == (True, True) and pair.geometry.lat.pixel_spacing_mm == (0.25, 0.25)
-    assert not pair.registered and any("without a header" in line for line in pair.assumptions)
+    pair = read_films(path, path, spacing=(0.5, 0.25))
+    assert None not in (pair.ap.spacing_mm, pair.lat.spacing_mm) and pair.geometry.lat.pixel_spacing_mm == (0.25, 0.25)
+    assert not pair.registered and any("without a header" in line for line in pair.warnings)
 
 
 def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
     film = sample_film("ap")
     dark = Image.fromarray(((1 - film / film.max()) * 255).astype(np.uint8))
     dark.save(tmp_path / "a.png")
-    pair = read_pair(tmp_path / "a.png", tmp_path / "a.png", invert=["ap"])
+    pair = read_films(tmp_path / "a.png", tmp_path / "a.png", invert=["ap"])
     assert any("use --invert" in line for line in pair.lat.warnings)
     assert same_picture(pair.ap, film) > 0.999 and same_picture(pair.lat, film) < -0.999
 
@@ -332,7 +332,7 @@ def test_bad_films_are_refused_in_one_line_that_names_nobody(
 def test_one_day_in_two_studies_is_a_warning(tmp_path: Path) -> None:
     ap = write_dicom(tmp_path / "a.dcm", "ap")
     lat = write_dicom(tmp_path / "l.dcm", "lat", StudyInstanceUID=generate_uid())
-    assert any("two studies of one day" in line for line in read_pair(ap, lat).assumptions)
+    assert any("two studies of one day" in line for line in read_films(ap, lat).warnings)
 
 
 def test_views_by_every_attribute() -> None:
@@ -358,12 +358,12 @@ def test_a_study_folder_gives_its_pair(tmp_path: Path) -> None:
     write_dicom(tmp_path / "study" / "sub" / "IM2", "lat")
     write_dicom(tmp_path / "study" / "IM3", "ap", film=sample_film("ap") * 0.5, ImageType=["DERIVED", "SECONDARY"])
     (tmp_path / "study" / "notes.txt").write_text("not a film")
-    pair = read_pair(tmp_path / "study", tmp_path / "study")
+    pair = read_films(tmp_path / "study", tmp_path / "study")
     assert same_picture(pair.lat, sample_film("lat")) > 0.9999
     assert pair.ap.header is not None and pair.ap.header.ImageType[0] == "ORIGINAL"
     shutil.copy(tmp_path / "study" / "IM1", tmp_path / "study" / "IM4")
     with pytest.raises(UserError, match=r"2 films say that they are the AP view \(IM1, IM4\)"):
-        read_pair(tmp_path / "study", tmp_path / "study")
+        read_films(tmp_path / "study", tmp_path / "study")
     with pytest.raises(UserError, match="no film says that it is the LAT view"):
         read_radiograph(write_dicom(tmp_path / "other" / "IM1", "ap").parent, LAT)
 

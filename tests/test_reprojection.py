@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from scripts.films.film import Films
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, place_cube
 from scripts.geometry.frames import Grid
@@ -23,10 +24,9 @@ from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, Part, patient_lattice
 from scripts.spine.output import OutputOptions, write_reconstruction
-from scripts.spine.reconstruction import FilmPair
 from scripts.spine.reprojection import cast_shadow, raster_of, reproject
 from scripts.spine.session import Session
-from tests.conftest import SAMPLE
+from tests.conftest import SAMPLE, films_of
 
 LEVELS = (14, 15, 16, 17, 18)
 
@@ -44,7 +44,7 @@ def truth() -> tuple[np.ndarray, Grid, dict[int, np.ndarray]]:
     return kept, grid, points
 
 
-def film_pair(labels: np.ndarray, grid: Grid, beam: Beam) -> FilmPair:
+def film_pair(labels: np.ndarray, grid: Grid, beam: Beam) -> Films:
     """Films of bone in a soft, noisy body."""
     geometry = geometry_of_grid(grid, beam)
     rng = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def film_pair(labels: np.ndarray, grid: Grid, beam: Beam) -> FilmPair:
     for film in project_pair(torch.from_numpy((labels > 0).astype(np.float32)), grid.affine, geometry):
         body = gaussian_filter(rng.normal(0, 1, film.shape), 15) * 400
         films.append((film.numpy() + body + rng.normal(0, 2, film.shape)).astype(np.float32))
-    return FilmPair(films[0], films[1], geometry)
+    return films_of(films[0], films[1], geometry)
 
 
 def part(labels: np.ndarray, grid: Grid, number: int, at: np.ndarray, geometry: BiplanarGeometry) -> Part:
@@ -96,24 +96,24 @@ def test_a_vertebra_beside_its_bone_is_flagged_and_the_others_are_not(
     films = film_pair(labels, grid, beam)
     parts = [part(labels, grid, n, points[n], films.geometry) for n in LEVELS]
     bodies: list[np.ndarray | None] = [points[n] for n in LEVELS]
-    _, good = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    _, good = reproject(films.geometry, films.pixels, parts, bodies)
     assert not any(agreement.complaints for both in good for agreement in both)
     assert min(agreement.correlation for both in good for agreement in both) > 0.3
     assert max(agreement.mark_mm or 0 for both in good for agreement in both) < 0.1
     # World x grows to the right: 9 mm to the left of the bone, so that the AP film shows it 9 mm to the right.
     parts[2] = moved(parts[2], np.array([-9.0, 0, 0]))
-    _, found = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    _, found = reproject(films.geometry, films.pixels, parts, bodies)
     ap, lat = found[2]
     # The neighbours' shadows go on agreeing: the offset is found, but it is not enough for a complaint.
     assert ap.offset_mm == pytest.approx((0, -9), abs=1.5) and ap.correlation < good[2][0].correlation - 0.1
     assert not lat.complaints
-    _, [(alone, _)] = reproject(films.geometry, (films.ap, films.lat), parts[2:3], bodies[2:3])
+    _, [(alone, _)] = reproject(films.geometry, films.pixels, parts[2:3], bodies[2:3])
     assert alone.offset_mm == pytest.approx((0, -9), abs=1.5) and "the film shows it" in alone.complaints[0]
     assert not any(agreement.complaints for i in (0, 1, 3, 4) for agreement in found[i])
     # On the bone, but far from its mark: the other way of being wrong.
     parts[2] = part(labels, grid, 16, points[16], films.geometry)
     bodies[2] = points[16] + [0, -10.0, 0]
-    _, found = reproject(films.geometry, (films.ap, films.lat), parts, bodies)
+    _, found = reproject(films.geometry, films.pixels, parts, bodies)
     assert "10 mm from the mark" in found[2][1].complaints[0] and not found[2][0].complaints
 
 
@@ -143,7 +143,7 @@ def test_a_wrong_mark_is_flagged_in_every_output(
         pixels = films.geometry.project(np.array(list(marked.values())))
         views = [
             ViewMarks(film.shape, tuple(Mark(n, (p[0], p[1])) for n, p in zip(LEVELS, found, strict=True)))
-            for film, found in zip((films.ap, films.lat), pixels, strict=True)
+            for film, found in zip(films.pixels, pixels, strict=True)
         ]
         annotations = Annotations(views[0], views[1], "phantom <b>")
         network = cast(Predictor, FollowsTheMark(cubes))

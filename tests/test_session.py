@@ -17,9 +17,10 @@ from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, largest_component, resolve_overlaps
-from scripts.spine.reconstruction import FilmPair, Reconstruction
+from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import CancelledError, Progress, Session
 from scripts.spine.steady import steady_numbers
+from tests.conftest import films_of
 
 GRID = Grid((0.0, 0.0, 0.0), (400, 150, 150))
 LEVELS = (18, 19, 20, 21)
@@ -60,7 +61,7 @@ def annotations(moved: dict[int, float] | None = None, confidence: float = 1.0) 
 def session() -> tuple[Session, BallPredictor]:
     films = [np.random.default_rng(i).random((400, 150)).astype(np.float32) for i in range(2)]
     predictor = BallPredictor()
-    return Session(FilmPair(films[0], films[1], geometry_of_grid(GRID)), cast(Predictor, predictor)), predictor
+    return Session(films_of(films[0], films[1], geometry_of_grid(GRID)), cast(Predictor, predictor)), predictor
 
 
 def same(a: Reconstruction, b: Reconstruction) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from tests.test_engine import BallPredictor
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
+from scripts.films.pair import read_films
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.cropping import NOMINAL_CENTROID, network_input, place_cube, turned_back
 from scripts.geometry.frames import Grid
@@ -28,10 +28,10 @@ from scripts.networks.generator import Generator
 from scripts.networks.lifting import ReplicateLift, UnprojectLift, takes_rays, unproject
 from scripts.networks.predictor import Predictor
 from scripts.networks.resunet import ResUNet
-from scripts.spine.reconstruction import read_film_pair
 from scripts.spine.session import Session
 from tests.bundle_command import SMALL, bundle, config, options, tiny
 from tests.conftest import ROOT, simulate_case
+from tests.test_session import BallPredictor
 
 GRID = Grid((0.0, 0.0, 0.0), (700, 240, 300))
 # 290 mm above the central ray.
@@ -174,7 +174,7 @@ def test_reconstruction_uses_rays_where_the_network_does(leaning: Path) -> None:
 
     case = leaning / "upright" / "cases" / "p1"
     marks = read_annotations(case / "annotations.json")
-    films = read_film_pair(case / "ap.nii.gz", case / "lat.nii.gz", case / "geometry.json", marks)
+    films = read_films(case / "ap.nii.gz", case / "lat.nii.gz", geometry=case / "geometry.json")
     for predictor in (Asked(), BallPredictor()):
         Session(films, cast(Predictor, predictor)).reconstruct(marks)
     assert len(asked) == 1

@@ -9,7 +9,7 @@ from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from scripts.deploy.study import job_of_folder
 from scripts.io.dicom_out.export import export_dicom
-from scripts.spine.job import DICOM_FOLDER, Networks, find_marks, reconstruct_films
+from scripts.spine.job import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
 from scripts.spine.output import OutputOptions, write_reconstruction
 
 FORMATS = ("stl", "obj")
@@ -49,14 +49,15 @@ class Annotator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """In: a job; out: it and its marks."""
+        """In: a job; out: it, its films and their marks."""
         spec.input("job")
         spec.output("marked")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Once."""
         job = op_input.receive("job")
-        op_output.emit((job, find_marks(job, self.networks)), "marked")
+        films = read_job_films(job)
+        op_output.emit((job, films, find_marks(job, films, self.networks)), "marked")
 
 
 class Reconstructor(Operator):
@@ -72,14 +73,14 @@ class Reconstructor(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """In: a job with marks; out: films, marks and spine."""
+        """In: a job with films and marks; out: films, marks and spine."""
         spec.input("marked")
         spec.output("spine")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Once."""
-        job, marks = op_input.receive("marked")
-        films, result = reconstruct_films(job, marks, self.networks)
+        job, films, marks = op_input.receive("marked")
+        films, result = reconstruct_job(job, films, marks, self.networks)
         op_output.emit((films, marks, result), "spine")
 
 
@@ -106,4 +107,4 @@ class SpineWriter(Operator):
         write_reconstruction(
             self.folder, films, marks, result, self.networks.predictor, options=OutputOptions(formats=FORMATS)
         )
-        export_dicom(self.folder, self.folder / DICOM_FOLDER, list(films.headers))
+        export_dicom(self.folder, self.folder / DICOM_FOLDER, films.headers)

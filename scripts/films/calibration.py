@@ -18,7 +18,8 @@ import numpy as np
 
 from scripts.anatomy.distances import pair_statistics
 from scripts.errors import UserError
-from scripts.films.pair import RadiographPair, pair_geometry
+from scripts.films.film import Films
+from scripts.films.pair import pair_geometry
 from scripts.io.annotations import Annotations
 from scripts.levels import LEVEL_ORDER, level_name
 
@@ -51,27 +52,25 @@ class ScaleEstimate:
     pairs: int
 
 
-def calibrate(pair: RadiographPair, annotations: Annotations) -> RadiographPair:
-    """The pair with every scale known and both films in one frame; unchanged if they already are.
+def calibrate(films: Films, annotations: Annotations) -> Films:
+    """The films with every scale known and in one frame; unchanged if they already are.
 
     Args:
-        pair: as read.
+        films: both, as read.
         annotations: marks of both views.
 
     Returns:
-        the pair with its geometry, uncertainty and assumptions brought up to date.
+        the films with their geometry, uncertainty and warnings brought up to date.
 
     Raises:
         UserError: the marks are too few, or not those of these films.
     """
-    for name, film, view in (("AP", pair.ap, annotations.ap), ("LAT", pair.lat, annotations.lat)):
-        if film.pixels.shape != view.shape:
-            raise UserError(
-                f"the {name} marks were set on a film of {view.shape}, this one has {film.pixels.shape} pixels"
-            )
-    if not all(pair.calibrated):
-        pair = _scaled(pair, annotations)
-    return pair if pair.registered else _registered(pair, annotations)
+    films.check_marks(annotations)
+    if films.in_one_frame:
+        return films
+    if films.ap.spacing_mm is None or films.lat.spacing_mm is None:
+        films = _scaled(films, annotations)
+    return films if films.registered else _registered(films, annotations)
 
 
 def estimate_scale(annotations: Annotations, ap_mm: float | None = None, lat_mm: float | None = None) -> ScaleEstimate:
@@ -143,18 +142,16 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.std(y) / np.std(x))
 
 
-def _scaled(pair: RadiographPair, annotations: Annotations) -> RadiographPair:
-    known = [None if film.spacing_mm is None else float(film.spacing_mm[0]) for film in (pair.ap, pair.lat)]
+def _scaled(films: Films, annotations: Annotations) -> Films:
+    known = [None if v.film.spacing_mm is None else float(v.film.spacing_mm[0]) for v in films.views]
     estimate = estimate_scale(annotations, *known)
     out, lines, spread = [], [], []
-    for film, name, given, value in zip(
-        (pair.ap, pair.lat), ("AP", "LAT"), known, (estimate.ap_mm, estimate.lat_mm), strict=True
-    ):
+    for view, given, value in zip(films.views, known, (estimate.ap_mm, estimate.lat_mm), strict=True):
         if given is not None:
-            out.append(film)
+            out.append(view.film)
             spread.append(0.0)
             continue
-        out.append(replace(film, spacing_mm=(value, value)))
+        out.append(replace(view.film, spacing_mm=(value, value)))
         spread.append(estimate.sd)
         source = (
             f"expected distances of {estimate.pairs} pairs of neighbouring levels"
@@ -162,20 +159,20 @@ def _scaled(pair: RadiographPair, annotations: Annotations) -> RadiographPair:
             else "the other film's scale and the heights of the marks"
         )
         lines.append(
-            f"{name}: UNCALIBRATED, {value:.4f} mm a pixel estimated from {source}; "
+            f"{view.name}: UNCALIBRATED, {value:.4f} mm a pixel estimated from {source}; "
             f"all lengths are uncertain by {100 * estimate.sd:.1f} % (1 SD), angles are not"
         )
     return replace(
-        pair,
+        films,
         ap=out[0],
         lat=out[1],
         geometry=pair_geometry(out[0], out[1]),
-        assumptions=(*pair.assumptions, *lines),
+        warnings=(*films.warnings, *lines),
         scale_sd=(spread[0], spread[1]),
     )
 
 
-def _registered(pair: RadiographPair, annotations: Annotations) -> RadiographPair:
+def _registered(films: Films, annotations: Annotations) -> Films:
     """The lateral film moved until the marks meet, and both isocentres into the spine."""
     levels = annotations.paired_levels()
     if not levels:
@@ -184,9 +181,9 @@ def _registered(pair: RadiographPair, annotations: Annotations) -> RadiographPai
     ap = np.array([frontal[n].centroid for n in levels])
     lat = np.array([lateral[n].centroid for n in levels])
     isocentre = np.zeros(3)
-    geometry = pair.geometry
+    geometry = films.geometry
     for _ in range(ROUNDS):
-        geometry = pair_geometry(pair.ap, pair.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
+        geometry = pair_geometry(films.ap, films.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
         points, _ = geometry.back_project(ap, lat)
         # What the marks miss each other by, as seen in each film; both see half of it.
         missed = sum(
@@ -198,6 +195,6 @@ def _registered(pair: RadiographPair, annotations: Annotations) -> RadiographPai
         isocentre = isocentre + move
         if np.abs(move).max() < 1e-4:
             break
-    geometry = pair_geometry(pair.ap, pair.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
+    geometry = pair_geometry(films.ap, films.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
     line = "the films share no height: the lateral one was moved until the marks met"
-    return replace(pair, geometry=geometry, registered=True, assumptions=(*pair.assumptions, line))
+    return replace(films, geometry=geometry, registered=True, warnings=(*films.warnings, line))

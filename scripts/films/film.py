@@ -1,4 +1,4 @@
-"""What a radiograph is once it has been read."""
+"""What a radiograph is once it has been read, and what two of one patient are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.geometry.biplanar import Beam, View
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, BiplanarGeometry, View
+from scripts.io.annotations import Annotations
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -75,3 +77,102 @@ class Radiograph:
     def warned(self, *lines: str) -> Radiograph:
         """The same with more warnings."""
         return replace(self, warnings=(*self.warnings, *lines))
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a film at all; see `NO_FILM`."""
+        return self.pixels.size > 1
+
+
+# Stands where only the other view was taken.
+NO_FILM = Radiograph(np.zeros((1, 1), np.float32), None)
+
+
+@dataclass(frozen=True)
+class FilmView:
+    """One of two films together with how it was taken.
+
+    Args:
+        name: ``AP`` or ``LAT``.
+        film: the radiograph.
+        view: its geometry.
+        scale_sd: relative standard deviation of its scale.
+    """
+
+    name: str
+    film: Radiograph
+    view: View
+    scale_sd: float
+
+    @property
+    def key(self) -> str:
+        """Its name in files: ``ap`` or ``lat``."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Films:
+    """Two radiographs of one patient, and all that is known of how they were taken.
+
+    Args:
+        ap: frontal film, or `NO_FILM`.
+        lat: lateral film, likewise.
+        geometry: of both. Where a film is uncalibrated its pixels count as 1 mm; where the films are not registered
+            they are put together by their centres. `scripts.films.calibration.calibrate` mends both from the marks.
+        registered: whether it is known how the two films lie to each other.
+        warnings: everything that was assumed, for the report.
+        scale_sd: relative standard deviation of each film's scale, 0 where it is given.
+        name: of the first file.
+    """
+
+    ap: Radiograph
+    lat: Radiograph
+    geometry: BiplanarGeometry
+    registered: bool
+    warnings: tuple[str, ...] = ()
+    scale_sd: tuple[float, float] = (0.0, 0.0)
+    name: str = ""
+
+    @property
+    def views(self) -> tuple[FilmView, FilmView]:
+        """AP and LAT."""
+        return (
+            FilmView("AP", self.ap, self.geometry.ap, self.scale_sd[0]),
+            FilmView("LAT", self.lat, self.geometry.lat, self.scale_sd[1]),
+        )
+
+    @property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, columns) float32 of both."""
+        return self.ap.pixels, self.lat.pixels
+
+    @property
+    def shown(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The same, None for a film that there is not."""
+        ap, lat = (film.pixels if film.there else None for film in (self.ap, self.lat))
+        return ap, lat
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(rows, columns) of both; (1, 1) of a film that there is not."""
+        ap, lat = ((pixels.shape[0], pixels.shape[1]) for pixels in self.pixels)
+        return ap, lat
+
+    @property
+    def in_one_frame(self) -> bool:
+        """Whether scale and place of both films are known, so that their geometry holds."""
+        return self.registered and self.ap.spacing_mm is not None and self.lat.spacing_mm is not None
+
+    @property
+    def headers(self) -> list[Dataset | None]:
+        """Of DICOM films, for references in DICOM outputs only: they identify the patient."""
+        return [self.ap.header, self.lat.header]
+
+    def check_marks(self, annotations: Annotations) -> None:
+        """Raise a UserError if marks were set on films of another size."""
+        for view, marks in zip(self.views, (annotations.ap, annotations.lat), strict=True):
+            if view.film.pixels.shape != marks.shape:
+                raise UserError(
+                    f"the {view.name} marks were set on a film of {marks.shape}, "
+                    f"this one has {view.film.pixels.shape} pixels"
+                )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from scripts.errors import UserError
 from scripts.films.dicom import read_dicom, read_header
-from scripts.films.film import Optics, Projection, Radiograph
+from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
 from scripts.films.study import choose_film
@@ -24,45 +24,19 @@ MAX_HEIGHT_DIFFERENCE_MM = 1.0
 Spacing = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class RadiographPair:
-    """What the rest of the pipeline needs of two films.
-
-    Args:
-        ap: frontal film.
-        lat: lateral film.
-        geometry: of both. Where a film is uncalibrated its pixels count as 1 mm; where the films are not registered
-            they are put together by their centres. `scripts.films.calibration.calibrate` mends both from the marks.
-        registered: whether the files say how the two films lie to each other; else only marks can.
-        assumptions: everything that was assumed, for the report.
-        scale_sd: relative standard deviation of each film's scale, 0 where it is given.
-    """
-
-    ap: Radiograph
-    lat: Radiograph
-    geometry: BiplanarGeometry
-    registered: bool
-    assumptions: tuple[str, ...] = ()
-    scale_sd: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def calibrated(self) -> tuple[bool, bool]:
-        """Whether the scale of (AP, LAT) is known."""
-        return self.ap.spacing_mm is not None, self.lat.spacing_mm is not None
-
-
-def read_pair(
-    ap: Path,
-    lat: Path,
+def read_films(
+    ap: Path | None,
+    lat: Path | None,
     spacing: Spacing | None = None,
     geometry: Path | None = None,
     mirror: Sequence[str] = (),
     invert: Sequence[str] = (),
-) -> RadiographPair:
-    """Both films, checked against each other.
+) -> Films:
+    """Both films, checked against each other, or one of them alone.
 
     Args:
-        ap: frontal film (DICOM, NIfTI, PNG, JPEG, TIFF), or a folder from which the one frontal film is taken.
+        ap: frontal film (DICOM, NIfTI, PNG, JPEG, TIFF), or a folder from which the one frontal film is taken; None if
+            there is none.
         lat: lateral film, or a folder, likewise.
         spacing: mm a pixel in the patient of the AP and of the LAT film; it overrides what the files say.
         geometry: YAML or JSON file, see `scripts.io.geometry_file`.
@@ -70,9 +44,13 @@ def read_pair(
         invert: views whose bones are dark.
 
     Raises:
-        UserError: a film is unreadable or the other view, the two show different patients or heights, or the
-            geometry does not fit.
+        UserError: neither is given, or one alone with what only a pair has; a film is unreadable or the other view;
+            the two show different patients or heights, or the geometry does not fit.
     """
+    if ap is None or lat is None:
+        if geometry is not None or mirror or invert:
+            raise UserError("--geometry, --mirror and --invert are for two films")
+        return _read_one(ap, lat, spacing)
     setup = read_geometry(geometry) if geometry is not None else None
     films = []
     for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
@@ -90,6 +68,8 @@ def read_pair(
     if setup is not None and setup.exact is not None:
         _check_shapes(setup.exact, frontal, lateral, str(geometry))
         exact, registered = setup.exact, True
+        frontal = replace(frontal, spacing_mm=exact.ap.pixel_mm)
+        lateral = replace(lateral, spacing_mm=exact.lat.pixel_mm)
     else:
         if setup is not None:
             frontal, lateral = _with_setup(frontal, lateral, setup)
@@ -99,7 +79,7 @@ def read_pair(
     lines = [line for film in (frontal, lateral) for line in (*film.warnings, *film.scale_notes)]
     if setup is None or setup.exact is None:
         lines += [line for film, name in ((frontal, "AP"), (lateral, "LAT")) for line in _optics_notes(film, name)]
-    return RadiographPair(frontal, lateral, exact, registered, (*lines, *notes))
+    return Films(frontal, lateral, exact, registered, (*lines, *notes), name=_name(ap))
 
 
 def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
@@ -125,6 +105,21 @@ def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
     if path.suffix.lower() in (".dcm", ".dicom", ".ima") or read_header(path) is not None or _is_dicom(path):
         return read_dicom(path, wanted)
     raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
+
+
+def _read_one(ap: Path | None, lat: Path | None, spacing: Spacing | None) -> Films:
+    path = ap or lat
+    if path is None:
+        raise UserError("give --ap or --lat, or both")
+    film = read_radiograph(path, Projection.FRONTAL if ap else Projection.LATERAL)
+    if spacing is not None:
+        film = _with_spacing(film, spacing[0 if ap else 1], "AP" if ap else "LAT")
+    both = (film, NO_FILM) if ap else (NO_FILM, film)
+    return Films(*both, pair_geometry(*both), False, (*film.warnings, *film.scale_notes), name=_name(path))
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[0]
 
 
 def pair_geometry(

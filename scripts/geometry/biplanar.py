@@ -108,6 +108,12 @@ class View:
         """What one pixel measures in the patient at the depth of points (N, 3), along (rows, columns): (N, 2)."""
         return np.asarray(self.pixel_spacing_mm) / self.magnification(points_mm)
 
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """(row, column) size of a pixel in the patient, in the plane of the isocentre."""
+        row, column = self.pixel_size_mm(np.asarray(self.isocentre_mm))[0]
+        return float(row), float(column)
+
     def ray_basis(self) -> tuple[np.ndarray, np.ndarray]:
         """The rays as linear functions of the pixel, which is all that an engine needs to make them on its device.
 

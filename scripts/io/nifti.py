@@ -56,7 +56,7 @@ def write_quantised(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
 
 def film_affine(view: View) -> np.ndarray:
     """Pixel index (row, column, 0) -> world mm in the plane of the isocentre."""
-    size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
+    size = view.pixel_mm
     affine = np.eye(4)
     affine[:3, 0] = np.asarray(view.row_direction) * size[0]
     affine[:3, 1] = np.asarray(view.column_direction) * size[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.films.inputs import Films
+from scripts.films.film import Films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.levels import LEVEL_ORDER, in_order
 from scripts.localization.found import Localization, to_annotations
@@ -27,7 +27,8 @@ def annotate_films(films: Films, localizer: Localizer, interpolate: bool = False
     Raises:
         UserError: there is no vertebra in the films.
     """
-    found = localizer(*films.pixels, films.geometry, films.pixel_mm)
+    sizes = (films.ap.spacing_mm, films.lat.spacing_mm)
+    found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes)
     annotations = to_annotations(found, films.shapes, films.name)
     annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
     return (fill_gaps(annotations) if interpolate else annotations), found
@@ -37,7 +38,7 @@ def write_annotated(output: Path, films: Films, annotations: Annotations, found:
     """Write ``annotations.json`` and the picture beside it; returns the picture's path."""
     output.parent.mkdir(parents=True, exist_ok=True)
     picture = output.with_suffix(".png")
-    drawn = draw_annotations(films.pixels, annotations, found.pixel_mm, annotations.case)
+    drawn = draw_annotations(films.shown, annotations, found.pixel_mm, annotations.case)
     write_annotations(output, annotations)
     write_picture(picture, drawn)
     return picture

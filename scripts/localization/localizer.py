@@ -108,7 +108,7 @@ class Localizer:
         if ap is None and lat is None:
             raise UserError("no film to annotate")
         if geometry is not None:
-            sizes = [view.pixel_size_mm(np.asarray(view.isocentre_mm))[0] for view in (geometry.ap, geometry.lat)]
+            sizes = [np.array(view.pixel_mm) for view in (geometry.ap, geometry.lat)]
             return self._decode(self._both((ap, lat), sizes), sizes, geometry)
         films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
         if all(film is None or size is not None for film, size in films):

@@ -234,7 +234,7 @@ def _judged_rows(true_rows: np.ndarray, complete: bool) -> tuple[float, float]:
 
 def _pixel_mm(view: View) -> np.ndarray:
     """(row, column) of a film's pixel in the plane of the isocentre."""
-    return view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
+    return np.array(view.pixel_mm)
 
 
 def _region(level: int) -> str:

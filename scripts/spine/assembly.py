@@ -122,7 +122,7 @@ def patient_lattice(geometry: BiplanarGeometry, spacing_mm: float = 1.0) -> Grid
     first, last = [], []
     for view in (geometry.ap, geometry.lat):
         corners = np.array([[0.0, 0.0], [view.shape[0] - 1.0, view.shape[1] - 1.0]])
-        size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0]
+        size = view.pixel_mm
         in_plane = ((corners - view.principal_point) * size) @ view.axes[:2]
         ipl = (np.asarray(view.isocentre_mm) + in_plane) @ IPL_AXES.T
         first.append(ipl[0])

@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.films.inputs import read_films
+from scripts.films.calibration import calibrate
+from scripts.films.film import Films
+from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
 from scripts.io.dicom_out.export import export_dicom
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction
-from scripts.spine.reconstruction import FilmPair, Reconstruction, read_film_pair, reconstruct_pair
+from scripts.spine.reconstruction import Reconstruction
+from scripts.spine.session import reconstruct_films
 
 DICOM_FOLDER = "dicom"
 
@@ -43,11 +46,6 @@ class Job:
     mirror: tuple[str, ...] = ()
     invert: tuple[str, ...] = ()
     levels: tuple[int, ...] = ()
-
-    @property
-    def film_options(self) -> dict[str, Any]:
-        """What `read_pair` takes besides the files."""
-        return {"spacing": self.spacing, "mirror": self.mirror, "invert": self.invert}
 
 
 class Networks:
@@ -83,26 +81,34 @@ class Networks:
         return Localizer(self._localizer_weights, self._device)
 
 
-def find_marks(job: Job, networks: Networks) -> Annotations:
+def read_job_films(job: Job) -> Films:
+    """The job's films as their files say.
+
+    Raises:
+        UserError: see `read_films`.
+    """
+    return read_films(job.ap, job.lat, job.spacing, job.geometry, job.mirror, job.invert)
+
+
+def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
     """The job's own marks, or those that the annotation network finds.
 
     Raises:
-        UserError: the films or marks cannot be read, or show no vertebra.
+        UserError: the marks cannot be read, or the films show no vertebra.
     """
     if job.annotations is not None:
         return read_annotations(job.annotations)
-    films = read_films(job.ap, job.lat, job.geometry, **job.film_options)
     return annotate_films(films, networks.localizer)[0]
 
 
-def reconstruct_films(job: Job, marks: Annotations, networks: Networks) -> tuple[FilmPair, Reconstruction]:
+def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networks) -> tuple[Films, Reconstruction]:
     """The films, in one frame and with a scale, and the spine in memory.
 
     Raises:
-        UserError: see `read_film_pair` and `reconstruct_pair`.
+        UserError: see `calibrate` and `reconstruct_films`.
     """
-    films = read_film_pair(job.ap, job.lat, job.geometry, marks, **job.film_options)
-    result = reconstruct_pair(films, marks, networks.predictor, list(job.levels) or None)
+    films = calibrate(films, marks)
+    result = reconstruct_films(films, marks, networks.predictor, list(job.levels) or None)
     result.warnings.extend(line for line in marks.warnings if line not in result.warnings)
     return films, result
 
@@ -131,9 +137,10 @@ def run_job(
     Raises:
         UserError: as of the steps.
     """
-    marks = find_marks(job, networks)
-    films, result = reconstruct_films(job, marks, networks)
+    films = read_job_films(job)
+    marks = find_marks(job, films, networks)
+    films, result = reconstruct_job(job, films, marks, networks)
     report = write_reconstruction(output, films, marks, result, networks.predictor, truth, options)
     if dicom:
-        export_dicom(output, output / DICOM_FOLDER, list(films.headers))
+        export_dicom(output, output / DICOM_FOLDER, films.headers)
     return report

@@ -17,6 +17,7 @@ import torch
 from scipy import ndimage
 
 from scripts.errors import UserError
+from scripts.films.film import Films
 from scripts.geometry.frames import Grid, resample_labels
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
@@ -28,7 +29,7 @@ from scripts.metrics.yardstick import average_vertebra, library_subjects
 from scripts.networks.predictor import BUNDLE_ROOT, Predictor
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
-from scripts.spine.reconstruction import FilmPair, Reconstruction, pixel_size
+from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.render import View
 from scripts.spine.report import report_page, spine_row, vertebra_row
 from scripts.spine.review import Review, review
@@ -67,7 +68,7 @@ DEFAULT_OUTPUT = OutputOptions()
 
 def write_reconstruction(
     output: Path,
-    films: FilmPair,
+    films: Films,
     annotations: Annotations,
     result: Reconstruction,
     predictor: Predictor,
@@ -100,11 +101,10 @@ def write_reconstruction(
         clock.stop("meshes")
         draw = partial(
             draw_panels,
-            films.ap,
-            films.lat,
+            *films.pixels,
             {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
             drawn_spine(result.labels, result.grid.spacing_mm),
-            (pixel_size(films.geometry.ap)[1], pixel_size(films.geometry.lat)[1]),
+            (films.geometry.ap.pixel_mm[1], films.geometry.lat.pixel_mm[1]),
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
             frozenset(checked.flags),
         )
@@ -149,16 +149,15 @@ def _timings(seconds: dict[str, float], result: Reconstruction) -> dict[str, Any
     }
 
 
-def _films(films: FilmPair) -> dict[str, Any]:
+def _films(films: Films) -> dict[str, Any]:
     """Scale and beam of both films, as used."""
-    views = zip(("ap", "lat"), (films.geometry.ap, films.geometry.lat), films.scale_sd, strict=True)
     return {
-        name: {
-            "beam": view.beam.value,
-            "pixel_mm": [round(v, 5) for v in pixel_size(view)],
-            "scale_sd_percent": round(100 * sd, 2),
+        v.key: {
+            "beam": v.view.beam.value,
+            "pixel_mm": [round(size, 5) for size in v.view.pixel_mm],
+            "scale_sd_percent": round(100 * v.scale_sd, 2),
         }
-        for name, view, sd in views
+        for v in films.views
     }
 
 

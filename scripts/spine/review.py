@@ -7,13 +7,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from scripts.films.film import Films
 from scripts.levels import level_name
 from scripts.spine.assembly import LocatedVertebra, Part
 from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import SpineMeasures, measure_spine
 from scripts.spine.plausibility import kinks
 from scripts.spine.pose import VertebraPose, estimate_pose
-from scripts.spine.reconstruction import FilmPair, Reconstruction
+from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.reprojection import Agreement, Shadow, reproject
 
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
@@ -48,7 +49,7 @@ class Review:
         return [*([self.measures.contradiction] if self.measures.contradiction else []), *lines]
 
 
-def review(films: FilmPair, result: Reconstruction) -> Review:
+def review(films: Films, result: Reconstruction) -> Review:
     """Measure a reconstruction and hold it against its films.
 
     Args:
@@ -61,7 +62,7 @@ def review(films: FilmPair, result: Reconstruction) -> Review:
     agreements: dict[int, tuple[Agreement, Agreement]] = {}
     if found:
         bodies = [poses[p.level].origin_mm if p.level in poses else None for p in found]
-        cast, compared = reproject(films.geometry, (films.ap, films.lat), found, bodies)
+        cast, compared = reproject(films.geometry, films.pixels, found, bodies)
         shadows = {part.level: both for part, both in zip(found, cast, strict=True)}
         agreements = {part.level: both for part, both in zip(found, compared, strict=True)}
     flags: dict[int, list[str]] = {}

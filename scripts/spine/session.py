@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from scripts.errors import UserError
+from scripts.films.film import Films
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
 from scripts.geometry.leaning import Lean
 from scripts.geometry.unprojection import ray_positions
@@ -33,7 +35,7 @@ from scripts.spine.assembly import (
     patient_lattice,
     resolve_overlaps,
 )
-from scripts.spine.reconstruction import FilmPair, Reconstruction, check_marks, pixel_size, residual_warnings
+from scripts.spine.reconstruction import Reconstruction, residual_warnings
 from scripts.spine.steady import steady_numbers
 
 # A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
@@ -74,7 +76,7 @@ class Session:
         capacity: probability cubes to keep, 3.5 MB each; the least recently used go first.
     """
 
-    def __init__(self, films: FilmPair, predictor: Predictor, capacity: int = 80) -> None:
+    def __init__(self, films: Films, predictor: Predictor, capacity: int = 80) -> None:
         self.films, self.predictor, self.capacity = films, predictor, capacity
         self._lattice = patient_lattice(films.geometry)
         self._cubes: OrderedDict[Key, np.ndarray] = OrderedDict()
@@ -105,7 +107,7 @@ class Session:
         tell = progress or (lambda step: None)
         with self._lock:
             started = time.perf_counter()
-            check_marks(self.films, annotations)
+            self.films.check_marks(annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
             spine = locate_vertebrae(annotations, self.films.geometry, self._lattice) if levels else vertebrae
             warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
@@ -159,8 +161,7 @@ class Session:
         geometry = self.films.geometry
         if self._smooth is None:
             self._smooth = [
-                torch.from_numpy(smooth_for_pitch(film, pixel_size(view)))
-                for film, view in ((self.films.ap, geometry.ap), (self.films.lat, geometry.lat))
+                torch.from_numpy(smooth_for_pitch(v.film.pixels, v.view.pixel_mm)) for v in self.films.views
             ]
         ap, lat = self._smooth
         inputs = [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
@@ -209,6 +210,30 @@ class Session:
     def _limit(self) -> None:
         while len(self._cubes) > self.capacity:
             self._cubes.popitem(last=False)
+
+
+def reconstruct_films(
+    films: Films, annotations: Annotations, predictor: Predictor, levels: list[int] | None = None
+) -> Reconstruction:
+    """All marked vertebrae of two films, once, with a progress bar; see `Session.reconstruct`.
+
+    Args:
+        films: in one frame and with a scale.
+        annotations: their marks.
+        predictor: the network.
+        levels: VerSe numbers to reconstruct; all that are marked in both views if None.
+
+    Raises:
+        UserError: the marks do not belong to these films, or a level cannot be found.
+    """
+    with tqdm(desc="vertebrae", unit="vertebra", delay=0.1) as bar:
+
+        def show(step: Progress) -> None:
+            if step.stage == "network":
+                bar.total = step.total
+                bar.update(step.done - bar.n)
+
+        return Session(films, predictor).reconstruct(annotations, levels, show)
 
 
 def _marked(vertebra: LocatedVertebra) -> Marked:

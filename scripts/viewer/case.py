@@ -19,7 +19,9 @@ from PIL import Image
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.films.inputs import read_films
+from scripts.films.calibration import calibrate
+from scripts.films.film import Films
+from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
 from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_ORDER, level_name, level_number
@@ -27,7 +29,7 @@ from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.networks.predictor import Predictor
 from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
-from scripts.spine.reconstruction import FilmPair, Reconstruction, pixel_size, read_film_pair
+from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import Session
 from scripts.viewer.outlines import vertebra_outline
 
@@ -41,12 +43,14 @@ class OpenCase:
     """A case in memory; all of it can be read or computed again from its folder.
 
     Args:
-        films: in the frame and scale that the marks give where the files do not.
+        as_read: the films as their files say.
+        films: the same in the frame and scale that the marks give where the files do not.
         marks: of both views.
         session: keeps what was reconstructed.
     """
 
-    films: FilmPair
+    as_read: Films
+    films: Films
     marks: Annotations
     session: Session
 
@@ -77,7 +81,7 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         folder: of the case; it holds the uploaded files.
         request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
-            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.pair.read_pair`; ``name`` of the case.
+            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.pair.read_films`; ``name`` of the case.
 
     Returns:
         see `describe`.
@@ -86,29 +90,22 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         UserError: the films cannot be read or do not belong together.
     """
     write_text(folder / REQUEST_FILE, json.dumps(request))
-    if request.get("annotations"):
-        marks = read_annotations(folder / request["annotations"])
-    else:
-        marks = _find_marks(folder, request)
+    films = _read_films(folder)
+    marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
     write_annotations(folder / MARKS_FILE, marks)
-    _OPEN.pop(folder, None)
-    case = opened(folder)
-    for name, film in (("ap", case.films.ap), ("lat", case.films.lat)):
-        _write_picture(folder / f"{name}.png", film)
+    _keep(folder, films, marks)
+    for view in films.views:
+        _write_picture(folder / f"{view.key}.png", view.film.pixels)
     return describe(folder)
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """What the page needs to know of a case: views, geometry, marks, residuals, warnings."""
     case = opened(folder)
-    views = {}
-    for name, film, view in (
-        ("ap", case.films.ap, case.films.geometry.ap),
-        ("lat", case.films.lat, case.films.geometry.lat),
-    ):
-        views[name] = {"shape": list(film.shape), "pixel_mm": list(pixel_size(view))}
     return {
-        "views": views,
+        "views": {
+            v.key: {"shape": list(v.film.pixels.shape), "pixel_mm": list(v.view.pixel_mm)} for v in case.films.views
+        },
         "geometry": case.films.geometry.to_dict(),
         "scale_sd": list(case.films.scale_sd),
         "warnings": list(case.films.warnings),
@@ -141,14 +138,11 @@ def set_marks(folder: Path, views: dict[str, Any]) -> dict[str, Any]:
     stored = json.loads((folder / MARKS_FILE).read_text())
     write_text(proposal, json.dumps({**stored, "views": views}))
     marks = read_annotations(proposal)
-    for name, film, view in (("AP", case.films.ap, marks.ap), ("LAT", case.films.lat, marks.lat)):
-        if film.shape != view.shape:
-            raise UserError(f"the {name} marks were set on a film of {view.shape}, this one has {film.shape} pixels")
+    case.films.check_marks(marks)
     proposal.replace(folder / MARKS_FILE)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
-    films = _read_films(folder, marks) if case.films.warnings else case.films
-    session = case.session if films is case.films else _session(films, case.session)
-    case = _OPEN[folder] = OpenCase(films, marks, session)
+    case = _keep(folder, case.as_read, marks, case.session)
+    films = case.films
     return {"vertebrae": _rows(case), "geometry": films.geometry.to_dict(), "warnings": list(films.warnings)}
 
 
@@ -200,42 +194,35 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
 def opened(folder: Path) -> OpenCase:
     """The case in memory, read from its folder if this process has not seen it yet."""
     if folder not in _OPEN:
-        marks = read_annotations(folder / MARKS_FILE)
-        films = _read_films(folder, marks)
-        _OPEN[folder] = OpenCase(films, marks, _session(films))
-        while len(_OPEN) > MOST_OPEN:
-            _OPEN.pop(next(iter(_OPEN)))
+        _keep(folder, _read_films(folder), read_annotations(folder / MARKS_FILE))
     return _OPEN[folder]
 
 
-def _session(films: FilmPair, old: Session | None = None) -> Session:
-    """A session; the old one if the films are where they were."""
-    if old is not None and old.films.geometry == films.geometry:
-        return old
-    return Session(films, predictor())
+def _keep(folder: Path, as_read: Films, marks: Annotations, old: Session | None = None) -> OpenCase:
+    """The case in memory, in the frame that the marks give; the old session if the films are where they were."""
+    films = calibrate(as_read, marks) if marks.paired_levels() else as_read
+    session = old if old is not None and old.films.geometry == films.geometry else Session(films, predictor())
+    _OPEN.pop(folder, None)
+    _OPEN[folder] = OpenCase(as_read, films, marks, session)
+    while len(_OPEN) > MOST_OPEN:
+        _OPEN.pop(next(iter(_OPEN)))
+    return _OPEN[folder]
 
 
-def _read_films(folder: Path, marks: Annotations | None) -> FilmPair:
+def _read_films(folder: Path) -> Films:
     request = json.loads((folder / REQUEST_FILE).read_text())
-    geometry, options = _film_options(folder, request)
-    paired = marks if marks is not None and marks.paired_levels() else None
-    return read_film_pair(folder / request["ap"], folder / request["lat"], geometry, paired, **options)
+    return read_films(
+        folder / request["ap"],
+        folder / request["lat"],
+        tuple(request["spacing"]) if request.get("spacing") else None,
+        folder / request["geometry"] if request.get("geometry") else None,
+        request.get("mirror", []),
+        request.get("invert", []),
+    )
 
 
-def _film_options(folder: Path, request: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
-    """The geometry file, and what `read_pair` is told besides."""
-    options = {
-        "spacing": tuple(request["spacing"]) if request.get("spacing") else None,
-        "mirror": request.get("mirror", []),
-        "invert": request.get("invert", []),
-    }
-    return folder / request["geometry"] if request.get("geometry") else None, options
-
-
-def _find_marks(folder: Path, request: dict[str, Any]) -> Annotations:
+def _find_marks(films: Films) -> Annotations:
     """What the annotation network finds; none where it finds nothing, so that they can be set by hand."""
-    geometry, options = _film_options(folder, request)
-    films = read_films(folder / request["ap"], folder / request["lat"], geometry, **options)
     try:
         return annotate_films(films, localizer())[0]
     except UserError:

@@ -29,7 +29,7 @@ def vertebra_outline(mask: np.ndarray, grid: Grid, view: View) -> list[list[list
     if not len(surface):
         return []
     pixels = view.project(grid.to_world(surface))
-    size = view.pixel_size_mm(np.asarray(view.isocentre_mm))[0] / RASTER_MM
+    size = np.array(view.pixel_mm) / RASTER_MM
     raster = pixels * size
     first = np.floor(raster.min(0)).astype(int) - 3
     cells = np.rint(raster - first).astype(int)
