@@ -62,7 +62,7 @@ def scored(predictor: Predictor, vertebrae: list[TestVertebra], change: Change |
 
 def _found(predictor: Predictor, vertebra: TestVertebra, image: torch.Tensor) -> np.ndarray:
     """What the network makes of a vertebra's image, whose level it is told."""
-    return next(iter(predictor([image], None, [level_number(vertebra.item["level"])]))) > 0.5
+    return next(iter(predictor([image], [level_number(vertebra.item["level"])]))) > 0.5
 
 
 def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:

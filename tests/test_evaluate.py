@@ -19,7 +19,7 @@ LEVELS = (21, 22, 23)
 class Recorder:
     """A network that answers a ball and keeps what it was told."""
 
-    takes_level, unprojects = True, False
+    takes_level = True
 
     def __init__(self, *args: object, **options: object) -> None:
         self.options, self.calls = options, []
@@ -29,7 +29,7 @@ class Recorder:
         self.read_levels, self.read_tilts = list(levels), list(tilts)
         return np.arange(9.0) + 8.0 * np.arange(len(inputs))[:, None]
 
-    def __call__(self, inputs, rays=None, levels=None, tilts=None, numbers=None):
+    def __call__(self, inputs, levels=None, tilts=None, numbers=None):
         self.calls.append((levels, tilts, numbers))
         return iter([ball().astype(np.float32)])
 
@@ -50,8 +50,8 @@ def leaning_spine(tmp_path: Path) -> Path:
         write_nifti(folder / f"{level}_mask.nii.gz", ball().astype(np.uint8), Grid((0.0, 0.0, 0.0), (120,) * 3).affine)
         write_nifti(folder / f"{level}_xray.nii.gz", np.zeros((120, 120, 1, 4), np.float32), np.eye(4))
         items.append({"subject": "a", "series": "", "level": level, "centroid_mm": (mark @ IPL_AXES).tolist()})
-        items[-1] |= {"label": f"cases/a/{level}_mask.nii.gz", "image": f"cases/a/{level}_xray.nii.gz", "rays": "x"}
-        items[-1] |= {"clipped_fraction": 0.0}
+        items[-1] |= {"label": f"cases/a/{level}_mask.nii.gz", "image": f"cases/a/{level}_xray.nii.gz"}
+        items[-1] |= {"clipped_fraction": 0.0, "along_spine": True}
     (tmp_path / "dataset.json").write_text(json.dumps({"test": items}))
     return tmp_path
 

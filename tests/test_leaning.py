@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from scripts.geometry.biplanar import geometry_of_grid
+from scripts.data.prepare import SplitOptions, prepare_dataset
+from scripts.data.vertebrae import PrepareOptions
+from scripts.errors import UserError
+from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, NOMINAL_CENTROID, network_input, place_cube, turned_back
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans, turned, turned_object
 from scripts.geometry.projector import project_pair
+from scripts.io.nifti import read_nifti
+from scripts.metrics.evaluate import read_datalist
+from tests.conftest import simulate_case
 
 GRID = Grid((0.0, 0.0, 0.0), (160, 160, 160), 1.0)
 
@@ -72,3 +80,41 @@ def test_leans_follow_the_line_of_the_bodies() -> None:
     assert frontal[0] == 0 and frontal[2] == 45 and 20 <= frontal[1] <= 30
     assert spine_leans(line[:1]) == [UPRIGHT]
     assert spine_leans(np.stack([line[0], line[0] + 150 * INFERIOR + 80 * LEFT])) == [UPRIGHT, UPRIGHT]
+
+
+@pytest.fixture(scope="module")
+def leaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same leaning patient prepared upright and along the spine."""
+    folder = tmp_path_factory.mktemp("leaning")
+    for name in ("p1", "p2"):
+        simulate_case(folder / "source", name, step=12.0)
+    split = SplitOptions(training=("p1",), validation=("p2",))
+    for name, along in (("upright", False), ("along", True)):
+        prepare_dataset(folder / "source", folder / name, PrepareOptions((Beam.CONE,), along_spine=along), split)
+    return folder
+
+
+def test_a_dataset_along_the_spine(leaning: Path) -> None:
+    """Its labels, turned back, are those of the upright dataset."""
+    upright, along = (read_datalist(leaning / name, "training") for name in ("upright", "along"))
+    assert len(upright) == len(along) == 3 and "along_spine" not in upright[0]
+    for before, after in zip(upright, along, strict=True):
+        assert before["centroid_mm"] == after["centroid_mm"]
+        assert after["along_spine"] is True
+        expected = read_nifti(leaning / "upright" / before["label"])[0] > 0
+        found = read_nifti(leaning / "along" / after["label"])[0]
+        # 12 mm aside on 40 mm down.
+        back = turned_back(found.astype(np.float32), Lean(-np.degrees(np.arctan2(12, 40)).round(), 0)) > 0.5
+        assert dice(back, expected) > 0.93 > 0.9 > dice(found > 0, expected)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def test_a_dataset_of_an_older_version_is_refused(leaning: Path, tmp_path: Path) -> None:
+    """It names rays, and not whether its patches were cut along the spine."""
+    text = (leaning / "along" / "dataset.json").read_text()
+    (tmp_path / "dataset.json").write_text(text.replace('"along_spine": true', '"rays": "x.npy"'))
+    with pytest.raises(UserError, match="older version"):
+        read_datalist(tmp_path, "training")

@@ -164,7 +164,7 @@ def test_the_yardstick_stands_along_the_marks_and_leaves_the_patient_out(tmp_pat
     for i, level in enumerate(("L2", "L3", "L4")):
         mark = (turning @ [35.0 * (i - 1), 0, 0] + NOMINAL_CENTROID) @ IPL_AXES
         items.append({"subject": "verse008", "series": "", "level": level, "centroid_mm": mark.tolist()})
-        items[-1] |= {"label": "L3_mask.nii.gz", "clipped_fraction": 0.0, "rays": ""}
+        items[-1] |= {"label": "L3_mask.nii.gz", "clipped_fraction": 0.0, "along_spine": False}
     write_nifti(tmp_path / "L3_mask.nii.gz", truth.astype(np.uint8), Grid((0.0, 0.0, 0.0), truth.shape).affine)
     document = {"test": items[1:2], "excluded": [items[0], items[2]]}
     ((_, row),) = yardstick_rows(tmp_path, document, document["test"])

@@ -14,7 +14,7 @@ from scripts.errors import UserError
 def dataset(folder: Path, training: dict[str, int], validation: str = "held") -> Path:
     folder.mkdir()
     items = [
-        {"image": f"cases/{s}/{i}_xray.nii.gz", "label": f"cases/{s}/{i}_mask.nii.gz", "subject": s, "rays": "r.npy"}
+        {"image": f"cases/{s}/{i}_xray.nii.gz", "label": f"cases/{s}/{i}_mask.nii.gz", "subject": s}
         for s, count in training.items()
         for i in range(count)
     ]
@@ -36,7 +36,7 @@ def test_real_patients_are_taken_whole_and_simulated_ones_drawn(tmp_path: Path) 
     assert subjects.count("sim1") + subjects.count("sim2") == 6
     images = [item["image"] for item in mixed["training"]]
     assert len(set(images)) == 15 and all(Path(image).is_absolute() for image in images)
-    assert images[0] == str(one / "cases/real/0_xray.nii.gz") and "rays" not in mixed["training"][0]
+    assert images[0] == str(one / "cases/real/0_xray.nii.gz")
     assert mixed["validation"][0]["image"] == str(one / "cases/held/0.nii.gz")
     assert mixed["mixed_from"] == [str(one), str(two)]
 

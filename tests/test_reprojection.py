@@ -121,7 +121,7 @@ class FollowsTheMark:
     """A network that puts the true vertebra wherever it is marked."""
 
     weights, device, precision = Path("none.pt"), "cpu", "float32"
-    unprojects = takes_level = False
+    takes_level = False
 
     def __init__(self, cubes: dict[int, np.ndarray]) -> None:
         self.cubes = list(cubes.values())

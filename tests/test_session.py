@@ -30,7 +30,7 @@ HEIGHTS = (80.0, 115.0, 150.0, 310.0)
 class BallPredictor:
     """A ball of 20 mm around the body's centroid, and a count of how often it was asked."""
 
-    unprojects = takes_level = False
+    takes_level = False
 
     def __init__(self) -> None:
         self.asked = 0
@@ -103,7 +103,7 @@ class ReadingPredictor(BallPredictor):
         return read
 
     def __call__(self, inputs: Sequence[torch.Tensor], *given: Any) -> Iterator[np.ndarray]:
-        self.told.update({level: numbers[3] for level, numbers in zip(given[1], given[3], strict=True)})
+        self.told.update({level: numbers[3] for level, numbers in zip(given[0], given[2], strict=True)})
         return super().__call__(inputs)
 
 

@@ -37,7 +37,7 @@ def write_datalist(
         }
         for name, item in rows:
             values = asdict(item)
-            for rare in ("rays", "label_origin"):
+            for rare in ("along_spine", "label_origin"):
                 if not values[rare]:
                     del values[rare]
             text = textwrap.indent(json.dumps(values, indent=1), "  ")

@@ -24,8 +24,7 @@ class VertebraItem:
         licence: of the case.
         excluded: why it is in no list; empty if it is.
         case: key of the case that it is from, variants included.
-        rays: NumPy file of `scripts.geometry.unprojection.ray_positions`, if patches and label were cut along the
-            spine.
+        along_spine: whether patches and label were cut along the spine.
         label_origin: ``fitted`` where the label is a fitted library shape: no accuracy is measured on it.
     """
 
@@ -42,5 +41,5 @@ class VertebraItem:
     licence: str
     excluded: str = ""
     case: str = ""
-    rays: str = ""
+    along_spine: bool = False
     label_origin: str = ""

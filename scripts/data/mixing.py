@@ -40,13 +40,9 @@ def draw(items: list[Item], pattern: str, count: int, rng: np.random.Generator) 
 
 
 def placed(items: list[Item], dataset: Path) -> list[Item]:
-    """Items whose files are named from the root of the file system.
-
-    Rays of patches along the spine are left out: a batch with and without them is none.
-    """
+    """Items whose files are named from the root of the file system."""
     root = dataset.resolve()
-    moved = [{key: value for key, value in item.items() if key != "rays"} for item in items]
-    return [{**item, "image": str(root / item["image"]), "label": str(root / item["label"])} for item in moved]
+    return [{**item, "image": str(root / item["image"]), "label": str(root / item["label"])} for item in items]
 
 
 def main(datasets: str | tuple[str, ...], output: str, draw_from: str = "", seed: int = 0) -> None:

@@ -159,7 +159,6 @@ def _rows(output: Path, built: Built, subset: SubsetOptions) -> Iterator[tuple[s
                 case=prepared.spine.case,
                 image=f"cases/{folder}/{item.image}",
                 label=f"cases/{folder}/{item.label}",
-                rays=f"cases/{folder}/{item.rays}" if item.rays else "",
                 excluded=f"not in VerSe-{subset.subset}: {why_not}" if why_not else item.excluded,
             )
             yield "excluded" if placed.excluded else built.membership[item.subject], placed

@@ -25,7 +25,6 @@ from scripts.geometry.film import FilmOptions, make_film
 from scripts.geometry.frames import Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.geometry.projector import BONE_GAIN, project_pair
-from scripts.geometry.unprojection import ray_positions
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_film, write_nifti, write_quantised
 from scripts.levels import in_order, level_name
@@ -220,8 +219,6 @@ def _write_vertebra(
     image = network_input(films, place.pixels, geometry, place.seen, lean)
     write_quantised(folder / f"{name}_xray.nii.gz", image.permute(1, 2, 0)[:, :, None].numpy(), cube.grid.affine)
     write_nifti(folder / f"{name}_mask.nii.gz", turned_upright(crop_cube(mask, cube), lean), cube.grid.affine)
-    if place.lean is not None:
-        np.save(folder / f"{name}_rays.npy", ray_positions(geometry, place.seen, lean).numpy())
     x, y, z = (round(v, 3) for v in cube.body_centroid_mm)
     return VertebraItem(
         image=f"{name}_xray.nii.gz",
@@ -235,7 +232,7 @@ def _write_vertebra(
         border_contact_mm2=border_contact_mm2,
         source=case.source,
         licence=case.licence,
-        rays="" if place.lean is None else f"{name}_rays.npy",
+        along_spine=place.lean is not None,
         label_origin=case.label_origin,
     )
 

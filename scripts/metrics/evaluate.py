@@ -31,11 +31,13 @@ def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
     """The items of one list of a prepared dataset.
 
     Raises:
-        UserError: no dataset, no such list, or an empty one.
+        UserError: no dataset, no such list, or an empty one; or one of a version that said otherwise how it was cut.
     """
     items = read_document(dataset).get(data_list)
     if not items:
         raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is empty or missing")
+    if any("rays" in item for item in items):
+        raise UserError(f"{dataset / 'dataset.json'}: prepared by an older version; prepare it anew")
     return items
 
 
@@ -126,16 +128,15 @@ def _reconstruct(
     Without the spine the network is told nothing but levels.
     """
     started = time.perf_counter()
-    read, images, rays = [], [], []
+    read, images = [], []
     for item in items:
         try:
-            image, its_rays = _read_image(dataset / item["image"]), _rays_of(dataset, item, predictor)
+            image = _read_image(dataset / item["image"])
         except UserError as error:
             yield item, None, f"failed: {error}", time.perf_counter() - started
             continue
         read.append(item)
         images.append(image)
-        rays.append(its_rays)
     levels = [level_number(item["level"]) for item in read]
     tilts = numbers = None
     if read and spine is not None and predictor.takes_level:
@@ -147,7 +148,7 @@ def _reconstruct(
     for i, item in enumerate(read):
         started = time.perf_counter()
         part = slice(i, i + 1)
-        answers = predictor(images[part], rays[i], levels[part], tilts and tilts[part], numbers and numbers[part])
+        answers = predictor(images[part], levels[part], tilts and tilts[part], numbers and numbers[part])
         mask = next(iter(answers)) > 0.5
         yield item, mask, "ok" if mask.any() else "empty", share + time.perf_counter() - started
 
@@ -155,15 +156,3 @@ def _reconstruct(
 def _read_image(path: Path) -> torch.Tensor:
     patches = read_nifti(path)[0]
     return torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
-
-
-def _rays_of(dataset: Path, item: Item, predictor: Predictor) -> list[torch.Tensor] | None:
-    """Rays, if the item has them and the network makes use of them."""
-    return _read_rays(dataset / item["rays"]) if "rays" in item and predictor.unprojects else None
-
-
-def _read_rays(path: Path) -> list[torch.Tensor]:
-    try:
-        return [torch.from_numpy(np.load(path, allow_pickle=False))]
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error

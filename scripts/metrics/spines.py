@@ -39,4 +39,4 @@ def leans_at(spine: list[Item], item: Item) -> tuple[Lean, Lean]:
     points = np.array([i["centroid_mm"] for i in order])
     place = next(n for n, i in enumerate(order) if i["level"] == item["level"])
     along = spine_leans(points, sagittal_share=1.0)[place]
-    return along, spine_leans(points)[place] if item.get("rays") else UPRIGHT
+    return along, spine_leans(points)[place] if item.get("along_spine") else UPRIGHT

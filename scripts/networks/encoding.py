@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scripts.networks.lifting import ReplicateLift, takes_rays
+from scripts.networks.lifting import ReplicateLift
 
 
 class EncodedLift(nn.Module):
@@ -19,26 +19,18 @@ class EncodedLift(nn.Module):
         ap_encoder: (B, C, N, N) -> (B, F, N, N).
         lat_encoder: the same for the lateral view.
         factor: of pooling; 2 lifts to N / 2.
-        lift: `ReplicateLift` if None, or `UnprojectLift`.
     """
 
-    __constants__ = ("unprojects",)
-
-    def __init__(
-        self, ap_encoder: nn.Module, lat_encoder: nn.Module, factor: int = 2, lift: nn.Module | None = None
-    ) -> None:
+    def __init__(self, ap_encoder: nn.Module, lat_encoder: nn.Module, factor: int = 2) -> None:
         super().__init__()
         self.ap_encoder = ap_encoder
         self.lat_encoder = lat_encoder
-        self.lift = ReplicateLift() if lift is None else lift
+        self.lift = ReplicateLift()
         self.factor = factor
-        self.unprojects = takes_rays(self.lift)
 
-    def forward(self, ap: torch.Tensor, lat: torch.Tensor, rays: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, ap: torch.Tensor, lat: torch.Tensor) -> torch.Tensor:
         """AP and LAT (B, C, N, N) -> (B, 2 F, N / factor, N / factor, N / factor)."""
         ap, lat = self.encode(ap, lat)
-        if self.unprojects:
-            return self.lift(ap, lat, rays)
         return self.lift(ap, lat)
 
     @torch.jit.export

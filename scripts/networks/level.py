@@ -67,7 +67,7 @@ class LevelGenerator(nn.Module):
 
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.
-        lift: a `scripts.networks.encoding.EncodedLift` without rays.
+        lift: a `scripts.networks.encoding.EncodedLift`.
         reader: how the vertebra lies.
         prior: a `LevelPrior` for volumes of M.
         backbone: a `FineBackbone`.

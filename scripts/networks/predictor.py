@@ -14,7 +14,6 @@ from monai.transforms import Compose
 from scripts.anatomy.placement import ShapeFitOptions
 from scripts.errors import UserError
 from scripts.io.checksums import check_released
-from scripts.networks.lifting import takes_rays
 from scripts.networks.shape_fit import fit_mean_shapes
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
@@ -60,7 +59,6 @@ class Predictor:
         parser["device"] = self.device
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
-        self.unprojects = takes_rays(self.network)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
         if self.takes_level and not hasattr(self.network, "read"):
             raise UserError(f"{self.weights}: exported by an older version, which reads no place, turn and size")
@@ -70,7 +68,6 @@ class Predictor:
     def __call__(
         self,
         inputs: Sequence[torch.Tensor],
-        rays: Sequence[torch.Tensor] | None = None,
         levels: Sequence[int] | None = None,
         tilts: Sequence[float] | None = None,
         numbers: Sequence[Sequence[float]] | None = None,
@@ -79,8 +76,6 @@ class Predictor:
 
         Args:
             inputs: raw network inputs, (4, 120, 120) each.
-            rays: `scripts.geometry.unprojection.ray_positions` of each, for networks that make use of them
-                (``unprojects``).
             levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
             tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
             numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), likewise; as `read` says if
@@ -100,10 +95,7 @@ class Predictor:
                     logits = self._of_known_levels(images, levels[part], tilts[part], lies)
                 else:
                     with self._autocast():
-                        if rays is None or not self.unprojects:
-                            logits = self.network(images)
-                        else:
-                            logits = self.network(images, torch.stack(list(rays[part])).to(self.device))
+                        logits = self.network(images)
                 probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.

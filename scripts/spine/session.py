@@ -23,7 +23,6 @@ from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
 from scripts.geometry.leaning import Lean
-from scripts.geometry.unprojection import ray_positions
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
 from scripts.networks.predictor import Predictor
@@ -138,7 +137,7 @@ class Session:
             return [(_marked(v), ()) for v in wanted]
         new = [(v, m) for v, m in zip(spine, marked, strict=True) if m not in self._read]
         if new:
-            inputs, _ = self._inputs([v for v, _ in new])
+            inputs = self._inputs([v for v, _ in new])
             tilts = [v.lean.left_over_deg() for v, _ in new]
             read = self.predictor.read(inputs, [v.level for v, _ in new], tilts)
             self._read.update(zip((m for _, m in new), read, strict=True))
@@ -151,23 +150,20 @@ class Session:
     def _outputs(self, missing: list[tuple[LocatedVertebra, Key]]) -> Iterator[np.ndarray]:
         """What the network makes of each, as it comes."""
         vertebrae = [v for v, _ in missing]
-        inputs, rays = self._inputs(vertebrae)
+        inputs = self._inputs(vertebrae)
         tilts = [v.lean.left_over_deg() for v in vertebrae]
         numbers = [key[1] for _, key in missing] if self.predictor.takes_level else None
-        return self.predictor(inputs, rays, [v.level for v in vertebrae], tilts, numbers)
+        return self.predictor(inputs, [v.level for v in vertebrae], tilts, numbers)
 
-    def _inputs(self, vertebrae: list[LocatedVertebra]) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-        """Network inputs, and rays if the network makes use of them."""
+    def _inputs(self, vertebrae: list[LocatedVertebra]) -> list[torch.Tensor]:
+        """Network inputs."""
         geometry = self.films.geometry
         if self._smooth is None:
             self._smooth = [
                 torch.from_numpy(smooth_for_pitch(v.film.pixels, v.view.pixel_mm)) for v in self.films.views
             ]
         ap, lat = self._smooth
-        inputs = [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
-        if not self.predictor.unprojects:
-            return inputs, None
-        return inputs, [ray_positions(geometry, v.cube, v.lean) for v in vertebrae]
+        return [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
 
     def _predict(
         self,
