@@ -41,13 +41,13 @@ def test_both_weight_files_are_one_small_network() -> None:
 
 
 def test_weights_of_another_network_are_read_with_that_network(tmp_path: Path) -> None:
-    """As ``monai.bundle run evaluating --network_def#attention True`` does."""
-    attending = SpineLocalizer(attention=True)
-    torch.save({"model": attending.state_dict()}, tmp_path / "attending.pt")
-    localizer = Localizer(tmp_path / "attending.pt", "cpu", network=SpineLocalizer(attention=True))
-    assert all(torch.equal(a, b) for a, b in zip(localizer.network.parameters(), attending.parameters(), strict=True))
+    """As ``monai.bundle run evaluating --network_def#head_channels 32`` does."""
+    smaller = SpineLocalizer(head_channels=32)
+    torch.save({"model": smaller.state_dict()}, tmp_path / "smaller.pt")
+    localizer = Localizer(tmp_path / "smaller.pt", "cpu", network=SpineLocalizer(head_channels=32))
+    assert all(torch.equal(a, b) for a, b in zip(localizer.network.parameters(), smaller.parameters(), strict=True))
     with pytest.raises(UserError, match="another network"):
-        Localizer(tmp_path / "attending.pt", "cpu")
+        Localizer(tmp_path / "smaller.pt", "cpu")
 
 
 def test_most_of_a_held_out_patient_is_found_where_it_is(annotated: Path) -> None:

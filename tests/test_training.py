@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.networks.fusion import CentroidFusion
-from scripts.networks.generator import Generator
-from scripts.networks.lifting import ReplicateLift
-from scripts.networks.resunet import ResUNet
 from scripts.training.handlers import TrainingLog
-from scripts.training.staged import grow
 from tests.tiny_training import make_trainer
 
 
@@ -107,22 +102,3 @@ def test_bfloat16_keeps_losses_in_float() -> None:
     trainer.run()
     assert seen and all(dtype == torch.bfloat16 for dtype in seen)
     assert trainer.state.output[0]["loss"] == trainer.state.output[0]["loss"]  # no NaN
-
-
-def test_a_half_resolution_network_grows_into_a_full_one() -> None:
-    torch.manual_seed(0)
-    small = Generator(CentroidFusion(), ReplicateLift(), ResUNet(channels=(6, 8, 10), strides=(2, 2)))
-    large = Generator(CentroidFusion(), ReplicateLift(), ResUNet(channels=(5, 6, 8, 10), strides=(2, 2, 2)))
-    before = {name: value.clone() for name, value in large.state_dict().items()}
-    taken = grow(large, small.state_dict())
-    # What the coarse levels do is the same: the bottleneck, and all that follows it up to the level that was finest.
-    coarse = torch.randn(1, 8, 3, 3, 3)
-    small.eval(), large.eval()
-    assert torch.equal(large.backbone.bottleneck(coarse), small.backbone.bottleneck(coarse))
-    joined = torch.randn(1, 6 + 6, 6, 6, 6)
-    assert torch.equal(large.backbone.decoder[1](joined), small.backbone.decoder[1](joined))
-    fine = torch.randn(1, 6, 6, 6, 6)
-    assert torch.equal(large.backbone.encoder[2](fine), small.backbone.encoder[1](fine))
-    untouched = [name for name, value in large.state_dict().items() if torch.equal(value, before[name])]
-    assert any(name.startswith("backbone.encoder.0") for name in untouched) and "backbone.head.weight" in untouched
-    assert not any(name in taken for name in ("backbone.head.weight", "backbone.encoder.1.conv.unit0.conv.weight"))

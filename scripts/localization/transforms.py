@@ -58,7 +58,6 @@ class RandFilmWindowd(RandomizableTransform):
         part_prob: of a pair to be cut off above and below.
         shift_px: how far the two windows may differ in height.
         aside_px: how far a window's middle may lie beside the spine.
-        drop_prob: of one view to be missing.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class RandFilmWindowd(RandomizableTransform):
         part_prob: float = 0.4,
         shift_px: float = 12.0,
         aside_px: float = 50.0,
-        drop_prob: float = 0.0,
     ) -> None:
         super().__init__(1.0)
         self.options = WindowOptions(
@@ -81,7 +79,6 @@ class RandFilmWindowd(RandomizableTransform):
             part_prob,
             shift_px,
             aside_px,
-            drop_prob,
         )
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,8 +94,6 @@ class RandFilmWindowd(RandomizableTransform):
             valid = valid * ((rows >= centre - place.half_rows) & (rows <= centre + place.half_rows))[None, :, None]
             if place.mirrored:
                 window, valid, moved = window.flip(-1), valid.flip(-1), mirror_points(moved, shape[1])
-            if place.dropped:
-                valid = torch.zeros_like(valid)
             item[name], item[f"{name}_valid"], item[f"{name}_points"] = window * (valid > 0), valid, moved
         return item
 

@@ -24,7 +24,6 @@ class WindowOptions:
         part_prob: of a pair to be cut off above and below.
         shift_px: how far the two windows may differ in height.
         aside_px: how far a window's middle may lie beside the spine.
-        drop_prob: of one view to be missing.
     """
 
     shape: tuple[int, int] = (320, 128)
@@ -34,7 +33,6 @@ class WindowOptions:
     part_prob: float = 0.4
     shift_px: float = 12.0
     aside_px: float = 50.0
-    drop_prob: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Window:
         angle: of the turn, in radians.
         half_rows: rows of the window above and below its middle in which there is film.
         mirrored: left to right, after everything else.
-        dropped: whether this film is missing.
     """
 
     middle: np.ndarray
@@ -55,7 +52,6 @@ class Window:
     angle: float
     half_rows: float
     mirrored: bool
-    dropped: bool
 
     def turn(self) -> np.ndarray:
         """(2, 2): a difference of window pixels times its transpose, by ``scale``, is one of film pixels."""
@@ -75,16 +71,15 @@ def draw_windows(
     """
     scale = float(np.exp(random.uniform(*np.log(options.scale))))
     first, last = _rows(centroids[0][:, 0], scale, options, random)
-    dropped = random.randint(2) if random.rand() < options.drop_prob else -1
     windows = []
-    for which, points in enumerate(centroids):
+    for points in centroids:
         middle_row = (first + last) / 2 + random.uniform(-1, 1) * options.shift_px
         near = np.argmin(np.abs(points[:, 0] - middle_row))
         middle = np.array([middle_row, points[near, 1] + random.uniform(-1, 1) * options.aside_px])
         own = scale * float(np.exp(random.uniform(-0.03, 0.03)))
         angle = float(np.radians(random.uniform(-1, 1) * options.tilt_deg))
         mirrored = bool(random.rand() < options.mirror_prob)
-        windows.append(Window(middle, own, angle, (last - first) / 2 * own, mirrored, which == dropped))
+        windows.append(Window(middle, own, angle, (last - first) / 2 * own, mirrored))
     return windows[0], windows[1]
 
 

@@ -26,17 +26,14 @@ class VertebraGanTrainer(AdversarialTrainer):
         loss_function: of the generator.
         accumulate: batches whose gradients are added up before a step, so that a small card reaches a large batch.
             What is left over at the end of an epoch makes a step of its own.
-        auxiliary_loss: a further term, asked for with the true mask after each forward pass of the generator, and its
-            ``weight``; see `scripts.training.silhouettes.ShadowSupervision`.
         **kwargs: of the parent. ``amp`` works on CPU too (``amp_kwargs={"dtype": torch.bfloat16}``); losses are always
             computed in float32.
     """
 
-    def __init__(self, *, loss_function: Any, accumulate: int = 1, auxiliary_loss: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *, loss_function: Any, accumulate: int = 1, **kwargs: Any) -> None:
         if accumulate < 1:
             raise ValueError(f"accumulate is a number of batches, not {accumulate}")
         self.accumulate = accumulate
-        self.auxiliary_loss = auxiliary_loss
         super().__init__(g_loss_function=loss_function, recon_loss_function=loss_function, **kwargs)
 
     def run(self) -> None:
@@ -72,9 +69,6 @@ class VertebraGanTrainer(AdversarialTrainer):
             judge = unwrapped(state.d_network)
             fake_scores = engine.d_inferer(fake, judge) if loss_function.is_adversarial else None
         terms = loss_function(logits, label, fake_scores)
-        if self.auxiliary_loss is not None:
-            terms["auxiliary"] = self.auxiliary_loss(label)
-            terms["total"] = terms["total"] + self.auxiliary_loss.weight * terms["auxiliary"]
         norm = self._step(terms["total"] / batches, state.g_network, state.g_optimizer, state.g_scaler, ends)
         output[CommonKeys.PRED] = logits.detach()
         # Tensors: asking for their values here would make the device wait.

@@ -39,8 +39,7 @@ class ViewDraw:
         rays: (2, 3, 3) origin and direction, mm along I, P, L, of the ray of window pixel (r, c): ``[1, r, c]`` times
             each.
         points: (N, 5, 2) centroid and corners, pixels of the window; NaN where there are none.
-        half_rows: rows of the window above and below its middle in which there is film; negative for a film that is
-            missing.
+        half_rows: rows of the window above and below its middle in which there is film.
         half_depth_mm: how far the patient reaches in front of and behind its middle.
     """
 
@@ -114,7 +113,7 @@ def _view(view: View, points: np.ndarray, place: Window, shape: tuple[int, int],
         flip[0, 2] = shape[1] - 1
         to_film = flip @ to_film
     rays = np.stack([to_film @ basis @ IPL_AXES.T for basis in view.ray_basis()])
-    return ViewDraw(rays, moved, -1.0 if place.dropped else place.half_rows, half_depth_mm)
+    return ViewDraw(rays, moved, place.half_rows, half_depth_mm)
 
 
 def render_views(
