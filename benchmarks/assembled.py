@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from benchmarks.model_card import interval, table
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
 from scripts.geometry.leaning import spine_leans
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
-from scripts.metrics.evaluate import read_datalist
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 from scripts.metrics.yardstick import average_vertebra, library_subjects

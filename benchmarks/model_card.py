@@ -23,12 +23,13 @@ from tqdm import tqdm
 from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_images
 from scripts.benchmark.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist, read_document
 from scripts.levels import level_number, region
-from scripts.metrics.evaluate import read_datalist, read_document
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 from scripts.metrics.yardstick import yardstick_rows
-from scripts.networks.predictor import BUNDLE_ROOT, Predictor
+from scripts.networks.predictor import Predictor
+from scripts.paths import BUNDLE_ROOT
 from scripts.training.augmentation import RandFilmd
 
 RESAMPLES = 2000

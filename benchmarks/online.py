@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +20,8 @@ from scripts.command import run_module
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.pool import CasePool, load_cases
 from scripts.data.online.samples import SampleOptions
+from scripts.paths import BUNDLE_ROOT
 from scripts.training.gpu import CONFIGS
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def seconds_each(work: Callable[[int], Any], device: torch.device, seconds: float) -> float:
@@ -42,7 +40,7 @@ def seconds_each(work: Callable[[int], Any], device: torch.device, seconds: floa
 def training_step(name: str, device: torch.device) -> Callable[[dict[str, torch.Tensor]], None]:
     """One step of a generator of `CONFIGS` as its configs describe it."""
     parser = ConfigParser()
-    parser.read_config([str(ROOT / "configs" / f"{config}.json") for config in CONFIGS[name]])
+    parser.read_config([str(BUNDLE_ROOT / "configs" / f"{config}.json") for config in CONFIGS[name]])
     parser["device"] = device
     network, loss_function = parser.get_parsed_content("network").train(), parser.get_parsed_content("loss")
     optimizer = parser.get_parsed_content("optimizer")

@@ -8,7 +8,6 @@ batch size.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from benchmarks.online import seconds_each
 from scripts.command import run_module
 from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.pool import PatientPool, load_patients
+from scripts.paths import BUNDLE_ROOT
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = BUNDLE_ROOT / "configs"
 
 
 def main(patients: str, device: str = "cpu", batch_sizes: Any = 8, seconds: float = 20.0) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from scipy import stats
 
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist
 from scripts.geometry.biplanar import BiplanarGeometry
-from scripts.metrics.evaluate import evaluate_dataset, read_datalist
+from scripts.metrics.evaluate import evaluate_dataset
 from scripts.metrics.table import read_metrics_csv
 
 EDGES_MM = (0, 75, 150, 225, 300, 400)

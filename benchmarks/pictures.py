@@ -21,13 +21,13 @@ from scripts.geometry.film import FilmOptions, make_film
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
+from scripts.paths import BUNDLE_ROOT
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "docs" / "sample"
+SAMPLE = BUNDLE_ROOT / "docs" / "sample"
 
 VARIANTS: dict[str, FilmOptions] = {
     "line integrals (what prepare stores)": FilmOptions(),
@@ -54,7 +54,7 @@ def film_variants(films: Films, path: Path) -> None:
 def augmented_patches(films: Films, path: Path, seed: int) -> None:
     """Twelve training patches: clean and augmented, with the mark (cross) and the label's shadow (outline)."""
     parser = ConfigParser()
-    parser.read_config([str(ROOT / "configs" / name) for name in ("train.json", "augment_films.json")])
+    parser.read_config([str(BUNDLE_ROOT / "configs" / name) for name in ("train.json", "augment_films.json")])
     set_determinism(seed)
     augment = Compose(
         [

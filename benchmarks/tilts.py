@@ -16,11 +16,11 @@ from scipy import ndimage, stats
 from tqdm import tqdm
 
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist
 from scripts.films.calibration import calibrate
 from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
-from scripts.metrics.evaluate import read_datalist
 from scripts.networks.predictor import Predictor
 from scripts.spine.body import NoBodyError
 from scripts.spine.pose import VertebraPose, estimate_pose

@@ -22,8 +22,8 @@ from typing import Any
 from PIL import Image
 
 from scripts.command import run_module
+from scripts.paths import BUNDLE_ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 RECONSTRUCTED = "document.getElementById('reconstruct').disabled === false && viewer.scene.meshes.size > 0"
@@ -59,7 +59,7 @@ def main(
         files = {"ap": f"{case}/ap.nii.gz", "lat": f"{case}/lat.nii.gz", "annotations": f"{case}/annotations.json"}
     options = [f"--{key}={value}" for key, value in files.items() if value]
     command = [sys.executable, "-W", "ignore", "-m", "scripts", "view", "--port=0", "--browser=False", *options]
-    service = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    service = subprocess.Popen(command, cwd=BUNDLE_ROOT, stdout=subprocess.PIPE, text=True)
     assert service.stdout is not None
     found = re.match(r"http://\S+", service.stdout.readline())
     assert found, "the service did not start"

@@ -460,7 +460,8 @@ def benchmark(
 
 def verify() -> None:
     """Check this bundle as MONAI's model zoo does, and say what would block a pull request there."""
-    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+    from scripts.paths import BUNDLE_ROOT
+    from scripts.release.bundle import Bundle
     from scripts.release.zoo import verify as verify_bundle
 
     blocking = verify_bundle(Bundle(BUNDLE_ROOT))
@@ -476,8 +477,9 @@ def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
         base_url: where this folder will be reachable, for large_files.yml.
         tests: which tests must pass, comma-separated; all of them if left out.
     """
+    from scripts.paths import BUNDLE_ROOT
     from scripts.release.build import release as build_release
-    from scripts.release.bundle import BUNDLE_ROOT, Bundle
+    from scripts.release.bundle import Bundle
 
     folder = Path(str(output))
     report = build_release(Bundle(BUNDLE_ROOT), folder, str(base_url), _words(tests))

@@ -18,12 +18,12 @@ from scripts.benchmark.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
 from scripts.benchmark.plan import Plan, run_folder, write_plan
 from scripts.benchmark.report import write_report
 from scripts.benchmark.scoring import Reconstructor, score
+from scripts.data.datalist import read_datalist
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.io.nifti import read_nifti
-from scripts.metrics.evaluate import read_datalist
 from scripts.metrics.table import MetricsRow, read_metrics_csv, write_metrics_csv
 from tests.conftest import ROOT, SimulatedCase
 

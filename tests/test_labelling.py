@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from scripts.data.cases import find_cases
+from scripts.data.datalist import truth_only
 from scripts.data.items import VertebraItem
 from scripts.data.labelling.fit import FitOptions, fit_spine
 from scripts.data.labelling.labelmap import draw_labels
@@ -25,7 +26,6 @@ from scripts.data.split import SplitOptions, split_truth
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
-from scripts.metrics.evaluate import truth_only
 from tests.conftest import ROOT
 
 MARKS = ROOT / "docs" / "training" / "bodies"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.data.datalist import read_datalist
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
@@ -17,7 +18,6 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans, turned, turned_object
 from scripts.geometry.projector import project_pair
 from scripts.io.nifti import read_nifti
-from scripts.metrics.evaluate import read_datalist
 from tests.conftest import simulate_case
 
 GRID = Grid((0.0, 0.0, 0.0), (160, 160, 160), 1.0)

@@ -20,15 +20,16 @@ from scripts.data.simulation.average import (
     size_free_distance,
 )
 from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, load_subject, shape_subjects, shapes_of_level
-from scripts.data.simulation.spine import SpineOptions, draw_spine, subject_size
+from scripts.data.simulation.sizes import subject_size
+from scripts.data.simulation.spine import SpineOptions, draw_spine
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.symmetry import symmetry_plane
 from scripts.io.nifti import write_nifti
 from scripts.metrics.yardstick import library_subjects, yardstick_rows
-from scripts.spine.symmetry import symmetry_plane
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
 

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.measurements import measured_poses, simulated, true_poses
 from scripts.data.simulation.posture import PostureOptions, draw_posture
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.spine.body import NoBodyError
 from scripts.spine.morphometry import (
@@ -25,7 +26,6 @@ from scripts.spine.morphometry import (
 )
 from scripts.spine.plausibility import kinks
 from scripts.spine.pose import Endplate, VertebraPose, estimate_pose
-from scripts.spine.symmetry import symmetry_plane
 
 GRID = Grid((0.0, 0.0, 0.0), (110, 120, 110))
 CENTRE = np.array([55.3, 45.8, 54.6])

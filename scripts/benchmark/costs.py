@@ -17,9 +17,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.benchmark.models import MODELS, Model
-from scripts.benchmark.plan import BUNDLE_ROOT, Plan, read_plan
+from scripts.benchmark.plan import Plan, read_plan
 from scripts.command import run_module
 from scripts.io.atomic import write_text
+from scripts.paths import BUNDLE_ROOT
 
 
 def measure(output: str, model: str) -> None:

@@ -24,8 +24,8 @@ from scripts.benchmark.models import MODELS, Model
 from scripts.benchmark.plan import Plan, read_plan, run_folder
 from scripts.benchmark.scoring import Reconstructor, score
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist, truth_only
 from scripts.io.atomic import only_writer, write_text
-from scripts.metrics.evaluate import read_datalist, truth_only
 from scripts.training.checkpoint import checkpoints, load_checkpoint
 
 

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from scripts.benchmark.clinical import FILE as CLINICAL_FILE
 from scripts.benchmark.disturbances import CURVES
 from scripts.benchmark.models import Model
-from scripts.benchmark.plan import BUNDLE_ROOT, failure, read_plan, run_folder
+from scripts.benchmark.plan import failure, read_plan, run_folder
 from scripts.io.atomic import only_writer, write_text
+from scripts.paths import BUNDLE_ROOT
 
 
 def run_matrix(output: Path, models: Sequence[Model], seeds: Sequence[int], gpus: Sequence[str]) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scripts.errors import UserError
+from scripts.paths import BUNDLE_ROOT
 
 # (Dice, HD95, NSD) on VerSe-full and on VerSe-small.
 Printed = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -35,7 +35,7 @@ class Model:
 
 
 REFERENCE = "reverter"
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = BUNDLE_ROOT / "configs"
 _ALL = (
     Model("transvert", "TransVert", "", ((0.7743, 5.4480, 0.6718), (0.7647, 6.6468, 0.6094))),
     Model("bx2s", "BX2S-Net", "", ((0.7558, 6.2984, 0.6345), (0.7494, 7.5000, 0.5824))),

@@ -13,8 +13,8 @@ from monai.bundle import ConfigParser
 from scripts.benchmark.models import Model
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.paths import BUNDLE_ROOT
 
-BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FILE = "benchmark.json"
 
 

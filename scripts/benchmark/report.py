@@ -18,8 +18,8 @@ from scripts.benchmark.models import REFERENCE, Model
 from scripts.benchmark.plan import Plan, finished_seeds, run_folder
 from scripts.benchmark.table import Table
 from scripts.benchmark.tables import comparison_table, cost_table, timing_table
+from scripts.data.datalist import read_datalist, read_document
 from scripts.io.atomic import write_text
-from scripts.metrics.evaluate import read_datalist, read_document
 from scripts.metrics.table import write_metrics_csv
 from scripts.metrics.yardstick import yardstick_rows
 

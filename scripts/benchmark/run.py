@@ -13,8 +13,8 @@ from scripts.benchmark.models import Model
 from scripts.benchmark.plan import FILE, Plan, read_plan, write_plan
 from scripts.benchmark.report import machine, write_report
 from scripts.benchmark.speed import speed_table
+from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
-from scripts.metrics.evaluate import read_datalist
 
 STEPS = ("matrix", "speed", "report")
 

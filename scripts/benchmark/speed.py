@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from scripts.benchmark.models import REFERENCE, Model
-from scripts.benchmark.plan import BUNDLE_ROOT, Plan, run_folder
+from scripts.benchmark.plan import Plan, run_folder
 from scripts.benchmark.scoring import Reconstructor, read_vertebrae
 from scripts.benchmark.table import Table
+from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
-from scripts.metrics.evaluate import read_datalist
+from scripts.paths import BUNDLE_ROOT
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 SPINE = 24

@@ -1,4 +1,4 @@
-"""``dataset.json``, MONAI's datalist, written row by row: its length costs no memory."""
+"""``dataset.json``, MONAI's datalist: read, and written row by row, so that its length costs no memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from scripts.data.items import VertebraItem
+from scripts.errors import UserError
 from scripts.io.atomic import atomic_file
 
 
@@ -52,3 +53,44 @@ def write_datalist(
                 stream.write("\n ]" if counts[name] else "]")
             stream.write("\n}\n")
     return counts
+
+
+def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
+    """The items of one list of a prepared dataset.
+
+    Raises:
+        UserError: no dataset, no such list, or an empty one; or one of a version that said otherwise how it was cut.
+    """
+    items = read_document(dataset).get(data_list)
+    if not items:
+        raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is empty or missing")
+    if any("rays" in item for item in items):
+        raise UserError(f"{dataset / 'dataset.json'}: prepared by an older version; prepare it anew")
+    return items
+
+
+def read_document(dataset: Path) -> dict[str, Any]:
+    """All lists of a prepared dataset.
+
+    Raises:
+        UserError: no dataset, or one that cannot be read.
+    """
+    path = dataset / "dataset.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, if all their labels are truth.
+
+    Raises:
+        UserError: some are fitted shapes (`scripts.data.labelling`): no accuracy is measured on them.
+    """
+    fitted = sorted({item["subject"] for item in items if item.get("label_origin")})
+    if fitted:
+        raise UserError(f"labels of {', '.join(fitted[:5])} are fitted shapes, no truth: nothing is measured on them")
+    return items

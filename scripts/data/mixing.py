@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from scripts.command import run_module
+from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.metrics.evaluate import read_datalist
 
 LISTS = ("training", "validation", "test")
 Item = dict[str, Any]

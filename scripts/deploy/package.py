@@ -13,7 +13,8 @@ from pathlib import Path
 
 from scripts.command import run_module
 from scripts.io.atomic import atomic_folder
-from scripts.release.bundle import BUNDLE_ROOT, Bundle
+from scripts.paths import BUNDLE_ROOT
+from scripts.release.bundle import Bundle
 
 MODELS = ("model.ts", "localization.ts")
 CONFIG = "app.yaml"

@@ -25,7 +25,8 @@ from scripts.localization.network import INPUTS
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
-from scripts.networks.predictor import BUNDLE_ROOT, choose_device, load_network
+from scripts.networks.loading import choose_device, load_network
+from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.

@@ -6,7 +6,6 @@ spine steady each other, and the mean shape is fitted. Overlaps of neighbours ar
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from scripts.data.datalist import read_datalist, read_document, truth_only
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_number
@@ -25,47 +25,6 @@ from scripts.metrics.table import metrics_row, write_metrics_csv, write_summary_
 from scripts.metrics.yardstick import yardstick_rows
 from scripts.networks.predictor import Predictor
 from scripts.spine.steady import steady_numbers
-
-
-def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
-    """The items of one list of a prepared dataset.
-
-    Raises:
-        UserError: no dataset, no such list, or an empty one; or one of a version that said otherwise how it was cut.
-    """
-    items = read_document(dataset).get(data_list)
-    if not items:
-        raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is empty or missing")
-    if any("rays" in item for item in items):
-        raise UserError(f"{dataset / 'dataset.json'}: prepared by an older version; prepare it anew")
-    return items
-
-
-def read_document(dataset: Path) -> dict[str, Any]:
-    """All lists of a prepared dataset.
-
-    Raises:
-        UserError: no dataset, or one that cannot be read.
-    """
-    path = dataset / "dataset.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from error
-
-
-def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items, if all their labels are truth.
-
-    Raises:
-        UserError: some are fitted shapes (`scripts.data.labelling`): no accuracy is measured on them.
-    """
-    fitted = sorted({item["subject"] for item in items if item.get("label_origin")})
-    if fitted:
-        raise UserError(f"labels of {', '.join(fitted[:5])} are fitted shapes, no truth: nothing is measured on them")
-    return items
 
 
 def evaluate_dataset(

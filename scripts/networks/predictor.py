@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,13 @@ from monai.transforms import Compose
 
 from scripts.anatomy.placement import ShapeFitOptions
 from scripts.errors import UserError
-from scripts.io.checksums import check_released
+from scripts.networks.loading import choose_device, choose_precision, load_network
 from scripts.networks.shape_fit import fit_mean_shapes
+from scripts.paths import BUNDLE_ROOT
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
 READ_AT_A_TIME = 8
-PRECISIONS = ("auto", "float32", "bfloat16")
-BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Predictor:
@@ -161,73 +159,3 @@ def _fitting_batch() -> int:
     except (OSError, StopIteration, ValueError):
         return 1
     return max(free // 2 // VERTEBRA_BYTES, 1)
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The named device; a GPU if there is one and no name is given.
-
-    Raises:
-        UserError: it does not exist here.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' is not available ({str(error).splitlines()[0]})") from error
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``, where ``auto`` is the latter if the device computes in it by itself.
-
-    Raises:
-        UserError: another name.
-    """
-    if name not in PRECISIONS:
-        raise UserError(f"precision is one of {', '.join(PRECISIONS)}, not '{name}'")
-    if name != "auto":
-        return name
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
-    return "bfloat16" if native else "float32"
-
-
-def _processor_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
-
-
-def load_network(
-    weights: Path, untrained: Callable[[], torch.nn.Module], device: torch.device, config: str = "inference.json"
-) -> torch.nn.Module:
-    """A trained network, ready to use.
-
-    Args:
-        weights: a plain state dict (``.pt``) or an exported TorchScript file (``.ts``).
-        untrained: makes the network that a state dict is for.
-        device: where to.
-        config: name of the file that describes it, for messages.
-
-    Raises:
-        UserError: the weights are missing, damaged or of another network.
-    """
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such weight file")
-    check_released(weights)
-    try:
-        if weights.suffix == ".ts":
-            return torch.jit.load(str(weights), map_location=device).eval()
-        state = torch.load(weights, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
-    network = untrained()
-    try:
-        # A training writes {"model": state dict}; the bundle's own file is the state dict.
-        network.load_state_dict(state.get("model", state))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{weights}: weights of another network than configs/{config} describes") from error
-    return network.to(device).eval()

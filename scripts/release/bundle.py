@@ -15,7 +15,6 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
 
-BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "configs", "docs", "models", "scripts", "tests")
 FILES = ("LICENSE", "Makefile", "README.md", "constraints.txt", "large_files.yml", "pyproject.toml")
 

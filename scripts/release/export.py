@@ -14,7 +14,8 @@ from pathlib import Path
 
 from scripts.command import run_module
 from scripts.errors import UserError
-from scripts.release.bundle import BUNDLE_ROOT, Bundle
+from scripts.paths import BUNDLE_ROOT
+from scripts.release.bundle import Bundle
 
 # The difference of logits between a network and its export that rounding may explain.
 TOLERANCE = 1e-3

@@ -16,8 +16,8 @@ from pathlib import Path
 from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder
+from scripts.paths import BUNDLE_ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # What training needs beside PyTorch, NumPy, SciPy, scikit-image, matplotlib, tensorboard and PyYAML.
 PACKAGES = ("monai", "pytorch-ignite", "fire", "termcolor", "nibabel", "edt", "trimesh")
 CODE = ("scripts", "configs", "benchmarks")
@@ -55,7 +55,7 @@ def pack(cases: str, output: str, python: str = "3.12") -> None:
         for name in _tracked():
             target = kit / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
+            shutil.copy(BUNDLE_ROOT / name, target)
         (kit / "cases").mkdir()
         for path in files:
             shutil.copy(path, kit / "cases" / path.name)
@@ -69,16 +69,16 @@ def pack(cases: str, output: str, python: str = "3.12") -> None:
 
 def _tracked() -> list[str]:
     """Files of the repository that belong into the kit."""
-    command = ["git", "-C", str(ROOT), "ls-files", *CODE, *WEIGHTS]
+    command = ["git", "-C", str(BUNDLE_ROOT), "ls-files", *CODE, *WEIGHTS]
     try:
         listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"{ROOT}: the kit is packed from a git checkout ({error})") from error
+        raise UserError(f"{BUNDLE_ROOT}: the kit is packed from a git checkout ({error})") from error
     return [name for name in listed if not name.startswith(LEFT_OUT)]
 
 
 def _download(folder: Path, python: str) -> None:
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pins = dict(line.split("==") for line in (BUNDLE_ROOT / "constraints.txt").read_text().split() if "==" in line)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", "--dest", str(folder)]
     command += [word for platform in PLATFORMS for word in ("--platform", platform)]

@@ -26,7 +26,8 @@ from scripts.io.nifti import read_nifti, write_nifti
 from scripts.metrics.ellipsoid import best_ellipsoid
 from scripts.metrics.surface import vertebra_metrics
 from scripts.metrics.yardstick import average_vertebra, library_subjects
-from scripts.networks.predictor import BUNDLE_ROOT, Predictor
+from scripts.networks.predictor import Predictor
+from scripts.paths import BUNDLE_ROOT
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
 from scripts.spine.reconstruction import Reconstruction

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from scripts.geometry.frames import IPL_AXES
+from scripts.geometry.symmetry import symmetry_plane, symmetry_sd
 from scripts.levels import LEVEL_NUMBERS
 from scripts.spine.body import REACH_MM, STEP_MM, NoBodyError, Plate, read_body
-from scripts.spine.symmetry import symmetry_plane, symmetry_sd
 
 ROUNDS = 3
 SMOOTH_MM = 1.0

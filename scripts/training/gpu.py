@@ -21,8 +21,8 @@ from monai.bundle import run as run_bundle
 from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.networks.compact import compact_file
+from scripts.paths import BUNDLE_ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     "generator": ("train", "train_improved", "online", "gpu_minutes"),
     "level": ("train", "train_improved", "online", "gpu_minutes", "level"),
@@ -67,7 +67,7 @@ def train(
     shipped, final = (
         ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
     )
-    start = Path(weights) if weights else ROOT / "models" / shipped
+    start = Path(weights) if weights else BUNDLE_ROOT / "models" / shipped
     if not start.is_file():
         raise UserError(f"{start}: no such weight file")
     folder = Path(output)
@@ -83,8 +83,8 @@ def train(
     }
     run_bundle(
         run_id="training",
-        config_file=[str(ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
-        bundle_root=str(ROOT),
+        config_file=[str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
+        bundle_root=str(BUNDLE_ROOT),
         cases=[str(Path(name).absolute()) for name in str(cases).split(",")],
         output_dir=str(work),
         minutes=float(minutes),

@@ -19,13 +19,14 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
 from scripts.levels import LEVEL_NUMBERS
+from scripts.paths import BUNDLE_ROOT
 from scripts.viewer.engine import Engine, EngineBusyError, EngineDiedError
 from scripts.viewer.security import SESSION_COOKIE, Guard, refused
 from scripts.viewer.store import Store, StoredCase
 from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 
 STATIC = Path(__file__).with_name("static")
-SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "sample"
+SAMPLE = BUNDLE_ROOT / "docs" / "sample"
 KEY = re.compile("[0-9a-f]{16}")
 SAMPLE_FILES = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}
 

@@ -6,7 +6,6 @@ python -m scripts.data.online.sheet --cases CASES --output FILE.jpg [--count 20]
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,15 @@ from scripts.command import run_module
 from scripts.data.online.pool import CasePool, load_cases
 from scripts.data.online.samples import SampleOptions, make_samples
 from scripts.levels import level_name
+from scripts.paths import BUNDLE_ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ("configs/train.json", "configs/train_improved.json", "configs/online.json")
 
 
 def read_options(config: tuple[str, ...] = CONFIG) -> SampleOptions:
     """How samples are made, as configs merged from left to right say it."""
     parser = ConfigParser()
-    parser.read_config([str(ROOT / name) for name in config])
+    parser.read_config([str(BUNDLE_ROOT / name) for name in config])
     options = parser.get_parsed_content("samples")
     assert isinstance(options, SampleOptions)
     return options

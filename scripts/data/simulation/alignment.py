@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts.data.simulation.average import average_occupancy, cube_points
 from scripts.data.simulation.shapes import load_subject, shape_subjects
-from scripts.data.simulation.spine import mean_pitch
+from scripts.data.simulation.sizes import mean_pitch
 from scripts.geometry.frames import IPL_AXES, apply_affine
 
 SPACING_MM = 3.0

@@ -20,7 +20,7 @@ from scripts.data.simulation.shapes import (
     shape_subjects,
     shapes_of_level,
 )
-from scripts.data.simulation.spine import subject_size
+from scripts.data.simulation.sizes import subject_size
 from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE, NOMINAL_CENTROID
 from scripts.levels import level_name

@@ -29,8 +29,8 @@ from scripts.data.meshes import LEVEL_IN_NAME
 from scripts.data.simulation.alignment import frame_from_average
 from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
+from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_name, level_number
-from scripts.spine.symmetry import symmetry_plane
 
 # Occupancy (X, Y, Z) of one vertebra and its affine, index -> RAS mm.
 Solid = tuple[np.ndarray, np.ndarray]

@@ -22,7 +22,7 @@ from scripts.data.simulation.draw import bump_radius
 from scripts.data.simulation.processes import process_tips
 from scripts.data.simulation.shape_fit import AffineFit, distance_at, fit_affine
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
-from scripts.data.simulation.spine import subject_size
+from scripts.data.simulation.sizes import subject_size
 from scripts.data.simulation.variation import VARIATION_FILE, from_moves
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
 

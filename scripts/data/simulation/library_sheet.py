@@ -18,7 +18,7 @@ from skimage.measure import find_contours
 from scripts.command import run_module
 from scripts.data.simulation.average import average_signed_distance, sample_lattice
 from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
-from scripts.data.simulation.spine import subject_size
+from scripts.data.simulation.sizes import subject_size
 from scripts.drawing import BACKGROUND, FAINT, TEXT, font
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID

@@ -13,6 +13,7 @@ from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.data.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
 from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture
 from scripts.data.simulation.shapes import SACRUM, SUBJECT_WEIGHTS, load_subject, shape_subjects, shapes_of_level
+from scripts.data.simulation.sizes import subject_size
 from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, level_name
@@ -139,13 +140,6 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
 
 
-def subject_size(subject: str) -> float:
-    """How much larger a shape subject is than the average person, from the distances of its bodies."""
-    shapes = load_subject(subject)
-    ratios = [shape.pitch_mm / mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
-    return float(np.median(ratios))
-
-
 def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:
     """The spine's labelmap and distances on a canonical grid.
 
@@ -209,14 +203,6 @@ def _relative_sizes(posture: Posture) -> np.ndarray:
     own = (np.r_[ratios[:1], ratios] + np.r_[ratios, ratios[-1:]]) / 2
     # A tight pair must not make its vertebrae collide, nor a loose one blow them up.
     return np.minimum(own, np.minimum(np.r_[ratios[:1], ratios], np.r_[ratios, ratios[-1:]]) + 0.04)
-
-
-def mean_pitch(number: int) -> float:
-    """Mean distance of an average level to its neighbours."""
-    names = [f"{level_name(number)}-", f"-{level_name(number)}"]
-    found = [row["distance_mm"] for pair, row in pair_statistics().items() if pair.startswith(names[0])]
-    found += [row["distance_mm"] for pair, row in pair_statistics().items() if pair.endswith(names[1])]
-    return float(np.mean(found))
 
 
 def _collapse(posture: Posture, shapes: list[DeformedShape]) -> Posture:

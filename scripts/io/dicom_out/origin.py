@@ -18,12 +18,14 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from scripts.paths import BUNDLE_ROOT
+
 MANUFACTURER = "vertebra-biplanar-reconstruction"
 MODEL = "Vertebra reconstruction from biplanar radiographs"
 SERIAL = "none"  # type 1 in the standard; software has no serial number
 SERIES = "Vertebrae reconstructed from two radiographs"
 EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
-SOFTWARE = Path(__file__).resolve().parents[3] / "configs" / "metadata.json"
+SOFTWARE = BUNDLE_ROOT / "configs" / "metadata.json"
 # Type 2 attributes of the patient and study modules, and the type 1 study UID.
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 PATIENT_MORE = ("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod", "PatientSpeciesDescription")
