@@ -133,13 +133,13 @@ def simulate(
         seed: the same seed gives the same patients.
         workers: processes.
     """
-    from scripts.data.simulation.deformation import DeformationOptions
-    from scripts.data.simulation.painting import Ingredients
-    from scripts.data.simulation.patient import SimulationOptions
-    from scripts.data.simulation.posture import PostureOptions
-    from scripts.data.simulation.shapes import subject_weights_with
-    from scripts.data.simulation.spine import SpineOptions
-    from scripts.data.simulation.write import simulate_dataset
+    from scripts.anatomy.shapes import subject_weights_with
+    from scripts.simulation.deformation import DeformationOptions
+    from scripts.simulation.painting import Ingredients
+    from scripts.simulation.patient import SimulationOptions
+    from scripts.simulation.posture import PostureOptions
+    from scripts.simulation.spine import SpineOptions
+    from scripts.simulation.write import simulate_dataset
 
     options = SimulationOptions(
         spacing_mm=float(spacing_mm),
@@ -208,9 +208,9 @@ def reconstruct(
         batch_size: vertebrae at a time.
         precision: float32, bfloat16 (half the time where processor or GPU have it), or auto, which takes it there.
     """
+    from scripts.job.output import OutputOptions
+    from scripts.job.run import DICOM_FOLDER, Job, Networks, run_job
     from scripts.levels import level_number
-    from scripts.spine.job import DICOM_FOLDER, Job, Networks, run_job
-    from scripts.spine.output import OutputOptions
 
     outputs = OutputOptions(_words(mesh_formats), float(decimate), str(turntable), bool(timings))
     outputs.check()
@@ -388,7 +388,7 @@ def evaluate(
         precision: float32, bfloat16 or auto, see reconstruct.
         network_only: without tilt, steadying along the spine and fit, as the bundle's workflow measures it.
     """
-    from scripts.metrics.evaluate import evaluate_dataset
+    from scripts.reconstruction.metrics.evaluate import evaluate_dataset
 
     summary = evaluate_dataset(
         Path(str(dataset)),
@@ -434,8 +434,8 @@ def benchmark(
         source: what the dataset was prepared from, for the curve over view angles.
         gpus: ids, comma-separated; all that there are if left out, '' for the CPU.
     """
-    from scripts.benchmark.models import chosen
-    from scripts.benchmark.run import run_benchmark
+    from scripts.benchmarks.paper.models import chosen
+    from scripts.benchmarks.paper.run import run_benchmark
 
     if overrides is not None and not isinstance(overrides, dict):
         raise UserError(f"--overrides is a dictionary of config values, not {overrides!r}")

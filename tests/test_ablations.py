@@ -9,9 +9,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.losses.integrated import IntegratedLoss
-from scripts.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
-from scripts.networks.generator import Generator
+from scripts.reconstruction.losses.integrated import IntegratedLoss
+from scripts.reconstruction.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
+from scripts.reconstruction.networks.generator import Generator
 from tests.conftest import ROOT
 
 FULL = {"dice": 10.0, "hausdorff": 0.0001, "focal": 10.0, "adversarial": 0.1, "cross_entropy": 0.0}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.benchmark.clinical import MEASURES, clinical_table, measure_mask
+from scripts.benchmarks.paper.clinical import MEASURES, clinical_table, measure_mask
 from scripts.geometry.cropping import CUBE_SIZE, NOMINAL_CENTROID
 from scripts.geometry.leaning import UPRIGHT, Lean, turned_object
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.assembled import main
+from scripts.benchmarks.assembled import main
 from scripts.errors import UserError
-from scripts.metrics.table import read_metrics_csv
-from scripts.spine.job import Job, Networks, run_job
+from scripts.job.run import Job, Networks, run_job
+from scripts.reconstruction.metrics.table import read_metrics_csv
 
 SAMPLE = Path(__file__).resolve().parents[1] / "docs" / "sample"
 

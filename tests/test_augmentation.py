@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.utils import set_determinism
 
+from scripts.data.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd, RandTiltd
 from scripts.data.normalisation import NormalisePatchd, OffFilmd
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
@@ -19,8 +20,7 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, gaussian_mark, network_input, place_cube
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
-from scripts.training.augmentation import RandCentroidErrord, RandFilmd, RandMarkersd, RandTiltd
-from scripts.training.sampling import ReproducibleSampler
+from scripts.learning.sampling import ReproducibleSampler
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY, bundle
 

@@ -13,9 +13,9 @@ from monai.bundle import ConfigParser
 
 from scripts.geometry.cropping import gaussian_mark
 from scripts.io.nifti import read_nifti
-from scripts.networks.baselines.blocks import ap_channels_as_depth, lat_channels_as_depth
-from scripts.networks.baselines.inputs import PaddedGenerator
-from scripts.networks.baselines.transvert import ExpandingLift
+from scripts.reconstruction.networks.baselines.blocks import ap_channels_as_depth, lat_channels_as_depth
+from scripts.reconstruction.networks.baselines.inputs import PaddedGenerator
+from scripts.reconstruction.networks.baselines.transvert import ExpandingLift
 from tests.conftest import ROOT, SAMPLE
 
 BACKBONE, LIFT = "network_def#generator#backbone#", "network_def#generator#lift#"

@@ -11,20 +11,20 @@ import pytest
 import torch
 
 from scripts.__main__ import main
-from scripts.benchmark import matrix
-from scripts.benchmark.comparison import half_interval, holm, paired_p, read_scores
-from scripts.benchmark.disturbances import CURVES, Disturbance, disturb, tilted_images
-from scripts.benchmark.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
-from scripts.benchmark.plan import Plan, run_folder, write_plan
-from scripts.benchmark.report import write_report
-from scripts.benchmark.scoring import Reconstructor, score
+from scripts.benchmarks.paper import matrix
+from scripts.benchmarks.paper.comparison import half_interval, holm, paired_p, read_scores
+from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, tilted_images
+from scripts.benchmarks.paper.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
+from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
+from scripts.benchmarks.paper.report import write_report
+from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.data.datalist import read_datalist
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.io.nifti import read_nifti
-from scripts.metrics.table import MetricsRow, read_metrics_csv, write_metrics_csv
+from scripts.reconstruction.metrics.table import MetricsRow, read_metrics_csv, write_metrics_csv
 from tests.conftest import ROOT, SimulatedCase
 
 
@@ -222,7 +222,7 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     plan = Plan(str(folder / "dataset"), ("configs/transfer.json",))
     write_plan(tmp_path / "out", plan)
     facts = {"parameters": 1e6, "gflop": 2.0, "inference_memory_mib": 3, "device": "cpu", "patch_size": 60}
-    monkeypatch.setattr("scripts.benchmark.report.costs", lambda *_: facts)
+    monkeypatch.setattr("scripts.benchmarks.paper.report.costs", lambda *_: facts)
     for name, offset in ((REFERENCE, 0.3), ("bx2s", 0.1)):
         table = rows({f"p{i}": [0.02 * i + offset, offset] for i in range(7)})
         written(run_folder(tmp_path / "out", name, 0) / "plain", table)
@@ -279,7 +279,7 @@ def test_bad_arguments_get_one_line(
 
 def test_overrides_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
-    monkeypatch.setattr("scripts.benchmark.run.run_benchmark", lambda *a, **k: seen.update(k) or (None, {}))
+    monkeypatch.setattr("scripts.benchmarks.paper.run.run_benchmark", lambda *a, **k: seen.update(k) or (None, {}))
     words = '{"amp": false, "lr_scheduler": {"_target_": "X", "gamma": 0.1}, "deep": [true, null, "a"], "n": 3}'
     assert main(["benchmark", "--output", str(tmp_path / "out"), "--dataset", "d", "--overrides", words]) == 0
     assert seen["overrides"] == json.loads(words)
@@ -302,11 +302,11 @@ def test_every_runtime_computes_the_same_network(runtime: str, tmp_path: Path) -
     """Within what its precision allows, on a small generator; int8's ranges come from the same inputs."""
     if runtime.startswith("OpenVINO"):
         pytest.importorskip("openvino")
-    from scripts.benchmark.speed import RUNTIMES, Subject
-    from scripts.networks.fusion import CentroidFusion
-    from scripts.networks.generator import Generator
-    from scripts.networks.lifting import ReplicateLift
-    from scripts.networks.resunet import ResUNet
+    from scripts.benchmarks.paper.speed import RUNTIMES, Subject
+    from scripts.reconstruction.networks.fusion import CentroidFusion
+    from scripts.reconstruction.networks.generator import Generator
+    from scripts.reconstruction.networks.lifting import ReplicateLift
+    from scripts.reconstruction.networks.resunet import ResUNet
 
     torch.manual_seed(0)
     network = Generator(CentroidFusion(key_stride=2), ReplicateLift(), ResUNet(4, 1, (4, 8, 8), (2, 2))).eval()

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from scripts.metrics.table import read_metrics_csv
+from scripts.reconstruction.metrics.table import read_metrics_csv
 from tests.bundle_command import SMALL, TINY, bundle, config, documented, fill, options, tiny
 from tests.conftest import ROOT
 

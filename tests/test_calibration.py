@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main
-from scripts.data.simulation.posture import PostureOptions, draw_posture
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate, estimate_scale
 from scripts.films.film import Films, Optics, Radiograph
@@ -19,6 +18,7 @@ from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.geometry.frames import IPL_AXES
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations
 from scripts.io.nifti import read_nifti
+from scripts.simulation.posture import PostureOptions, draw_posture
 from tests.conftest import DATA, SAMPLE
 
 FILMS = DATA / "films"

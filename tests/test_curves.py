@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scripts.errors import UserError
-from scripts.training.curves import main, read_run, running_mean
+from scripts.learning.curves import main, read_run, running_mean
 
 
 def run(folder: Path, losses: list[float], rates: list[float]) -> Path:

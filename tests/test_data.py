@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from scripts.anatomy.centroids import body_centroid, estimate_body_centroid, read_verse_centroids
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.centroids import body_centroid, estimate_body_centroid, read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.split import split_patients
 from scripts.data.variants import Variant, VariantRange

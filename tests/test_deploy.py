@@ -15,7 +15,7 @@ import trimesh
 import yaml
 
 from scripts.deploy.package import package_command, write_application
-from scripts.networks.predictor import Predictor
+from scripts.reconstruction.predictor import Predictor
 from scripts.release.bundle import Bundle
 from tests.conftest import ROOT
 from tests.dicom_films import SECRET, STUDY, write_dicom

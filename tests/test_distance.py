@@ -8,8 +8,8 @@ import torch
 from monai.losses import HausdorffDTLoss
 from scipy import ndimage
 
-from scripts.losses import distance
-from scripts.losses.distance import HausdorffLoss, boundary_distance
+from scripts.reconstruction.losses import distance
+from scripts.reconstruction.losses.distance import HausdorffLoss, boundary_distance
 
 
 def masks(shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:

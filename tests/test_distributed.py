@@ -13,7 +13,7 @@ import torch
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
-from scripts.metrics.table import read_metrics_csv
+from scripts.reconstruction.metrics.table import read_metrics_csv
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY
 

@@ -45,7 +45,7 @@ def test_a_baseline_in_one_file_as_documented(dataset: Path, tmp_path: Path) -> 
     for folder in ("configs", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "static"))
     blocks = dict(re.findall(r"```(python|json)\n(.*?)```", page, re.DOTALL))
-    (tmp_path / "scripts/networks/baselines/mine.py").write_text(blocks["python"])
+    (tmp_path / "scripts/reconstruction/networks/baselines/mine.py").write_text(blocks["python"])
     (tmp_path / "configs/baselines/mine.json").write_text(blocks["json"])
     training, benchmark = re.findall(r"^python -m (?:monai\.bundle run|scripts benchmark).*$", page, re.MULTILINE)
     overrides = {"max_epochs": 1, "num_workers": 0, "batch_size": 2, "discriminator_def#channels": 4}

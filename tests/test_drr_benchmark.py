@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.drr.__main__ import centred_grid, films_of, main, measure, phantoms, table
-from benchmarks.drr.engines import ENGINES
-from benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral, voxelise
+from scripts.benchmarks.drr.__main__ import centred_grid, films_of, main, measure, phantoms, table
+from scripts.benchmarks.drr.engines import ENGINES
+from scripts.benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral, voxelise
 
 
 def test_closed_forms_against_a_numerical_integral() -> None:

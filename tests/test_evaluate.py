@@ -9,9 +9,9 @@ import pytest
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.io.nifti import write_nifti
-from scripts.metrics import evaluate
-from scripts.metrics.table import read_metrics_csv
-from scripts.spine.steady import steady_numbers
+from scripts.reconstruction.metrics import evaluate
+from scripts.reconstruction.metrics.table import read_metrics_csv
+from scripts.reconstruction.steady import steady_numbers
 
 LEVELS = (21, 22, 23)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.data.film_effects import FilmEffectOptions, apply_film_effects, coloured_noise
+from scripts.data.film_overlays import Draw, OverlayOptions, overlays
 from scripts.data.normalisation import normalise_patch
 from scripts.geometry.film import blur, blur_each, harden
 from scripts.geometry.projector import BONE_GAIN, bone_excess, bone_gain_at, hu_to_attenuation
-from scripts.training.film_effects import FilmEffectOptions, apply_film_effects, coloured_noise
-from scripts.training.film_overlays import Draw, OverlayOptions, overlays
 
 NO_OVERLAYS = OverlayOptions(
     gas=(0, 0, 0), bands=(0, 0, 0), edges=(0, 0, 0), calcification=(0, 0, 0), clumps=(0.0, 0.0)

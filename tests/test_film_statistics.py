@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.film_statistics import film_statistics, main, region_of
+from scripts.benchmarks.film_statistics import film_statistics, main, region_of
 from scripts.errors import UserError
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.anatomy.shapes import SHAPE_SPACING_MM, load_subject
 from scripts.data.cases import find_cases
 from scripts.data.datalist import truth_only
 from scripts.data.items import VertebraItem
@@ -21,7 +22,6 @@ from scripts.data.labelling.refine import centred
 from scripts.data.labelling.spine_line import find_spine, frame_along
 from scripts.data.labelling.volume import CtVolume
 from scripts.data.labelling.write import FITTED, write_case
-from scripts.data.simulation.shapes import SHAPE_SPACING_MM, load_subject
 from scripts.data.split import SplitOptions, split_truth
 from scripts.data.volumes import read_case
 from scripts.errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scripts.data.landmarks import BodyLandmarks, find_landmarks, read_landmarks, write_landmarks
+from scripts.anatomy.landmarks import BodyLandmarks, find_landmarks, read_landmarks, write_landmarks
 from scripts.geometry.frames import Grid, bounding_grid, resample_labels
 from scripts.io.nifti import read_nifti
 from tests.conftest import DATA
@@ -81,7 +81,7 @@ def test_corners_of_a_real_spine_fit_its_bodies() -> None:
     labels = np.rint(mask).astype(np.uint8)
     grid = bounding_grid(affine, labels.shape)
     canonical = resample_labels(labels, affine, grid)
-    from scripts.data.centroids import body_centroid
+    from scripts.anatomy.centroids import body_centroid
 
     numbers = [int(n) for n in np.unique(canonical) if n]
     centroids = {n: body_centroid(n, canonical == n, grid) for n in numbers}
@@ -99,7 +99,7 @@ def test_corners_of_a_real_spine_fit_its_bodies() -> None:
 
 
 def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
-    from scripts.data.landmarks import SpineLandmarks
+    from scripts.anatomy.landmarks import SpineLandmarks
 
     quad = np.arange(12.0).reshape(4, 3)
     spine = SpineLandmarks((BodyLandmarks(1, np.zeros(3), why_none="C1"), BodyLandmarks(22, np.ones(3), quad, -quad)),

@@ -11,13 +11,13 @@ from monai.bundle import ConfigParser
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.leaning import Lean, turned_object
-from scripts.losses.integrated import IntegratedLoss, volume_cross_entropy
-from scripts.networks.generator import Generator
-from scripts.networks.level import LevelGenerator, LevelPrior
-from scripts.networks.predictor import Predictor
-from scripts.training.budget import TimeBudget
-from scripts.training.snapshots import Snapshots
-from scripts.training.warm_start import fill_prior, load_matching
+from scripts.learning.budget import TimeBudget
+from scripts.learning.snapshots import Snapshots
+from scripts.reconstruction.losses.integrated import IntegratedLoss, volume_cross_entropy
+from scripts.reconstruction.networks.generator import Generator
+from scripts.reconstruction.networks.level import LevelGenerator, LevelPrior
+from scripts.reconstruction.predictor import Predictor
+from scripts.reconstruction.training.warm_start import fill_prior, load_matching
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -133,7 +133,7 @@ def test_volume_cross_entropy_is_what_it_says():
 
 def test_a_training_by_the_clock_ends(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("scripts.training.budget.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("scripts.learning.budget.time", types.SimpleNamespace(monotonic=lambda: now[0]))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     budget = TimeBudget(2.0, [optimizer], warm_up=0.1, lowest=0.0)
     ended: list[bool] = []
@@ -154,7 +154,7 @@ def test_a_training_by_the_clock_ends(monkeypatch):
 
 def test_a_training_that_is_cut_off_leaves_its_network(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("scripts.training.snapshots.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("scripts.learning.snapshots.time", types.SimpleNamespace(monotonic=lambda: now[0]))
     network = torch.nn.Linear(1, 1)
     snapshots = Snapshots(network, str(tmp_path / "snapshot.pt"), minutes=2.0)
     engine = types.SimpleNamespace()

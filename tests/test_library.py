@@ -9,19 +9,18 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from scripts.__main__ import simulate
-from scripts.data.centroids import body_centroid, estimate_body_centroid
-from scripts.data.metal import MetalEvidence
-from scripts.data.patient import canonical_patient
-from scripts.data.simulation.average import (
+from scripts.anatomy.average import (
     average_at,
     average_occupancy,
     average_signed_distance,
     cube_points,
     size_free_distance,
 )
-from scripts.data.simulation.shapes import SACRUM, SHAPE_SPACING_MM, load_subject, shape_subjects, shapes_of_level
-from scripts.data.simulation.sizes import subject_size
-from scripts.data.simulation.spine import SpineOptions, draw_spine
+from scripts.anatomy.centroids import body_centroid, estimate_body_centroid
+from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, load_subject, shape_subjects, shapes_of_level
+from scripts.anatomy.sizes import subject_size
+from scripts.data.metal import MetalEvidence
+from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
@@ -29,7 +28,8 @@ from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.io.nifti import write_nifti
-from scripts.metrics.yardstick import library_subjects, yardstick_rows
+from scripts.reconstruction.metrics.yardstick import library_subjects, yardstick_rows
+from scripts.simulation.spine import SpineOptions, draw_spine
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
 

@@ -23,8 +23,8 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Encapsu
 
 from scripts.deploy.listener import Inbox
 from scripts.deploy.sender import Peer
-from scripts.deploy.spool import REASON, Spool, State
 from scripts.errors import UserError
+from scripts.serving.spool import REASON, Spool, State
 from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
 

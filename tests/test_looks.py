@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.localization.looks import Look, average_looks
 from scripts.localization.network import HEADS, INPUTS, STRIDE, SpineLocalizer, split_heads
+from scripts.localization.test_time_views import Look, average_looks
 from scripts.localization.transforms import UNIT_PX
 
 SHAPE = (96, 64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from scripts.losses.integrated import DiscriminatorLoss, IntegratedLoss
+from scripts.reconstruction.losses.integrated import DiscriminatorLoss, IntegratedLoss
 
 
 @pytest.fixture

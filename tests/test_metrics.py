@@ -14,8 +14,8 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.spatial import cKDTree
 
 from scripts.errors import UserError
-from scripts.metrics.surface import vertebra_metrics
-from scripts.metrics.table import (
+from scripts.reconstruction.metrics.surface import vertebra_metrics
+from scripts.reconstruction.metrics.table import (
     METRICS,
     MetricsRow,
     read_metrics_csv,

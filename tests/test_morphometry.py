@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from benchmarks.measurements import measured_poses, simulated, true_poses
-from scripts.data.simulation.posture import PostureOptions, draw_posture
+from scripts.benchmarks.measurements import measured_poses, simulated, true_poses
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NUMBERS, level_name
-from scripts.spine.body import NoBodyError
-from scripts.spine.morphometry import (
+from scripts.measure.body import NoBodyError
+from scripts.measure.morphometry import (
     FRONTAL,
     SAGITTAL,
     axial_rotation,
@@ -24,8 +23,9 @@ from scripts.spine.morphometry import (
     sagittal_angle,
     tilt,
 )
-from scripts.spine.plausibility import kinks
-from scripts.spine.pose import Endplate, VertebraPose, estimate_pose
+from scripts.measure.plausibility import kinks
+from scripts.measure.pose import Endplate, VertebraPose, estimate_pose
+from scripts.simulation.posture import PostureOptions, draw_posture
 
 GRID = Grid((0.0, 0.0, 0.0), (110, 120, 110))
 CENTRE = np.array([55.3, 45.8, 54.6])

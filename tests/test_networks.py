@@ -11,12 +11,12 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
-from scripts.networks.coarse import CoarseBackbone
-from scripts.networks.discriminator import VertebraDiscriminator
-from scripts.networks.encoding import EncodedLift
-from scripts.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
-from scripts.networks.generator import Generator
-from scripts.networks.lifting import ReplicateLift
+from scripts.reconstruction.networks.coarse import CoarseBackbone
+from scripts.reconstruction.networks.discriminator import VertebraDiscriminator
+from scripts.reconstruction.networks.encoding import EncodedLift
+from scripts.reconstruction.networks.fusion import CentroidFusion, NonLocalBlock, PatchOnly
+from scripts.reconstruction.networks.generator import Generator
+from scripts.reconstruction.networks.lifting import ReplicateLift
 from tests.conftest import ROOT
 
 
@@ -65,7 +65,8 @@ def test_key_stride_attends_to_pooled_keys() -> None:
 def test_attention_map_is_never_materialised() -> None:
     """At 120x120 the map alone would be 829 MB; a fresh process stays far below it, backward included."""
     code = (
-        "import torch, resource, sys; from scripts.networks.fusion import NonLocalBlock; torch.set_num_threads(1);"
+        "import torch, resource, sys; torch.set_num_threads(1);"
+        "from scripts.reconstruction.networks.fusion import NonLocalBlock;"
         "b = NonLocalBlock(2); x = torch.randn(1, 2, 120, 120);"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; b(x).sum().backward();"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

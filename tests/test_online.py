@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.data.film_effects import FilmEffectOptions
 from scripts.data.normalisation import normalise_patch
 from scripts.data.online import samples
 from scripts.data.online.case import case_from_simulation, read_case, write_case
@@ -12,15 +13,14 @@ from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeforma
 from scripts.data.online.pool import CasePool, Choice
 from scripts.data.online.render import Field
 from scripts.data.online.samples import SampleOptions, make_samples
-from scripts.data.simulation.draw import VariationOptions
-from scripts.data.simulation.patient import SimulationOptions, simulate_patient
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.cropping import crop_cube, network_input, place_cube, turned_upright
 from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.leaning import spine_leans
 from scripts.geometry.projector import hu_to_attenuation, project_pair
-from scripts.training.film_effects import FilmEffectOptions
+from scripts.simulation.draw import VariationOptions
+from scripts.simulation.patient import SimulationOptions, simulate_patient
 
 PLAIN = SampleOptions(
     machines=MachineOptions(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.data.landmarks import BodyLandmarks, SpineLandmarks
+from scripts.anatomy.landmarks import BodyLandmarks, SpineLandmarks
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation

@@ -5,23 +5,23 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from scripts.anatomy.average import average_signed_distance
 from scripts.anatomy.mean_shapes import REACH_MM, mean_shapes
 from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shape, shape_distance, to_shape_frame
+from scripts.anatomy.shapes import shape_subjects
 from scripts.data.online import samples
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.pool import CasePool
 from scripts.data.online.replay import ReplayedBatches
 from scripts.data.online.samples import SampleOptions, make_samples
-from scripts.data.simulation.average import average_signed_distance
-from scripts.data.simulation.build_mean_shapes import mean_shape
-from scripts.data.simulation.shapes import shape_subjects
 from scripts.geometry.rotation import rotation_matrix, rotation_vector
 from scripts.levels import LEVEL_ORDER
-from scripts.losses.placement import PlacementLoss
-from scripts.networks.level import LevelPrior
-from scripts.networks.shape_fit import fit_mean_shapes
-from scripts.training.warm_start import fill_prior
+from scripts.reconstruction.losses.placement import PlacementLoss
+from scripts.reconstruction.networks.level import LevelPrior
+from scripts.reconstruction.networks.shape_fit import fit_mean_shapes
+from scripts.reconstruction.training.warm_start import fill_prior
+from scripts.simulation.build_mean_shapes import mean_shape
 from tests.test_online import PLAIN, case, patient, undrawn  # noqa: F401 - fixtures
 
 ASKED = dataclasses.replace(PLAIN, numbers=True)

@@ -11,8 +11,8 @@ from scipy.ndimage import binary_fill_holes
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.spine.preview import write_preview
-from scripts.spine.render import View, render_labelmap
+from scripts.render.preview import write_preview
+from scripts.render.surfaces import View, render_labelmap
 
 
 def markers() -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral
+from scripts.benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid, apply_affine
 from scripts.geometry.projector import hu_to_attenuation, project_pair, project_views, project_volume

@@ -24,9 +24,9 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotation
 from scripts.io.atomic import atomic_folder
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
-from scripts.metrics.ellipsoid import best_ellipsoid
-from scripts.metrics.surface import vertebra_metrics
-from scripts.networks.predictor import Predictor
+from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
+from scripts.reconstruction.metrics.surface import vertebra_metrics
+from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import assemble, largest_component, locate_vertebrae, patient_lattice
 from tests.conftest import ROOT, SAMPLE
 

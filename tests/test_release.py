@@ -25,8 +25,8 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
 from scripts.io.checksums import changed_files, check_released, checksum_lines, read_checksums
-from scripts.networks.compact import compact
-from scripts.networks.predictor import Predictor
+from scripts.learning.compact import compact
+from scripts.reconstruction.predictor import Predictor
 from scripts.release import rules, zoo
 from scripts.release.archive import write_zip
 from scripts.release.build import large_file_list, release, run_tests

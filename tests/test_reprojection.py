@@ -20,11 +20,11 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.io.nifti import read_nifti
+from scripts.job.output import OutputOptions, write_reconstruction
 from scripts.levels import level_name
-from scripts.networks.predictor import Predictor
+from scripts.measure.reprojection import cast_shadow, raster_of, reproject
+from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, Part, patient_lattice
-from scripts.spine.output import OutputOptions, write_reconstruction
-from scripts.spine.reprojection import cast_shadow, raster_of, reproject
 from scripts.spine.session import Session
 from tests.conftest import SAMPLE, films_of
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.training import checkpoint
-from scripts.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from scripts.learning import checkpoint
+from scripts.learning.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from tests.conftest import ROOT
 from tests.tiny_training import make_trainer, train
 

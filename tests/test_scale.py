@@ -24,7 +24,6 @@ from scripts.data.building import build_case
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import write_datalist
 from scripts.data.items import VertebraItem
-from scripts.data.jobs import run_jobs
 from scripts.data.metal import MetalEvidence
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.statistics import level_matrix, write_statistics
@@ -33,6 +32,7 @@ from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam
 from scripts.io.atomic import only_writer
+from scripts.jobs import run_jobs
 
 NO_METAL = MetalEvidence(1500.0, 0.0, 0.0, False)
 

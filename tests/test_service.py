@@ -24,11 +24,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from scripts.deploy.service import create_service
-from scripts.deploy.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
 from scripts.deploy.worker import Worker
 from scripts.errors import UserError
-from scripts.viewer.engine import Engine, EngineDiedError
-from scripts.viewer.security import Guard
+from scripts.serving.engine import Engine, EngineDiedError
+from scripts.serving.security import Guard
+from scripts.serving.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
 from tests.viewer_service import engines, wait_for, wait_until_healthy

@@ -15,11 +15,11 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks
-from scripts.networks.predictor import Predictor
+from scripts.reconstruction.predictor import Predictor
+from scripts.reconstruction.steady import steady_numbers
 from scripts.spine.assembly import Part, largest_component, resolve_overlaps
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import CancelledError, Progress, Session
-from scripts.spine.steady import steady_numbers
 from tests.conftest import films_of
 
 GRID = Grid((0.0, 0.0, 0.0), (400, 150, 150))

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.data.simulation.belly import BellyOptions, paint_belly
-from scripts.data.simulation.body import build_body
-from scripts.data.simulation.bone import BoneOptions, paint_bone
-from scripts.data.simulation.painting import Ingredients, paint_ct
-from scripts.data.simulation.posture import Posture
-from scripts.data.simulation.scanner import NO_SCANNER, ScannerOptions, scan
-from scripts.data.simulation.torso import TorsoOptions, paint_torso
 from scripts.geometry.frames import Grid
+from scripts.simulation.belly import BellyOptions, paint_belly
+from scripts.simulation.body import build_body
+from scripts.simulation.bone import BoneOptions, paint_bone
+from scripts.simulation.painting import Ingredients, paint_ct
+from scripts.simulation.posture import Posture
+from scripts.simulation.scanner import NO_SCANNER, ScannerOptions, scan
+from scripts.simulation.torso import TorsoOptions, paint_torso
 
 
 @pytest.fixture(scope="module")

@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from scripts.anatomy.centroids import read_verse_centroids
 from scripts.anatomy.distances import pair_statistics
+from scripts.anatomy.shapes import SHAPES_FOLDER, load_subject, shape_subjects, signed_distance
 from scripts.data.cases import find_cases
-from scripts.data.centroids import read_verse_centroids
 from scripts.data.prepare import SplitOptions, prepare_dataset
-from scripts.data.simulation.body import build_body
-from scripts.data.simulation.bone import BoneOptions, paint_bone, smooth_noise
-from scripts.data.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
-from scripts.data.simulation.donor import add_donor, donor_names, load_donor
-from scripts.data.simulation.draw import VariationOptions
-from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
-from scripts.data.simulation.posture import Posture, PostureOptions, draw_posture
-from scripts.data.simulation.shapes import SHAPES_FOLDER, load_subject, shape_subjects, signed_distance
-from scripts.data.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
-from scripts.data.simulation.write import simulate_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.simulation.body import build_body
+from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
+from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
+from scripts.simulation.donor import add_donor, donor_names, load_donor
+from scripts.simulation.draw import VariationOptions
+from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
+from scripts.simulation.posture import Posture, PostureOptions, draw_posture
+from scripts.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
+from scripts.simulation.write import simulate_dataset
 
 ALL_LEVELS = tuple(range(1, 25))
 CALM = SpineOptions(

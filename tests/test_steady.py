@@ -1,6 +1,6 @@
 import numpy as np
 
-from scripts.spine.steady import STEP, steady_numbers
+from scripts.reconstruction.steady import STEP, steady_numbers
 
 
 def test_neighbours_steady_a_reading() -> None:

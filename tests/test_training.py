@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.training.handlers import TrainingLog
+from scripts.learning.handlers import TrainingLog
 from tests.tiny_training import make_trainer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ignite.engine import Engine
 
-from scripts.training.handlers import TrainingLog
+from scripts.learning.handlers import TrainingLog
 
 
 def test_a_training_whose_loss_is_no_number_stops_and_says_so(tmp_path: Path) -> None:

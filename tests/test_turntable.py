@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scripts.errors import UserError
-from scripts.spine.turntable import check_turntable, write_turntable
+from scripts.render.turntable import check_turntable, write_turntable
 from tests.test_preview import drawn, markers, place
 
 

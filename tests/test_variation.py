@@ -7,15 +7,15 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from scripts.data.simulation.check_variation import measures, measures_of_draws, numbers_inside, surface_points
-from scripts.data.simulation.displacement import displacement, smooth_waves
-from scripts.data.simulation.draw import VariationOptions, bump_radius, draw_deformation, draw_displacement
-from scripts.data.simulation.processes import PROCESSES, process_tips
-from scripts.data.simulation.shape_fit import distance_at, fit_affine
-from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
-from scripts.data.simulation.variation import NUMBERS, STRETCH, from_moves, to_moves, variation
+from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
 from scripts.geometry.rotation import rotation_matrix
 from scripts.levels import LEVEL_NUMBERS
+from scripts.simulation.check_variation import measures, measures_of_draws, numbers_inside, surface_points
+from scripts.simulation.displacement import displacement, smooth_waves
+from scripts.simulation.draw import VariationOptions, bump_radius, draw_deformation, draw_displacement
+from scripts.simulation.processes import PROCESSES, process_tips
+from scripts.simulation.shape_fit import distance_at, fit_affine
+from scripts.simulation.variation import NUMBERS, STRETCH, from_moves, to_moves, variation
 
 LEVELS = torch.tensor([2, 5, 8, 14, 19, 21, 24, 25, 28])
 

@@ -19,12 +19,12 @@ from conftest import simulate_case
 
 from scripts.data.cases import find_cases
 from scripts.data.duplicates import merge_releases
-from scripts.data.jobs import CRASHED, run_jobs
 from scripts.data.metal import MetalEvidence, find_metal
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.subset import SpineRecord, SubsetOptions, why_dropped
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
+from scripts.jobs import CRASHED, run_jobs
 
 NO_METAL = MetalEvidence(1500.0, 0.0, 0.0, False)
 

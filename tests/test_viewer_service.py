@@ -152,8 +152,8 @@ def test_other_addresses_need_the_token() -> None:
         assert "token" not in local
     from fastapi.testclient import TestClient
 
+    from scripts.serving.security import Guard
     from scripts.viewer.app import create_app
-    from scripts.viewer.security import Guard
 
     client = TestClient(
         create_app(Guard({"ward:80"}, "secret")), base_url="http://ward:80", headers={"Host": "ward:80"}

@@ -14,16 +14,16 @@ from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose, EnsureTyped, RandGaussianNoised
 from monai.utils import set_determinism
 
-from scripts.losses.integrated import DiscriminatorLoss, IntegratedLoss
-from scripts.networks.discriminator import VertebraDiscriminator
-from scripts.networks.fusion import CentroidFusion
-from scripts.networks.generator import Generator
-from scripts.networks.lifting import ReplicateLift
-from scripts.networks.resunet import ResUNet
-from scripts.training.checkpoint import CheckpointKeeper
-from scripts.training.handlers import TrainingLog
-from scripts.training.sampling import ReproducibleDataset, ReproducibleSampler
-from scripts.training.trainer import VertebraGanTrainer
+from scripts.learning.checkpoint import CheckpointKeeper
+from scripts.learning.handlers import TrainingLog
+from scripts.learning.sampling import ReproducibleDataset, ReproducibleSampler
+from scripts.reconstruction.losses.integrated import DiscriminatorLoss, IntegratedLoss
+from scripts.reconstruction.networks.discriminator import VertebraDiscriminator
+from scripts.reconstruction.networks.fusion import CentroidFusion
+from scripts.reconstruction.networks.generator import Generator
+from scripts.reconstruction.networks.lifting import ReplicateLift
+from scripts.reconstruction.networks.resunet import ResUNet
+from scripts.reconstruction.training.trainer import VertebraGanTrainer
 
 
 def make_trainer(

@@ -1,7 +1,7 @@
 """How far apart neighbouring vertebral bodies lie, and in which direction: statistics of 2116 CT scans.
 
 ``distances.json`` was taken from the body key points of VID (Bürgin, Prevost and Stollenga, MICCAI 2023, CC BY-SA 4.0)
-by ``python -m scripts.data.simulation.build_posture``: per pair of neighbours the distance of the two body centroids
+by ``python -m scripts.simulation.build_posture``: per pair of neighbours the distance of the two body centroids
 and the direction from the upper to the lower one, in the sagittal and in the frontal plane, with their correlations
 along the spine. Those patients lay.
 """

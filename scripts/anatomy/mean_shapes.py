@@ -1,7 +1,7 @@
 """The mean shape of each level: what is left of a level's vertebrae once place, turn and three stretches are taken out.
 
-``mean_shapes.npz`` was made by ``python -m scripts.data.simulation.build_mean_shapes`` from the shape library. Against
-the average vertebra (`scripts.data.simulation.average`), which is the best guess where nothing is known of a person, it
+``mean_shapes.npz`` was made by ``python -m scripts.simulation.build_mean_shapes`` from the shape library. Against
+the average vertebra (`scripts.anatomy.average`), which is the best guess where nothing is known of a person, it
 is sharper and has longer processes: it is what a fit of nine numbers begins with.
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from scripts.data.centroids import body_centroid
+from scripts.anatomy.centroids import body_centroid
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError

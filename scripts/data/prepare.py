@@ -22,13 +22,13 @@ from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import write_datalist
 from scripts.data.duplicates import merge_releases
 from scripts.data.items import VertebraItem
-from scripts.data.jobs import run_jobs
 from scripts.data.split import SplitOptions, split_truth
 from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
 from scripts.errors import UserError
 from scripts.io.atomic import only_writer, write_text
+from scripts.jobs import run_jobs
 
 SPLITS = ("training", "validation", "test")
 # Jobs in, each with its result out, in any order.

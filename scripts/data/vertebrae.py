@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scripts.anatomy.landmarks import FILE_NAME as LANDMARKS_FILE
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks, write_landmarks
 from scripts.data.cases import CaseFiles
 from scripts.data.contact_sheet import write_contact_sheet
 from scripts.data.items import VertebraItem
-from scripts.data.landmarks import FILE_NAME as LANDMARKS_FILE
-from scripts.data.landmarks import SpineLandmarks, find_landmarks, known_landmarks, write_landmarks
 from scripts.data.metal import MetalEvidence
 from scripts.data.patient import PatientVolume, canonical_patient
 from scripts.data.subset import SpineRecord

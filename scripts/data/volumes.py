@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from scripts.anatomy.centroids import read_verse_centroids
 from scripts.data.cases import CaseFiles
-from scripts.data.centroids import read_verse_centroids
 from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.metal import MetalEvidence, find_metal
-from scripts.data.simulation.painting import paint_around_labels
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, resample
 from scripts.io.nifti import read_nifti
 from scripts.levels import LABEL_MAPS, level_number
+from scripts.simulation.painting import paint_around_labels
 
 AIR_HU = -1000.0
 # A vertebra whose mask touches the border of the field of view over more than this is cut.

@@ -9,7 +9,7 @@ from monai.deploy.core import Application
 
 from scripts.deploy.operators import Annotator, PairSelector, Reconstructor, SpineWriter
 from scripts.errors import UserError
-from scripts.spine.job import Networks
+from scripts.job.run import Networks
 
 # The first that there is; a MAP carries TorchScript, the bundle both.
 GENERATOR = ("model.ts", "model.pt")

@@ -28,13 +28,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from scripts.deploy.sender import Peer, send_folder
-from scripts.deploy.spool import OUTPUT, STUDY, Spool, State, sync
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.study import choose_film
 from scripts.io.geometry_file import read_geometry
-from scripts.viewer.engine import Engine
+from scripts.serving.engine import Engine
+from scripts.serving.spool import OUTPUT, STUDY, Spool, State, sync
 
 FILMS = (
     ComputedRadiographyImageStorage,

@@ -9,8 +9,8 @@ from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from scripts.deploy.study import job_of_folder
 from scripts.io.dicom_out.export import export_dicom
-from scripts.spine.job import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
-from scripts.spine.output import OutputOptions, write_reconstruction
+from scripts.job.output import OutputOptions, write_reconstruction
+from scripts.job.run import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
 
 FORMATS = ("stl", "obj")
 
@@ -28,7 +28,7 @@ class PairSelector(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Out: a `scripts.spine.job.Job`."""
+        """Out: a `scripts.job.run.Job`."""
         spec.output("job")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:

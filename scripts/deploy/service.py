@@ -14,13 +14,13 @@ from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from scripts.deploy.spool import OUTPUT, REASON, Spool, SpoolFullError, State
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
-from scripts.viewer.engine import Engine
-from scripts.viewer.security import Guard, refused
+from scripts.serving.engine import Engine
+from scripts.serving.security import Guard, refused
+from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
+from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 from scripts.viewer.serve import bind, run_server
-from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 
 GRACE_S = 60.0
 SWEEP_S = 600.0

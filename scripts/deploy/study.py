@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.study import choose_film
-from scripts.spine.job import Job
+from scripts.job.run import Job
 
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")
 ANNOTATIONS_FILE = "annotations.json"

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.deploy.spool import OUTPUT, STUDY, Spool, State
 from scripts.errors import UserError
-from scripts.viewer.engine import Engine, EngineDiedError
+from scripts.serving.engine import Engine, EngineDiedError
+from scripts.serving.spool import OUTPUT, STUDY, Spool, State
 
 if TYPE_CHECKING:
-    from scripts.spine.job import Networks
+    from scripts.job.run import Networks
 
 POLL_S = 0.2
 Observer = Callable[[str, float], None]
@@ -28,7 +28,7 @@ def process(folder: str) -> None:
         UserError: it cannot be done; the line says why and names no folder of this machine.
     """
     from scripts.deploy.study import job_of_folder
-    from scripts.spine.job import run_job
+    from scripts.job.run import run_job
 
     study = Path(folder) / STUDY
     try:
@@ -110,6 +110,6 @@ async def finish(task: asyncio.Task[None], worker: Worker, grace_s: float) -> No
 @cache
 def _networks() -> Networks:
     """Kept from job to job."""
-    from scripts.spine.job import Networks
+    from scripts.job.run import Networks
 
     return Networks()

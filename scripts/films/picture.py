@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from scripts.errors import UserError
+from scripts.films.appearance import seems_inverted
 from scripts.films.dicom import finish
 from scripts.films.film import Projection, Radiograph
-from scripts.films.looks import seems_inverted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 

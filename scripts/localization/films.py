@@ -22,10 +22,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.jobs import run_jobs
-from scripts.data.landmarks import SpineLandmarks, find_landmarks, known_landmarks
 from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
@@ -33,6 +32,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
+from scripts.jobs import run_jobs
 from scripts.levels import LEVEL_ORDER
 
 PIXEL_MM = 2.0

@@ -16,16 +16,16 @@ from torch import nn
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
+from scripts.learning.loading import choose_device, load_network
 from scripts.localization.decoding import NOTHING_FOUND, PixelSizes, decode, distances
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM
 from scripts.localization.found import Localization, Vertebra
-from scripts.localization.looks import Look, average_looks
 from scripts.localization.network import INPUTS
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions, read_levels
+from scripts.localization.test_time_views import Look, average_looks
 from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
-from scripts.networks.loading import choose_device, load_network
 from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
 
-FOLDERS = ("benchmarks", "configs", "docs", "models", "scripts", "tests")
+FOLDERS = ("configs", "docs", "models", "scripts", "tests")
 FILES = ("LICENSE", "Makefile", "README.md", "constraints.txt", "large_files.yml", "pyproject.toml")
 
 

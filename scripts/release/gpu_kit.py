@@ -20,8 +20,8 @@ from scripts.paths import BUNDLE_ROOT
 
 # What training needs beside PyTorch, NumPy, SciPy, scikit-image, matplotlib, tensorboard and PyYAML.
 PACKAGES = ("monai", "pytorch-ignite", "fire", "termcolor", "nibabel", "edt", "trimesh")
-CODE = ("scripts", "configs", "benchmarks")
-LEFT_OUT = ("scripts/viewer", "scripts/deploy", "configs/baselines", "configs/ablations", "benchmarks/drr")
+CODE = ("scripts", "configs")
+LEFT_OUT = ("scripts/viewer", "scripts/deploy", "configs/baselines", "configs/ablations", "scripts/benchmarks/drr")
 WEIGHTS = ("models/model.pt", "models/localization.pt")
 LIMIT_MB = 60.0
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -33,7 +33,7 @@ if [ ! -d "$kit/site" ]; then
     python3 -m pip install --quiet --no-index --no-deps --no-compile --target "$kit/site" "$kit"/wheels/*.whl
 fi
 export PYTHONPATH="$kit:$kit/site" PYTHONUNBUFFERED=1
-python3 -m scripts.training.gpu --cases "$kit/cases" "$@"
+python3 -m scripts.learning.gpu --cases "$kit/cases" "$@"
 """
 
 

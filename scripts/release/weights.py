@@ -1,4 +1,4 @@
-"""From what a training wrote to what is handed out: the state dict alone, half the size (`scripts.networks.compact`).
+"""From what a training wrote to what is handed out: the state dict alone, half the size (`scripts.learning.compact`).
 
 python -m scripts.release.weights --source output/training/model.pt --output models/model.pt
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.command import run_module
-from scripts.networks.compact import compact_file
+from scripts.learning.compact import compact_file
 
 
 def main(source: str, output: str) -> None:

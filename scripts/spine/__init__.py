@@ -1,1 +1,1 @@
-"""From vertebra cubes to the patient's spine: assembly, meshes, pictures."""
+"""From vertebra cubes to the patient's spine: session, assembly, meshes."""

@@ -49,7 +49,7 @@ class Part:
     """One reconstructed vertebra, its overlap with the neighbours resolved.
 
     A session hands out the same object as long as nothing about it changed, so that what is derived from it (the
-    surface here, the pose in `scripts.spine.pose`) is made once.
+    surface here, the pose in `scripts.measure.pose`) is made once.
 
     Args:
         vertebra: where it is.

@@ -25,7 +25,8 @@ from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_ba
 from scripts.geometry.leaning import Lean
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
-from scripts.networks.predictor import Predictor
+from scripts.reconstruction.predictor import Predictor
+from scripts.reconstruction.steady import steady_numbers
 from scripts.spine.assembly import (
     LocatedVertebra,
     Part,
@@ -35,7 +36,6 @@ from scripts.spine.assembly import (
     resolve_overlaps,
 )
 from scripts.spine.reconstruction import Reconstruction, residual_warnings
-from scripts.spine.steady import steady_numbers
 
 # A vertebra of which a neighbour took more than this is reported: two marks on one vertebra look like that.
 MAX_CONTESTED = 0.3

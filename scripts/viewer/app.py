@@ -20,10 +20,10 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from scripts.errors import UserError
 from scripts.levels import LEVEL_NUMBERS
 from scripts.paths import BUNDLE_ROOT
-from scripts.viewer.engine import Engine, EngineBusyError, EngineDiedError
-from scripts.viewer.security import SESSION_COOKIE, Guard, refused
+from scripts.serving.engine import Engine, EngineBusyError, EngineDiedError
+from scripts.serving.security import SESSION_COOKIE, Guard, refused
+from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 from scripts.viewer.store import Store, StoredCase
-from scripts.viewer.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
 
 STATIC = Path(__file__).with_name("static")
 SAMPLE = BUNDLE_ROOT / "docs" / "sample"

@@ -1,7 +1,7 @@
 """One opened case: two films, their marks, and the vertebrae reconstructed from them so far.
 
 Everything lies in the case's own folder, so that a process that dies takes nothing with it. These functions run in the
-engine's process (`scripts.viewer.engine`) and take and give plain values only.
+engine's process (`scripts.serving.engine`) and take and give plain values only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
-from scripts.networks.predictor import Predictor
+from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import Session

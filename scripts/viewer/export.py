@@ -11,9 +11,9 @@ from pathlib import Path
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.job.output import write_reconstruction
 from scripts.spine.assembly import Part
 from scripts.spine.mesh import write_meshes
-from scripts.spine.output import write_reconstruction
 from scripts.viewer.case import opened, predictor, reconstruction_of
 
 RECONSTRUCTION = "reconstruction"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.levels import level_name
-from scripts.spine.morphometry import Angle, SpineMeasures
-from scripts.spine.report import vertebra_row
-from scripts.spine.review import review
+from scripts.measure.morphometry import Angle, SpineMeasures
+from scripts.measure.review import review
+from scripts.render.report import vertebra_row
 from scripts.viewer.case import reconstruction_of
 
 NOTE = "± one standard deviation. Angles are measured on the reconstruction; see docs/measurements.md."

@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from scripts.errors import UserError
+from scripts.serving.security import Guard
 from scripts.viewer.app import create_app
-from scripts.viewer.security import Guard
 
 LOOPBACK = "127.0.0.1"
 

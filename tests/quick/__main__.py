@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from scripts.deploy.listener import listen
-from scripts.viewer.engine import Engine
+from scripts.serving.engine import Engine
 
 if __name__ == "__main__":
     spool, port, peer = sys.argv[1:]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from scripts.anatomy.centroids import estimate_body_centroid
+from scripts.anatomy.shapes import shape_subjects
 from scripts.data.cases import find_cases
-from scripts.data.centroids import estimate_body_centroid
 from scripts.data.labelling.fit import FitOptions, fit_spine
 from scripts.data.labelling.labelmap import draw_labels
 from scripts.data.labelling.volume import on_canonical_grid
-from scripts.data.simulation.shapes import shape_subjects
 from scripts.data.volumes import read_case
 from scripts.geometry.frames import resample_labels
 from scripts.levels import level_name

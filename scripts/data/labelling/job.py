@@ -6,13 +6,13 @@ import json
 import time
 from pathlib import Path
 
+from scripts.anatomy.shapes import shape_subjects
 from scripts.data.labelling.fit import FitOptions, fit_spine
 from scripts.data.labelling.labelmap import draw_labels
 from scripts.data.labelling.marks import CaseMarks, read_marks
 from scripts.data.labelling.sheet import draw_sheet
 from scripts.data.labelling.volume import read_ct
 from scripts.data.labelling.write import write_case
-from scripts.data.simulation.shapes import shape_subjects
 from scripts.errors import UserError
 
 MANIFEST = "manifest.json"

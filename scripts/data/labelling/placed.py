@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scripts.data.simulation.shapes import SHAPE_SPACING_MM, VertebraShape, shapes_of_level
+from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, shapes_of_level
 from scripts.geometry.rotation import rotation_matrix
 from scripts.levels import in_order
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from scripts.data.simulation.painting import paint_around_labels
 from scripts.data.volumes import AIR_HU, CaseVolumes, resample_hu
 from scripts.geometry.frames import bounding_grid, resample
+from scripts.simulation.painting import paint_around_labels
 
 # Over which the crop's border goes over into the painted body.
 FADE_MM = 6.0

@@ -22,10 +22,10 @@ from scripts.data.online.files import do_all
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.pool import simulate_case
 from scripts.data.patient import canonical_patient
-from scripts.data.simulation.patient import SimulationOptions
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
+from scripts.simulation.patient import SimulationOptions
 
 
 def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int) -> Path:

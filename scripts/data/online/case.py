@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from scripts.data.patient import PatientVolume
-from scripts.data.simulation.patient import SimulatedPatient
 from scripts.data.volumes import MAX_BORDER_CONTACT_MM2, border_contact
 from scripts.errors import UserError
 from scripts.geometry.projector import WATER_PER_MM
 from scripts.io.atomic import atomic_file
 from scripts.levels import in_order
+from scripts.simulation.patient import SimulatedPatient
 
 # Where the label of a vertebra comes from; no accuracy is ever claimed on fitted ones.
 ORIGINS = ("truth", "simulated", "fitted")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from scripts.data.simulation.draw import VariationOptions, draw_displacement
+from scripts.simulation.draw import VariationOptions, draw_displacement
 
 # VerSe numbers (B,), points (N, 3) mm in the vertebra's own frame and a generator -> (B, N, 3) mm: where in the
 # original each point comes from. The origin, the body's centroid, stays where it is.

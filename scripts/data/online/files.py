@@ -9,10 +9,10 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
-from scripts.data.jobs import run_jobs
-from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
-from scripts.data.simulation.write import patient_name
 from scripts.errors import UserError
+from scripts.jobs import run_jobs
+from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
+from scripts.simulation.write import patient_name
 
 J = TypeVar("J")
 

@@ -1,4 +1,4 @@
-"""How the mean shape lies in each fresh sample: what `scripts.networks.pose.PoseReader` learns to read.
+"""How the mean shape lies in each fresh sample: what `scripts.reconstruction.networks.pose.PoseReader` learns to read.
 
 Fitted once to each vertebra of a patient, when its file is made. In a sample the patient is turned, deformed and marked
 wrongly; the map from the sample's cube to the patient is followed there and on to the mean shape, and the affine map

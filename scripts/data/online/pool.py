@@ -15,8 +15,8 @@ from scripts.data.online.files import simulate_once, stored_files
 from scripts.data.online.memory import MemoryPool
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.samples import Pick
-from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions
 from scripts.errors import UserError
+from scripts.simulation.patient import SimulatedPatient, SimulationOptions
 
 
 @dataclass(frozen=True)

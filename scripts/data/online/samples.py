@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.data.film_effects import FilmEffectOptions, expose
 from scripts.data.normalisation import normalise_patch
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.draws import (
@@ -33,7 +34,6 @@ from scripts.data.online.render import (
 )
 from scripts.data.volumes import AIR_HU
 from scripts.geometry.cropping import CUBE_SIZE
-from scripts.training.film_effects import FilmEffectOptions, expose
 
 # A vertebra of a patient.
 Pick = tuple[OnlineCase, OnlineVertebra]

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scripts.data.landmarks import SpineLandmarks, find_landmarks
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks
 from scripts.data.online.case import OnlineCase
-from scripts.data.simulation.patient import SimulatedPatient
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.io.atomic import atomic_file
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.films import S1_INDEX
+from scripts.simulation.patient import SimulatedPatient
 
 # Marks of a vertebra: its centroid, four corners of the mid-coronal section and four of the mid-sagittal one.
 CORONAL, SAGITTAL, MARKS = slice(1, 5), slice(5, 9), 9
@@ -35,7 +35,7 @@ class FilmPatient:
         spacing_mm: isotropic voxel size.
         levels: (N,) places in the level table, head to foot; S1 is the last of the table.
         points: (N, 9, 3) mm along I, P, L from the middle of the volume: centroid, corners as of
-            `scripts.data.landmarks.BodyLandmarks`; NaN where there are none.
+            `scripts.anatomy.landmarks.BodyLandmarks`; NaN where there are none.
         complete: whether every vertebra in the volume is listed.
         origin: of the labels, see `scripts.data.online.case`.
     """

@@ -18,8 +18,6 @@ from scripts.command import run_module
 from scripts.data.online.case import read_case
 from scripts.data.online.files import do_all, simulate_once, stored_files
 from scripts.data.online.memory import MemoryPool
-from scripts.data.simulation.patient import SimulatedPatient, SimulationOptions
-from scripts.data.simulation.spine import SpineOptions
 from scripts.errors import UserError
 from scripts.localization.online.patient import (
     FilmPatient,
@@ -28,6 +26,8 @@ from scripts.localization.online.patient import (
     read_patient,
     write_patient,
 )
+from scripts.simulation.patient import SimulatedPatient, SimulationOptions
+from scripts.simulation.spine import SpineOptions
 
 # Never in a training, neither their CTs nor the shapes of their vertebrae.
 HELD_OUT = ("LIDC-IDRI-0001", "verse083")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from scripts.data.film_effects import FilmEffectOptions, expose
 from scripts.data.normalisation import normalise_patch
 from scripts.localization.films import PIXEL_MM, MachineRange
 from scripts.localization.online.deformation import BodyDeformation
@@ -17,7 +18,6 @@ from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.transforms import view_input
 from scripts.localization.windows import WindowOptions
-from scripts.training.film_effects import FilmEffectOptions, expose
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""Measurements that need other people's software; no part of the product."""

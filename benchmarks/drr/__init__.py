@@ -1,1 +1,0 @@
-"""The projector beside other engines: ``python -m benchmarks.drr``."""

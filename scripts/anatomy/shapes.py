@@ -1,0 +1,131 @@
+"""Real vertebra shapes, each in its own frame: the library that spines are made of.
+
+``shapes/<subject>.npz`` holds one subject's vertebrae as packed masks of 0.8 mm; ``shapes/LICENSES.md`` says whose they
+are. They were made by ``python -m scripts.simulation.build_shapes`` from public masks and surfaces.
+
+A vertebra's own frame: origin at its body's centroid; axis 0 down along the spine (the direction between its two
+neighbours), axis 1 backwards in its median plane, axis 2 to the left. In it a shape is a signed distance, negative
+inside.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from scripts.errors import UserError
+from scripts.levels import level_name
+
+SHAPES_FOLDER = Path(__file__).with_name("shapes")
+SHAPE_SPACING_MM = 0.8
+SACRUM = 26
+# How often a subject is drawn, and how much it counts in an average, against 1 of a real person: these two are an
+# idealised man and a mean of 87 patients.
+SUBJECT_WEIGHTS: dict[str, float] = {"bodyparts3d": 0.3, "clouthier": 0.3}
+
+
+@dataclass(frozen=True)
+class VertebraShape:
+    """One real vertebra.
+
+    Args:
+        subject: whose.
+        number: VerSe number; 26 is a sacrum.
+        signed_distance: (I, P, L) float32 mm in its own frame, negative inside, good to some 15 mm from the surface.
+        origin: index of the body's centroid.
+        pitch_mm: mean distance of its body's centroid to those of its neighbours in its subject.
+        licence: under which it may be passed on.
+    """
+
+    subject: str
+    number: int
+    signed_distance: np.ndarray
+    origin: tuple[float, float, float]
+    pitch_mm: float
+    licence: str
+
+
+def shape_subjects() -> list[str]:
+    """Subjects of the library."""
+    return sorted(path.stem for path in SHAPES_FOLDER.glob("*.npz"))
+
+
+def subject_weights_with(given: object) -> dict[str, float]:
+    """`SUBJECT_WEIGHTS` with a user's own over them.
+
+    Args:
+        given: a dictionary subject -> weight, or None.
+
+    Raises:
+        UserError: no such subject, or a weight below 0.
+    """
+    weights = dict(SUBJECT_WEIGHTS)
+    if given is None:
+        return weights
+    if not isinstance(given, dict):
+        raise UserError(f"--subject_weights {given}: use a dictionary such as '{{remus: 0.5}}'")
+    for subject, weight in given.items():
+        if subject not in shape_subjects():
+            raise UserError(f"--subject_weights: no shapes of '{subject}'; there are {', '.join(shape_subjects())}")
+        if not isinstance(weight, int | float) or weight < 0:
+            raise UserError(f"--subject_weights: {subject} has {weight}; use a number, 0 or more")
+        weights[subject] = float(weight)
+    return weights
+
+
+@cache
+def load_subject(subject: str) -> dict[int, VertebraShape]:
+    """All shapes of one subject, by number.
+
+    Raises:
+        UserError: the library has no such subject.
+    """
+    path = SHAPES_FOLDER / f"{subject}.npz"
+    if not path.is_file():
+        raise UserError(f"no shapes of '{subject}'; the library has {', '.join(shape_subjects())}")
+    with np.load(path) as stored:
+        about = json.loads(str(stored["about"]))
+        shapes = {}
+        for row in about["vertebrae"]:
+            size = row["size"]
+            bits = np.unpackbits(stored[level_key(row["number"])])[: int(np.prod(size))]
+            shapes[row["number"]] = VertebraShape(
+                subject=subject,
+                number=row["number"],
+                signed_distance=signed_distance(bits.reshape(size).astype(bool), SHAPE_SPACING_MM),
+                origin=tuple(row["origin"]),
+                pitch_mm=row["pitch_mm"],
+                licence=about["licence"],
+            )
+    return shapes
+
+
+def shapes_of_level(number: int, subjects: tuple[str, ...]) -> list[VertebraShape]:
+    """Every shape of a level that some subjects have; supernumerary levels borrow from their neighbours."""
+    wanted = {28: (19, 20), 25: (25, 24)}.get(number, (number,))
+    found = (load_subject(subject).get(n) for subject in subjects for n in wanted)
+    return [shape for shape in found if shape is not None]
+
+
+def signed_distance(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Distance to a mask's surface in mm, negative inside, without the mask's stairs.
+
+    Args:
+        mask: (I, P, L) bool.
+        spacing_mm: isotropic voxel size.
+    """
+    outside = ndimage.distance_transform_edt(~mask).astype(np.float32)
+    inside = ndimage.distance_transform_edt(mask).astype(np.float32)
+    # Each counts from the nearest voxel of the other side: half a voxel too far.
+    distance = np.where(mask, 0.5 - inside, outside - 0.5)
+    return (ndimage.gaussian_filter(distance, 0.7) * spacing_mm).astype(np.float32)
+
+
+def level_key(number: int) -> str:
+    """Name of a vertebra in a shape file."""
+    return "S1" if number == SACRUM else level_name(number)

@@ -1,0 +1,24 @@
+"""How large a person of the shape library is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scripts.anatomy.distances import pair_statistics
+from scripts.anatomy.shapes import SACRUM, load_subject
+from scripts.levels import level_name
+
+
+def mean_pitch(number: int) -> float:
+    """Mean distance of an average level to its neighbours."""
+    names = [f"{level_name(number)}-", f"-{level_name(number)}"]
+    found = [row["distance_mm"] for pair, row in pair_statistics().items() if pair.startswith(names[0])]
+    found += [row["distance_mm"] for pair, row in pair_statistics().items() if pair.endswith(names[1])]
+    return float(np.mean(found))
+
+
+def subject_size(subject: str) -> float:
+    """How much larger a shape subject is than the average person, from the distances of its bodies."""
+    shapes = load_subject(subject)
+    ratios = [shape.pitch_mm / mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
+    return float(np.median(ratios))

@@ -1,0 +1,148 @@
+"""Whole patients of a prepared dataset as `reconstruct` makes them, measured in the assembled spine.
+
+    python -m scripts.benchmarks.assembled --dataset DATASET --output FOLDER [--marks true|found] [--weights FILE]
+        [--localizer_weights FILE] [--precision auto|float32|bfloat16] [--list_name test] [--subjects A,B]
+
+`evaluate` measures vertebrae alone, each in its cube. Here films and marks go through the whole road: patches along
+the line of the marks, overlaps resolved, one labelmap. With ``--marks found`` the marks are the annotation network's.
+Writes ``metrics.csv``, ``average.csv`` (the average vertebra at the same marks) and ``assembled.md``: by region and by
+level with intervals, patients drawn with replacement.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.benchmarks.model_card import interval, table
+from scripts.command import run_module
+from scripts.data.datalist import read_datalist
+from scripts.errors import UserError
+from scripts.geometry.leaning import spine_leans
+from scripts.job.output import read_truth
+from scripts.job.run import Job, Networks, find_marks, read_job_films, reconstruct_job
+from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
+from scripts.reconstruction.metrics.surface import vertebra_metrics
+from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
+from scripts.reconstruction.metrics.yardstick import average_vertebra, library_subjects
+from scripts.spine.reconstruction import Reconstruction
+
+MARKS = ("true", "found")
+MISSED = "missed"
+
+
+def reconstruct_case(case: Path, networks: Networks, marks: str) -> Reconstruction | None:
+    """The spine of one prepared patient; None if the annotation network finds nothing that can be reconstructed."""
+    geometry, annotations = case / "geometry.json", case / "annotations.json"
+    job = Job(
+        case / "ap.nii.gz",
+        case / "lat.nii.gz",
+        annotations=annotations if marks == "true" else None,
+        geometry=geometry if geometry.is_file() else None,
+    )
+    try:
+        films = read_job_films(job)
+        return reconstruct_job(job, films, find_marks(job, films, networks), networks)[1]
+    except UserError:
+        if marks == "true":
+            raise
+        return None
+
+
+def average_rows(case: Path, items: list[dict[str, Any]], result: Reconstruction | None) -> list[MetricsRow]:
+    """What the average vertebra of each level scores at the same marks, see `metrics.yardstick`."""
+    if result is None:
+        return []
+    truth = read_truth(case / "labelmap.nii.gz", result.grid)
+    places = {vertebra.level: i for i, vertebra in enumerate(result.vertebrae)}
+    marks = np.array([vertebra.cube.body_centroid_mm for vertebra in result.vertebrae])
+    leans, rows = spine_leans(marks, sagittal_share=1.0), []
+    for item in items:
+        level = level_number(item["level"])
+        if level in places:
+            place = places[level]
+            own = library_subjects(str(item["subject"]))
+            mask = average_vertebra(level, result.grid.to_index(marks[place]), result.grid, leans[place], without=own)
+            rows.append(metrics_row(item, vertebra_metrics(mask, truth == level), 0.0, "ok"))
+    return rows
+
+
+def measured(case: Path, items: list[dict[str, Any]], result: Reconstruction | None) -> list[MetricsRow]:
+    """A row for each of a patient's listed vertebrae; one that has no mark of its name is missed, with Dice 0."""
+    rows = []
+    made = set() if result is None else {vertebra.level for vertebra in result.vertebrae}
+    truth = None if result is None else read_truth(case / "labelmap.nii.gz", result.grid)
+    for item in items:
+        level = level_number(item["level"])
+        if result is None or truth is None or level not in made:
+            nothing = vertebra_metrics(None, np.ones((1, 1, 1), bool))
+            rows.append(metrics_row(item, nothing, 0.0, MISSED))
+            continue
+        found = result.labels == level
+        rows.append(metrics_row(item, vertebra_metrics(found, truth == level), 0.0, "ok" if found.any() else "empty"))
+    return rows
+
+
+def level_table(rows: list[MetricsRow]) -> list[str]:
+    """A line a level, head to foot."""
+    lines = ["| level | vertebrae, patients | Dice | HD95 mm |", "| --- | --- | --- | --- |"]
+    for number in LEVEL_ORDER:
+        chosen = [row for row in rows if level_number(row.level) == number]
+        if chosen:
+            dice, hd95 = interval(chosen, "dice"), interval(chosen, "hd95_mm")
+            cells = "{:.3f} ({:.3f}-{:.3f}) | {:.1f} ({:.1f}-{:.1f})".format(*dice, *hd95)
+            lines.append(f"| {LEVEL_NAMES[number]} | {len(chosen)}, {len({r.subject for r in chosen})} | {cells} |")
+    return lines
+
+
+def main(
+    dataset: str,
+    output: str,
+    marks: str = "true",
+    weights: str = "",
+    localizer_weights: str = "",
+    precision: str = "auto",
+    list_name: str = "test",
+    subjects: str | tuple[str, ...] = (),
+) -> None:
+    """Measure, write and print.
+
+    Raises:
+        UserError: no such list or marks, or a patient's files cannot be read.
+    """
+    if marks not in MARKS:
+        raise UserError(f"--marks {marks}: use {' or '.join(MARKS)}")
+    root, folder = Path(dataset), Path(output)
+    names = subjects.split(",") if isinstance(subjects, str) else subjects
+    cases: dict[Path, list[dict[str, Any]]] = {}
+    for item in read_datalist(root, list_name):
+        if not names or item["subject"] in names:
+            cases.setdefault((root / item["label"]).parent, []).append(item)
+    if not cases:
+        raise UserError(f"{root}: none of {', '.join(names)} is in its list '{list_name}'")
+    own, localizers = (Path(name) if name else None for name in (weights, localizer_weights))
+    networks = Networks(own, localizers, precision=precision)
+    rows, average = [], []
+    for case, items in tqdm(cases.items(), unit="patient"):
+        result = reconstruct_case(case, networks, marks)
+        rows += measured(case, items, result)
+        average += average_rows(case, items, result)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_metrics_csv(rows, folder / "metrics.csv")
+    write_metrics_csv(average, folder / "average.csv")
+    there = [row for row in rows if row.status != MISSED]
+    lines = [f"{len(cases)} patients, {len(rows)} vertebrae, {len(rows) - len(there)} missed", ""]
+    if there:
+        lines += [*table(there), "", "The average vertebra of each level at the same marks:", "", *table(average)]
+        lines += ["", *level_table(there)]
+    if len(there) < len(rows):
+        lines += ["", "Dice with missed ones as 0: {:.3f} ({:.3f}-{:.3f})".format(*interval(rows, "dice"))]
+    (folder / "assembled.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    run_module(main)

@@ -1,0 +1,1 @@
+"""The projector beside other engines: ``python -m scripts.benchmarks.drr``."""

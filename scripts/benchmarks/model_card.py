@@ -1,0 +1,158 @@
+"""The numbers of the model card: metrics by region with intervals, what disturbs the network, and its worst five.
+
+    python -m scripts.benchmarks.model_card --dataset DATASET --output FOLDER [--source WHAT_IT_WAS_PREPARED_FROM]
+        [--weights FILE] [--subjects A,B]
+
+Writes ``card.md``, ``metrics.csv``, ``average.csv`` and ``worst.jpg``. Without a source the curve over view angles is
+left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, tilted_images
+from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
+from scripts.command import run_module
+from scripts.data.augmentation import RandFilmd
+from scripts.data.datalist import read_datalist, read_document
+from scripts.levels import level_number, region
+from scripts.paths import BUNDLE_ROOT
+from scripts.reconstruction.metrics.surface import vertebra_metrics
+from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
+from scripts.reconstruction.metrics.yardstick import yardstick_rows
+from scripts.reconstruction.predictor import Predictor
+
+RESAMPLES = 2000
+METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
+Change = Callable[[int, torch.Tensor, np.ndarray], tuple[torch.Tensor, np.ndarray]]
+
+
+def film(index: int, image: torch.Tensor, truth: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Scatter, hardening, noise and collimation as `configs/augment_films.json` trains for."""
+    steps = json.loads((BUNDLE_ROOT / "configs" / "augment_films.json").read_text())["train#random_transforms"]
+    options = next(step for step in steps if step["_target_"].endswith("RandFilmd"))
+    options = {key: value for key, value in options.items() if key not in ("_target_", "keys", "prob")}
+    transform = RandFilmd(keys=("ap", "lat"), prob=1.0, **options)
+    transform.set_random_state(index)
+    changed = transform({"ap": image[0:1].clone(), "lat": image[2:3].clone()})
+    return torch.cat([changed["ap"], image[1:2], changed["lat"], image[3:4]]), truth
+
+
+def scored(predictor: Predictor, vertebrae: list[TestVertebra], change: Change | None = None) -> list[MetricsRow]:
+    """A row a vertebra; an image that cannot be read is an empty answer."""
+    rows = []
+    for index, vertebra in enumerate(vertebrae):
+        image, truth = vertebra.image, vertebra.truth
+        if image is not None and change is not None:
+            image, truth = change(index, image, truth)
+        found = None if image is None else _found(predictor, vertebra, image)
+        status = "failed" if found is None else "ok" if found.any() else "empty"
+        rows.append(metrics_row(vertebra.item, vertebra_metrics(found, truth), 0.0, status))
+    return rows
+
+
+def _found(predictor: Predictor, vertebra: TestVertebra, image: torch.Tensor) -> np.ndarray:
+    """What the network makes of a vertebra's image, whose level it is told."""
+    return next(iter(predictor([image], [level_number(vertebra.item["level"])]))) > 0.5
+
+
+def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:
+    """Mean and 95 % interval, patients drawn with replacement; vertebrae where there is one patient only."""
+    subjects = sorted({row.subject for row in rows})
+    groups = [[getattr(r, metric) for r in rows if r.subject == s] for s in subjects]
+    if len(subjects) == 1:
+        groups = [[value] for value in groups[0]]
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+        means.append(np.mean([value for group in drawn for value in group]))
+    low, high = (float(np.percentile(means, share)) for share in (2.5, 97.5))
+    return float(np.mean([getattr(r, metric) for r in rows])), low, high
+
+
+def table(rows: list[MetricsRow]) -> list[str]:
+    """By region."""
+    lines = ["| | vertebrae, patients | Dice | HD95 mm | ASSD mm | NSD 1 mm |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in ("all", "cervical", "thoracic", "lumbar"):
+        chosen = [r for r in rows if name in ("all", region(level_number(r.level)))]
+        if chosen:
+            cells = ["{:.3f} ({:.3f}-{:.3f})".format(*interval(chosen, m)) for m in METRICS]
+            lines.append(f"| {name} | {len(chosen)}, {len({r.subject for r in chosen})} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow], predictor: Predictor) -> None:
+    """The five vertebrae of lowest Dice: both patches, the true outline and ours."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].dice)[:5]
+    figure = Figure((2.2 * len(order), 4.8), layout="constrained")
+    axes: Any = figure.subplots(2, len(order), squeeze=False)
+    for column, index in enumerate(order):
+        vertebra = vertebrae[index]
+        assert vertebra.image is not None
+        found = _found(predictor, vertebra, vertebra.image)
+        for row, (channel, along) in enumerate(((0, 1), (2, 2))):
+            place = axes[row, column]
+            place.imshow(vertebra.image[channel], cmap="gray")
+            for mask, colour in ((vertebra.truth, "#00e676"), (found, "#ff5252")):
+                if mask.any():
+                    place.contour(mask.any(along), [0.5], colors=colour, linewidths=1.2)
+            place.set_axis_off()
+        axes[0, column].set_title(
+            f"{rows[index].subject}\n{rows[index].level}  Dice {rows[index].dice:.2f}", fontsize=8
+        )
+    figure.savefig(path, dpi=110, pil_kwargs={"quality": 85})
+
+
+def main(dataset: str, output: str, source: str = "", weights: str = "", subjects: Any = ()) -> None:
+    """Measure and write."""
+    folder, names = Path(output), subjects.split(",") if isinstance(subjects, str) else list(subjects)
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [i for i in read_datalist(Path(dataset), "test") if not names or i["subject"] in names]
+    predictor = Predictor(Path(weights) if weights else None, "cpu", batch_size=1)
+    vertebrae = list(read_vertebrae(Path(dataset), items))
+    plain = scored(predictor, vertebrae)
+    write_metrics_csv(plain, folder / "metrics.csv")
+    document = read_document(Path(dataset))
+    average = [row for _, row in yardstick_rows(Path(dataset), document, [v.item for v in vertebrae])]
+    write_metrics_csv(average, folder / "average.csv")
+    lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
+    lines += ["", "| disturbance | Dice |", "| --- | --- |", f"| none | {_mean(plain):.3f} |"]
+    for curve in tqdm(CURVES, desc="disturbances"):
+        if curve.kind == "angle":
+            if not source:
+                continue
+            images = folder / "angles" / curve.name
+            tilted_images(source, items, curve.amount, images)
+            rows = scored(predictor, list(read_vertebrae(Path(dataset), items, images)))
+        else:
+            rows = scored(predictor, vertebrae, partial(_disturbed, curve))
+        lines.append(f"| {curve.kind} {curve.amount:g} | {_mean(rows):.3f} |")
+    lines.append(f"| film | {_mean(scored(predictor, vertebrae, film)):.3f} |")
+    draw_worst(folder / "worst.jpg", vertebrae, plain, predictor)
+    (folder / "card.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _disturbed(
+    curve: Disturbance, index: int, image: torch.Tensor, truth: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:
+    return disturb(image, truth, curve, (index, round(100 * curve.amount)))
+
+
+def _mean(rows: list[MetricsRow]) -> float:
+    return float(np.mean([row.dice for row in rows]))
+
+
+if __name__ == "__main__":
+    run_module(main)

@@ -1,0 +1,119 @@
+"""One model, one seed, in a process of its own: train (or go on), then score.
+
+    python -m scripts.benchmarks.paper.job --output BENCHMARK --model NAME --seed N [--curves]
+
+`scripts.benchmarks.paper.matrix` starts these; one can be started by hand as well, say by a cluster's scheduler.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import run as run_bundle
+
+from scripts.benchmarks.paper.disturbances import CURVES, tilted_images
+from scripts.benchmarks.paper.models import MODELS, Model
+from scripts.benchmarks.paper.plan import Plan, read_plan, run_folder
+from scripts.benchmarks.paper.scoring import Reconstructor, score
+from scripts.command import run_module
+from scripts.data.datalist import read_datalist, truth_only
+from scripts.io.atomic import only_writer, write_text
+from scripts.learning.checkpoint import checkpoints, load_checkpoint
+
+
+def job(output: str, model: str, seed: int, curves: bool = False) -> None:
+    """Do what is not done yet; see the module.
+
+    Args:
+        output: folder of a benchmark that was started.
+        model: name.
+        seed: of the training.
+        curves: score under disturbances too.
+    """
+    plan = read_plan(Path(str(output)))
+    folder = run_folder(Path(str(output)), str(model), int(seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        (folder / "failed.txt").unlink(missing_ok=True)
+        _train(plan, MODELS[str(model)], int(seed), folder / "training")
+        _score(plan, MODELS[str(model)], folder, Path(str(output)), bool(curves))
+
+
+def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:
+    """One training; complete if its final weights are there."""
+    if (folder / "model_final.pt").is_file():
+        return
+    # Validation would choose nothing and cost each model a share of its time.
+    options: dict[str, Any] = {"val_interval": 10**9, **plan.overrides, "seed": seed, "resume": True}
+    run_bundle(
+        run_id="training",
+        config_file=plan.configs(model),
+        bundle_root=str(plan.parser(model)["bundle_root"]),
+        dataset_dir=plan.dataset,
+        output_dir=str(folder),
+        logging_file=False,
+        **options,
+    )
+    memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    if not (folder / "model_final.pt").is_file():
+        # Killed after its last checkpoint: the weights are there, the file that holds them alone is not.
+        state = load_checkpoint(checkpoints(folder)[0])["generator"]
+        work = folder / ".model_final.pt"
+        torch.save({"model": state}, work)
+        work.replace(folder / "model_final.pt")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with (folder / "training.csv").open(newline="") as stream:
+        steps = list(csv.DictReader(stream))
+    facts = {
+        "steps": len(steps),
+        "seconds": round(sum(float(row["seconds"]) for row in steps), 1),
+        "device": torch.cuda.get_device_name() if memory else "cpu",
+        "peak_memory_mib": round((memory or resident) / 2**20),
+        "peak_memory_of": "GPU" if memory else "process",
+    }
+    write_text(folder / "facts.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -> None:
+    parser, device = plan.parser(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = parser.get_parsed_content("network_def")
+    weights = torch.load(folder / "training" / "model_final.pt", map_location="cpu", weights_only=True)
+    network.load_state_dict(weights["model"])
+    reconstruct, dataset = Reconstructor(network, parser, device), Path(plan.dataset)
+    items = truth_only(read_datalist(dataset, "test"))
+    score(reconstruct, dataset, items, folder / "plain")
+    for disturbance in CURVES if curves else ():
+        images = None
+        if disturbance.kind == "angle":
+            if not plan.source:
+                continue
+            images = output / "tilted" / disturbance.name
+            images.parent.mkdir(exist_ok=True)
+            with only_writer(images.parent, patience_s=3600):
+                tilted_images(plan.source, items, disturbance.amount, images)
+        score(reconstruct, dataset, items, folder / disturbance.name, disturbance, images)
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves no training behind that writes where the next one does."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_parent()
+    run_module(job)

@@ -1,0 +1,1 @@
+"""What every training shares: checkpoints, sampling, distribution, logs, loading."""

@@ -1,0 +1,118 @@
+"""Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
+
+    python -m scripts.learning.gpu --network generator|level|pose|localizer --cases CASES --output OUT [--minutes 10]
+        [--weights FILE] [--batch_size 64] [--learning_rate 0.0015] [--workers N]
+
+Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import run as run_bundle
+
+from scripts.command import run_module
+from scripts.errors import UserError
+from scripts.learning.compact import compact_file
+from scripts.paths import BUNDLE_ROOT
+
+CONFIGS = {
+    "generator": ("train", "train_improved", "online", "gpu_minutes"),
+    "level": ("train", "train_improved", "online", "gpu_minutes", "level"),
+    "pose": ("train", "train_improved", "online", "gpu_minutes", "level", "pose"),
+    "localizer": ("train_localization", "online_films", "online_films_minutes"),
+}
+# These begin with what fits of the shipped weights.
+FROM_SHIPPED = ("level", "pose")
+# Columns of the log that are worth a mean over the last steps.
+LAST_STEPS = 200
+
+
+def train(
+    network: str,
+    output: str,
+    cases: str = "cases",
+    minutes: float = 10.0,
+    weights: str = "",
+    batch_size: int = 0,
+    learning_rate: float = 0.0,
+    workers: int = 0,
+    seed: int = 0,
+) -> None:
+    """Train and write; see the module.
+
+    Args:
+        network: of `CONFIGS`.
+        output: folder.
+        cases: folder of online cases, or several with commas.
+        minutes: of training, all else comes on top.
+        weights: to begin with; the bundle's if empty.
+        batch_size: samples a step, as the overlay says if 0.
+        learning_rate: the highest, likewise.
+        workers: processes that simulate patients, likewise.
+        seed: of everything.
+
+    Raises:
+        UserError: no such network or weights.
+    """
+    if network not in CONFIGS:
+        raise UserError(f"--network {network}: use {' or '.join(CONFIGS)}")
+    shipped, final = (
+        ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
+    )
+    start = Path(weights) if weights else BUNDLE_ROOT / "models" / shipped
+    if not start.is_file():
+        raise UserError(f"{start}: no such weight file")
+    folder = Path(output)
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    chosen: dict[str, Any] = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "workers": workers,
+        ("start_weights" if network in FROM_SHIPPED else "init_weights"): str(start),
+    }
+    run_bundle(
+        run_id="training",
+        config_file=[str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
+        bundle_root=str(BUNDLE_ROOT),
+        cases=[str(Path(name).absolute()) for name in str(cases).split(",")],
+        output_dir=str(work),
+        minutes=float(minutes),
+        seed=seed,
+        **{name: value for name, value in chosen.items() if value},
+    )
+    compact_file(work / final, folder / f"{network}.pt")
+    shutil.copy(work / "training.csv", folder / "training.csv")
+    (folder / "speeds.json").write_text(json.dumps(speeds(folder / "training.csv"), indent=1) + "\n")
+    shutil.rmtree(work)
+
+
+def speeds(log: Path) -> dict[str, Any]:
+    """What a training's log says of its speed: steps, seconds a step, how many of them it waited for data."""
+    with log.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    last = rows[-LAST_STEPS:]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    return {
+        "device": device,
+        "processors": os.cpu_count(),
+        "steps": len(rows),
+        "seconds_a_step": sum(float(row["seconds"]) for row in last) / len(last),
+        "of_these_waiting": sum(float(row["seconds_waiting_for_data"]) for row in last) / len(last),
+        "memory_gib": round(memory, 2),
+    }
+
+
+if __name__ == "__main__":
+    run_module(train)

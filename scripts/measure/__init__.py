@@ -1,0 +1,1 @@
+"""What a reconstructed spine measures, and what of it can be true."""

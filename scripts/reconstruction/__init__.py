@@ -1,0 +1,1 @@
+"""The generator: from two patches to one vertebra; networks, losses, training, metrics."""

@@ -1,0 +1,192 @@
+"""A generator that knows the vertebra's level: the level's mean shape, placed as the films say, is where it begins."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scripts.anatomy.mean_shapes import REACH_MM, STEPS, VOXELS
+from scripts.anatomy.placement import to_shape_frame
+from scripts.geometry.cropping import CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE
+from scripts.levels import TABLE_SIZE
+from scripts.reconstruction.networks.encoding import EncodedLift
+from scripts.reconstruction.networks.lifting import replicated
+from scripts.reconstruction.networks.pose import PoseReader
+
+# In the table of mean shapes.
+UNKNOWN = 0
+
+
+class LevelPrior(nn.Module):
+    """The mean shape of each level (`scripts.anatomy.mean_shapes`) as a volume; a table that comes with the weights.
+
+    Values are signed distances, -1 and 1 at `REACH_MM` inside and outside. An unknown level gets the mean of all.
+
+    Args:
+        size: of the volumes that it gives.
+    """
+
+    def __init__(self, size: int = 60) -> None:
+        super().__init__()
+        self.size, self.steps, self.per_mm = size, float(STEPS), 2 / CUBE_SIZE
+        self.register_buffer("table", torch.zeros(TABLE_SIZE, VOXELS, VOXELS, VOXELS, dtype=torch.int8))
+        # The body's centroid in a cube that reaches from -1 to 1 along Inferior, Posterior, Left.
+        self.pivot = (0.0, -2 * CUBE_POSTERIOR_OFFSET_MM / CUBE_SIZE, 0.0)
+
+    def forward(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Mean shapes at their places in their cubes.
+
+        Args:
+            level: (B,) VerSe numbers.
+            tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back.
+            numbers: (B, 9) how each lies in its own frame, see `scripts.anatomy.placement`.
+
+        Returns:
+            (B, 1, size, size, size).
+        """
+        volumes = self.table[level.clamp(0, self.table.shape[0] - 1)].float() / self.steps
+        linear, shift = to_shape_frame(numbers, tilt)
+        pivot = torch.tensor(self.pivot, device=linear.device)
+        offset = shift * self.per_mm + pivot - (linear * pivot).sum(2)
+        # Rows and columns count from the last axis: Left, Posterior, Inferior.
+        theta = torch.cat([linear.flip(1, 2), offset.flip(1)[:, :, None]], 2)
+        size = self.size
+        grid = F.affine_grid(theta, [level.shape[0], 1, size, size, size], align_corners=False)
+        placed = F.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)
+        larger = torch.exp(numbers[:, 6:9].mean(1))
+        return (placed * larger[:, None, None, None, None]).clamp(-1, 1)
+
+
+class LevelGenerator(nn.Module):
+    """Two patches with their centroid masks, and the level if it is known, to one vertebra.
+
+    Its parts are those of `networks.generator.Generator`, whose weights it can begin with, and three more. The
+    level's mean shape, placed as the reader says, goes into the trunk and is what the logits begin with; the trunk
+    says what else the films show.
+
+    Args:
+        fusion: (B, 4, N, N) -> AP features, LAT features.
+        lift: a `scripts.reconstruction.networks.encoding.EncodedLift`.
+        reader: how the vertebra lies.
+        prior: a `LevelPrior` for volumes of M.
+        backbone: a `FineBackbone`.
+        prior_gain: what a millimetre of the prior's signed distance adds to the logits of a known level. A film shows
+            some vertebrae badly, and then the mean shape is the better guess.
+    """
+
+    # Known of networks from TorchScript too.
+    __constants__ = ("takes_level",)
+
+    def __init__(
+        self,
+        fusion: nn.Module,
+        lift: EncodedLift,
+        reader: PoseReader,
+        prior: LevelPrior,
+        backbone: FineBackbone,
+        prior_gain: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.lift = lift
+        self.reader = reader
+        self.prior = prior
+        self.backbone = backbone
+        self.takes_level = True
+        self.prior_logit = prior_gain * REACH_MM
+        # What becomes of the numbers in a mirror that exchanges left and right.
+        self.register_buffer("mirror", torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1]), persistent=False)
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        level: torch.Tensor | None = None,
+        tilt: torch.Tensor | None = None,
+        numbers: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits of vertebrae in their cubes.
+
+        Args:
+            image: (B, 4, N, N), see `scripts.geometry.cropping.network_input`.
+            level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None.
+            tilt: (B,) degrees, see `LevelPrior`; 0 if None.
+            numbers: (B, 9) how the vertebrae lie; `read` off the films if None.
+
+        Returns:
+            (B, 1, N, N, N) in ``IPL``.
+        """
+        if level is None:
+            level = torch.zeros(image.shape[0], dtype=torch.int64, device=image.device)
+        if tilt is None:
+            tilt = torch.zeros(image.shape[0], device=image.device)
+        if numbers is None:
+            numbers = self.read(image, level, tilt)
+        prior = self.prior(level, tilt, numbers)
+        ap, lat = self.fusion(image)
+        ap, lat = self.lift.encode(ap, lat)
+        return self.backbone(ap, lat, prior.to(ap.dtype), self._expected(prior, level))
+
+    @torch.jit.export
+    def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+        """(B, 9) how the vertebrae lie, see `scripts.anatomy.placement`; zeros for unknown levels.
+
+        Once trained, the mean of two readings: of the films, and of those of the mirrored patient.
+        """
+        numbers = self.reader(image, level, tilt)
+        if not self.training:
+            mirrored = torch.cat([image[:, :2].flip(3), image[:, 2:]], 1)
+            numbers = (numbers + self.reader(mirrored, level, tilt) * self.mirror) / 2
+        return numbers * (level > 0).to(torch.float32)[:, None]
+
+    @torch.jit.export
+    def expected(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """(B, 1, N, N, N): the logits that `forward` begins with; what it adds to them it has seen on the films."""
+        coarse = self._expected(self.prior(level, tilt, numbers), level)
+        return F.interpolate(coarse, scale_factor=float(self.backbone.factor), mode="trilinear", align_corners=False)
+
+    def _expected(self, prior: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        known = (level > 0).to(prior.dtype)[:, None, None, None, None]
+        return prior * (-self.prior_logit) * known
+
+
+class FineBackbone(nn.Module):
+    """A trunk on a coarse grid, corrected voxel by voxel on the lift's own grid.
+
+    Processes are four to eight millimetres thick, as much as two voxels of the trunk's finest features, while what
+    the films show of a voxel is known twice as finely. So each voxel of the lift's grid is judged once more by what
+    the trunk saw there, what both films show of it, the prior, and where it lies. What the films show is added up in
+    2D, so that it costs little.
+
+    Args:
+        backbone: (B, 2 F + 1, M, M, M) -> (B, 1 + width, M, M, M): coarse logits, then what it saw.
+        view_features: F, of each view.
+        size: M.
+        width: of the layers that correct.
+        factor: of the final interpolation.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, view_features: int = 16, size: int = 60, width: int = 15, factor: int = 2
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.factor = factor
+        self.from_ap = nn.Conv2d(view_features, width, 1)
+        self.from_lat = nn.Conv2d(view_features, width, 1)
+        self.from_prior = nn.Conv3d(1, width, 1)
+        self.from_place = nn.ParameterList(nn.Parameter(torch.zeros(width, size)) for _ in range(3))
+        self.correct = nn.Sequential(nn.ReLU(), nn.Conv3d(width, 16, 1), nn.ReLU(), nn.Conv3d(16, 1, 1))
+        nn.init.zeros_(self.correct[-1].weight)
+        nn.init.zeros_(self.correct[-1].bias)
+
+    def forward(self, ap: torch.Tensor, lat: torch.Tensor, prior: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        """AP and LAT features (B, F, M, M), prior and logits to begin with (B, 1, M, ...) -> (B, 1, factor M, ...)."""
+        lifted = torch.cat(replicated(ap, lat) + [prior], dim=1)
+        seen = self.backbone(lifted.contiguous(memory_format=torch.channels_last_3d))
+        down, back, left = self.from_place[0], self.from_place[1], self.from_place[2]
+        frontal = self.from_ap(ap) + (down[:, :, None] + left[:, None, :]).to(ap.dtype)
+        lateral = self.from_lat(lat) + back[:, None, :].to(lat.dtype)
+        known = seen[:, 1:] + frontal.unsqueeze(3) + lateral.unsqueeze(4) + self.from_prior(prior)
+        corrected = seen[:, :1].float() + self.correct(known).float() + expected
+        return F.interpolate(corrected, scale_factor=float(self.factor), mode="trilinear", align_corners=False)

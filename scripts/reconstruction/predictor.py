@@ -1,0 +1,161 @@
+"""The trained generator as a function, wired exactly as ``configs/inference.json`` wires it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+
+from scripts.anatomy.placement import ShapeFitOptions
+from scripts.errors import UserError
+from scripts.learning.loading import choose_device, choose_precision, load_network
+from scripts.paths import BUNDLE_ROOT
+from scripts.reconstruction.networks.shape_fit import fit_mean_shapes
+
+# On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
+VERTEBRA_BYTES = 256 * 2**20
+READ_AT_A_TIME = 8
+
+
+class Predictor:
+    """Network inputs to vertebra probabilities.
+
+    Args:
+        weights: a state dict of the generator (``.pt``) or an exported TorchScript file (``.ts``); the bundle's
+            ``models/model.pt`` if None.
+        device: torch device; CUDA if there is one and None is given.
+        batch_size: vertebrae at a time, at most; fewer where there is no memory for them.
+        bundle_root: the bundle's folder.
+        precision: of `PRECISIONS`; see `choose_precision`.
+        fit_shapes: whether the mean shape of a known level is fitted to what the network saw
+            (`scripts.reconstruction.networks.shape_fit`).
+
+    Raises:
+        UserError: the weights are missing, damaged, not as released or of another network; there is no such device or
+            precision.
+    """
+
+    def __init__(
+        self,
+        weights: Path | None = None,
+        device: str | None = None,
+        batch_size: int = 4,
+        bundle_root: Path = BUNDLE_ROOT,
+        precision: str = "float32",
+        fit_shapes: bool = False,
+    ) -> None:
+        self.weights = weights or bundle_root / "models" / "model.pt"
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.batch_size = batch_size if self.device.type == "cuda" else min(batch_size, _fitting_batch())
+        parser = ConfigParser()
+        parser.read_config(str(bundle_root / "configs" / "inference.json"))
+        parser["device"] = self.device
+        self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
+        self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
+        self.takes_level = bool(getattr(self.network, "takes_level", False))
+        if self.takes_level and not hasattr(self.network, "read"):
+            raise UserError(f"{self.weights}: exported by an older version, which reads no place, turn and size")
+        self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        inputs: Sequence[torch.Tensor],
+        levels: Sequence[int] | None = None,
+        tilts: Sequence[float] | None = None,
+        numbers: Sequence[Sequence[float]] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Vertebrae, one by one.
+
+        Args:
+            inputs: raw network inputs, (4, 120, 120) each.
+            levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
+            tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
+            numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), likewise; as `read` says if
+                None.
+
+        Returns:
+            probabilities (120, 120, 120) float32 in ``IPL``.
+        """
+        tilts = [0.0] * len(inputs) if tilts is None else tilts
+        start = 0
+        while start < len(inputs):
+            part = slice(start, min(start + self.batch_size, len(inputs)))
+            try:
+                images = self._images(inputs[part])
+                if levels is not None and self.takes_level:
+                    lies = None if numbers is None else numbers[part]
+                    logits = self._of_known_levels(images, levels[part], tilts[part], lies)
+                else:
+                    with self._autocast():
+                        logits = self.network(images)
+                probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+            except torch.OutOfMemoryError:
+                # A GPU that others use too: what fits is found by trying.
+                if self.batch_size == 1:
+                    raise UserError(
+                        f"{self.device}: not enough free memory for one vertebra; use --device cpu"
+                    ) from None
+                self.batch_size //= 2
+                continue
+            start = part.stop
+            yield from probabilities
+
+    @torch.inference_mode()
+    def read(self, inputs: Sequence[torch.Tensor], levels: Sequence[int], tilts: Sequence[float]) -> np.ndarray:
+        """(N, 9) how the mean shapes of vertebrae lie, as the network reads it off the films; see `__call__`."""
+        rows = []
+        for start in range(0, len(inputs), READ_AT_A_TIME):
+            part = slice(start, start + READ_AT_A_TIME)
+            images, (given, lean) = self._images(inputs[part]), self._told(levels[part], tilts[part])
+            with self._autocast():
+                rows.append(self.network.read(images, given, lean).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def _of_known_levels(
+        self,
+        images: torch.Tensor,
+        levels: Sequence[int],
+        tilts: Sequence[float],
+        numbers: Sequence[Sequence[float]] | None,
+    ) -> torch.Tensor:
+        """Logits (B, 1, 120, 120, 120) that begin with mean shapes as they are fitted, if they are, or else as read."""
+        given, lean = self._told(levels, tilts)
+        with self._autocast():
+            if numbers is None:
+                lies = self.network.read(images, given, lean)
+            else:
+                lies = torch.tensor([list(row) for row in numbers], device=self.device)
+            logits = self.network(images, given, lean, lies).float()
+        if self.fit is None:
+            return logits
+        fitted = fit_mean_shapes(torch.sigmoid(logits[:, 0]), given, lean, lies, self.network.prior, self.fit)
+        return logits + (self.network.expected(given, lean, fitted) - self.network.expected(given, lean, lies))
+
+    def _images(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, 4, 120, 120), normalised, on the device."""
+        batch = [torch.as_tensor(self.normalise({"image": item})["image"]) for item in inputs]
+        return torch.stack(batch).to(self.device)
+
+    def _told(self, levels: Sequence[int], tilts: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels and tilts (B,) on the device."""
+        lean = torch.tensor(list(tilts), dtype=torch.float32, device=self.device)
+        return torch.tensor(list(levels), device=self.device), lean
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def _fitting_batch() -> int:
+    """Vertebrae at a time that this machine's free memory holds."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 1
+    return max(free // 2 // VERTEBRA_BYTES, 1)

@@ -1,0 +1,1 @@
+"""What only the generator's training needs."""

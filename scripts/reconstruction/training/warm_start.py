@@ -1,0 +1,122 @@
+"""Begin a training from the weights of another network, and fill in what comes from the library."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from scripts.anatomy.mean_shapes import mean_shapes, to_bytes
+from scripts.errors import UserError
+from scripts.levels import LEVEL_ORDER
+from scripts.reconstruction.networks.level import UNKNOWN, LevelPrior
+
+
+class WarmStart:
+    """Begins a training from another network's weights and the mean shapes; one that is resumed is left alone.
+
+    Args:
+        network: to fill in.
+        path: weights, see `load_matching`.
+    """
+
+    def __init__(self, network: nn.Module, path: str) -> None:
+        self.network, self.path = network, path
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, self._begin)
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            load_matching(self.network, self.path)
+            fill_prior(self.network)
+
+
+class FrozenStatistics:
+    """Batch normalisation goes on with the means and variances that it has, as it does when the network is used.
+
+    For going on in small batches, whose own statistics are noise, with weights that large ones have trained.
+
+    Args:
+        network: whose layers are frozen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, lambda _: freeze_statistics(self.network))
+
+
+def load_matching(network: nn.Module, path: str) -> int:
+    """Copy the weights that fit; of wider layers the part that fits.
+
+    What a wider convolution sees in addition counts nothing at first, so that the network begins as the narrower one.
+
+    Args:
+        network: to fill in.
+        path: a state dict, alone or under ``model``.
+
+    Returns:
+        how many tensors were copied, in whole or in part.
+
+    Raises:
+        UserError: the file is missing, or nothing in it fits.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such weight file")
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = stored.get("model", stored)
+    own, copied = network.state_dict(), 0
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, values in stored.items():
+            mine = own.get(name)
+            if mine is None or mine.dim() != values.dim():
+                continue
+            # A table of another resolution is another table.
+            if not mine.is_floating_point() and mine.shape != values.shape:
+                continue
+            part = tuple(slice(0, min(a, b)) for a, b in zip(mine.shape, values.shape, strict=True))
+            module = modules.get(name.rpartition(".")[0])
+            widened = mine.dim() > 1 and mine.shape[1] > values.shape[1]
+            if widened and isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.groups == 1:
+                mine[:, values.shape[1] :] = 0
+            mine[part] = values[part].to(mine)
+            copied += 1
+    if not copied:
+        raise UserError(f"{path}: weights of another network, nothing in it fits")
+    return copied
+
+
+def fill_prior(network: nn.Module) -> None:
+    """Write the mean shapes into the network's `LevelPrior`, where it is empty.
+
+    Shapes that came with weights stay, as the network was trained with them.
+
+    Args:
+        network: with a `LevelPrior`; one without is left alone.
+    """
+    for module in network.modules():
+        if isinstance(module, LevelPrior) and not module.table.any():
+            shapes = mean_shapes().clone()
+            shapes[UNKNOWN] = shapes[list(LEVEL_ORDER)].mean(0)
+            module.table.copy_(to_bytes(shapes))
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Keep batch normalisation in evaluation mode, whatever mode the network is put in; see `FrozenStatistics`."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            # The trainer asks for training mode at each step.
+            module.train = partial(_stays, module)  # type: ignore[method-assign]
+
+
+def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

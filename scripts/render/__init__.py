@@ -1,0 +1,1 @@
+"""Pictures of films and spines, and the report page."""

@@ -1,0 +1,1 @@
+"""What the viewer and the hospital's services share: engine process, guards, uploads, spool."""

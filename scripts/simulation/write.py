@@ -1,0 +1,101 @@
+"""The verb ``simulate``: simulated patients in the layout of VerSe's releases, so that ``prepare`` reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from scripts.anatomy.landmarks import LANDMARKS_SUFFIX, find_landmarks, write_landmarks
+from scripts.errors import UserError
+from scripts.io.atomic import atomic_folder, write_text
+from scripts.io.nifti import write_nifti
+from scripts.jobs import run_jobs
+from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
+
+TRUTH_FILE = "truth.json"
+STAMP_FILE = "simulated_from.txt"
+
+
+def simulate_dataset(output: Path, count: int, options: SimulationOptions, workers: int = 1) -> dict[str, Any]:
+    """Write patients ``sim<seed>x0000`` and so on; those that are there already are kept.
+
+    Args:
+        output: folder; gets VerSe's ``rawdata`` and ``derivatives`` and ``simulation.json`` (what was drawn for whom).
+        count: number of patients.
+        options: see `SimulationOptions`.
+        workers: processes; each holds one patient.
+
+    Returns:
+        the content of ``simulation.json``.
+
+    Raises:
+        UserError: the folder holds something else, or the options cannot be met.
+    """
+    if count < 1:
+        raise UserError(f"--count {count}: simulate at least one patient")
+    if output.exists() and any(output.iterdir()) and not (output / "patients").is_dir():
+        raise UserError(f"{output}: holds something that is no simulation; choose another --output")
+    (output / "patients").mkdir(parents=True, exist_ok=True)
+    job = partial(_simulate, output=output, options=options)
+    patients: dict[str, Any] = {}
+    for _, result in tqdm(run_jobs(job, range(count), workers), total=count, desc="patients", unit="patient"):
+        if isinstance(result, Exception):
+            raise result
+        patients[result[0]] = result[1]
+    patients = dict(sorted(patients.items()))
+    content = {"options": _plain(options), "patients": patients}
+    write_text(output / "simulation.json", json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def patient_name(number: int, seed: int) -> str:
+    """VerSe-like subject name."""
+    return f"sim{seed}x{number:04d}"
+
+
+def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
+    """CT, labelmap, centroids and landmarks of one patient under ``folder/rawdata`` and ``folder/derivatives``.
+
+    Args:
+        folder: of the patient.
+        name: of the subject.
+        patient: what to write.
+    """
+    raw, derived = folder / "rawdata" / f"sub-{name}", folder / "derivatives" / f"sub-{name}"
+    raw.mkdir(parents=True)
+    derived.mkdir(parents=True)
+    write_nifti(raw / f"sub-{name}_ct.nii.gz", patient.hu, patient.grid.affine)
+    write_nifti(derived / f"sub-{name}_seg-vert_msk.nii.gz", patient.labels, patient.grid.affine)
+    rows: list[dict[str, Any]] = [{"direction": list(nib.aff2axcodes(patient.grid.affine))}]
+    for number, centroid in patient.centroids.items():
+        index = patient.grid.to_index(centroid)
+        rows.append({"label": number, **{axis: round(float(v), 2) for axis, v in zip("XYZ", index, strict=True)}})
+    (derived / f"sub-{name}_seg-subreg_ctd.json").write_text(json.dumps(rows) + "\n")
+    s1 = None if patient.truth["s1_mm"] is None else np.array(patient.truth["s1_mm"])
+    # All that is in the field of view is labelled, and where S1 lies is known.
+    landmarks = find_landmarks(patient.labels, patient.grid, patient.centroids, s1, complete=True)
+    write_landmarks(derived / f"sub-{name}{LANDMARKS_SUFFIX}", landmarks)
+
+
+def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[str, Any]:
+    name = patient_name(number, options.seed)
+    folder = output / "patients" / name
+    stamp = json.dumps(_plain(options), indent=1)
+    if not ((folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp):
+        with atomic_folder(folder, marker=STAMP_FILE) as work:
+            patient = simulate_patient(number, options)
+            write_patient(work, name, patient)
+            (work / TRUTH_FILE).write_text(json.dumps(patient.truth, indent=1) + "\n")
+            (work / STAMP_FILE).write_text(stamp)
+    return name, json.loads((folder / TRUTH_FILE).read_text())
+
+
+def _plain(options: SimulationOptions) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))

@@ -1,1 +1,0 @@
-"""The GAN trainer and the handlers of training and evaluation."""
