@@ -263,7 +263,7 @@ def export(reconstruction: str, output: str, ap: str | None = None, lat: str | N
         ap: frontal film it was made from; a DICOM film gives the objects its patient and study.
         lat: lateral film it was made from.
     """
-    from scripts.io.dicom_out.export import export_dicom, film_headers
+    from scripts.export.export import export_dicom, film_headers
 
     if (ap is None) != (lat is None):
         raise UserError("export takes both films or none: --ap and --lat")

@@ -16,9 +16,9 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from scripts.__main__ import main
+from scripts.export.codes import level_code
+from scripts.export.export import export_dicom, film_headers
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
-from scripts.io.dicom_out.codes import level_code
-from scripts.io.dicom_out.export import export_dicom, film_headers
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.levels import LEVEL_NAMES, level_name
 from scripts.spine.mesh import vertebra_mesh, write_stl

@@ -12,11 +12,11 @@ from PIL import Image
 
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate
+from scripts.films.geometry_file import read_geometry
 from scripts.films.pair import read_films
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import read_annotations
-from scripts.io.geometry_file import read_geometry
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
 

@@ -14,7 +14,7 @@ from vtkmodules.vtkFiltersCore import vtkCleanPolyData, vtkFeatureEdges
 from vtkmodules.vtkIOGeometry import vtkGLTFReader, vtkOBJReader, vtkSTLReader
 from vtkmodules.vtkIOPLY import vtkPLYReader
 
-from scripts.io.dicom_out.export import export_dicom
+from scripts.export.export import export_dicom
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.spine.mesh import vertebra_mesh, write_meshes
 from tests.conftest import SAMPLE

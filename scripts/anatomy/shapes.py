@@ -1,7 +1,7 @@
 """Real vertebra shapes, each in its own frame: the library that spines are made of.
 
 ``shapes/<subject>.npz`` holds one subject's vertebrae as packed masks of 0.8 mm; ``shapes/LICENSES.md`` says whose they
-are. They were made by ``python -m scripts.simulation.build_shapes`` from public masks and surfaces.
+are. They were made by ``python -m scripts.data.build_shapes`` from public masks and surfaces.
 
 A vertebra's own frame: origin at its body's centroid; axis 0 down along the spine (the direction between its two
 neighbours), axis 1 backwards in its median plane, axis 2 to the left. In it a shape is a signed distance, negative

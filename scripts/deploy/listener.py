@@ -31,8 +31,8 @@ from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
 from scripts.films.film import Projection
+from scripts.films.geometry_file import read_geometry
 from scripts.films.study import choose_film
-from scripts.io.geometry_file import read_geometry
 from scripts.serving.engine import Engine
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State, sync
 
@@ -56,7 +56,7 @@ class Inbox:
         spool: whose ``receiving`` folder is used.
         settle_s: how long nothing must have come.
         keep_s: how long a study may lack its pair.
-        geometry: of the machine that the films come from, see `scripts.io.geometry_file`; None if their headers say it.
+        geometry: of the machine that the films come from, see `scripts.films.geometry_file`; None if headers say it.
     """
 
     def __init__(self, spool: Spool, settle_s: float, keep_s: float, geometry: Path | None = None) -> None:

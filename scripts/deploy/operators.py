@@ -8,7 +8,7 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from scripts.deploy.study import job_of_folder
-from scripts.io.dicom_out.export import export_dicom
+from scripts.export.export import export_dicom
 from scripts.job.output import OutputOptions, write_reconstruction
 from scripts.job.run import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
 

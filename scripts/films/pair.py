@@ -12,12 +12,12 @@ import numpy as np
 from scripts.errors import UserError
 from scripts.films.dicom import read_dicom, read_header
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
+from scripts.films.geometry_file import PairSetup, read_geometry
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
 from scripts.films.study import choose_film
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
-from scripts.io.geometry_file import PairSetup, read_geometry
 from scripts.io.nifti import read_film
 
 MAX_HEIGHT_DIFFERENCE_MM = 1.0
@@ -39,7 +39,7 @@ def read_films(
             there is none.
         lat: lateral film, or a folder, likewise.
         spacing: mm a pixel in the patient of the AP and of the LAT film; it overrides what the files say.
-        geometry: YAML or JSON file, see `scripts.io.geometry_file`.
+        geometry: YAML or JSON file, see `scripts.films.geometry_file`.
         mirror: views (``ap``, ``lat``) to mirror left to right.
         invert: views whose bones are dark.
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.export.export import export_dicom
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
-from scripts.io.dicom_out.export import export_dicom
 from scripts.job.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
@@ -31,7 +31,7 @@ class Job:
         ap: frontal film, or a folder that holds it.
         lat: lateral film, or a folder that holds it; it may be the same folder.
         annotations: marks; found by the annotation network if None.
-        geometry: how the films were taken, see `scripts.io.geometry_file`.
+        geometry: how the films were taken, see `scripts.films.geometry_file`.
         spacing: mm a pixel in the patient of the AP and of the LAT film, where they do not say it.
         mirror: films to mirror left to right, of ``ap`` and ``lat``.
         invert: films whose bones are dark.

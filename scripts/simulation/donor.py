@@ -2,7 +2,7 @@
 
 Each row of the simulated patient shows the donor's row of the same fractional vertebra level, shifted so that the two
 spines coincide; ribs, diaphragm and pelvis therefore keep to their levels. ``donors/<name>.npz`` hold the bodies,
-``donors/LICENSES.md`` says whose they are; ``python -m scripts.simulation.build_donor`` made them.
+``donors/LICENSES.md`` says whose they are; ``python -m scripts.data.build_donor`` made them.
 """
 
 from __future__ import annotations

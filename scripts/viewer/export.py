@@ -71,7 +71,7 @@ def _table(folder: Path, _: list[Part]) -> Path:
 
 
 def _dicom(folder: Path, _: list[Part]) -> Path:
-    from scripts.io.dicom_out.export import export_dicom
+    from scripts.export.export import export_dicom
 
     output = folder / "dicom"
     export_dicom(folder / RECONSTRUCTION, output, list(opened(folder).films.headers))

@@ -14,8 +14,8 @@ from scipy.ndimage import find_objects
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.io.dicom_out.codes import level_code
-from scripts.io.dicom_out.origin import (
+from scripts.export.codes import level_code
+from scripts.export.origin import (
     MANUFACTURER,
     MODEL,
     SERIAL,

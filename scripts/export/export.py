@@ -10,15 +10,15 @@ import trimesh
 from pydicom import Dataset
 
 from scripts.errors import UserError
+from scripts.export.origin import make_origin
+from scripts.export.segmentation import write_segmentation
+from scripts.export.stl import write_stl_object
 from scripts.films.dicom import read_header
 from scripts.films.film import Projection
 from scripts.films.patient import check_same_patient
 from scripts.films.study import choose_film
 from scripts.io.annotations import read_annotations
 from scripts.io.atomic import atomic_folder
-from scripts.io.dicom_out.origin import make_origin
-from scripts.io.dicom_out.segmentation import write_segmentation
-from scripts.io.dicom_out.stl import write_stl_object
 from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NAMES, in_order, level_name
 

@@ -14,8 +14,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import EncapsulatedSTLStorage, ExplicitVRLittleEndian
 
 from scripts.errors import UserError
-from scripts.io.dicom_out.codes import level_code
-from scripts.io.dicom_out.origin import SERIES, Origin, describe, instance, references
+from scripts.export.codes import level_code
+from scripts.export.origin import SERIES, Origin, describe, instance, references
 from scripts.levels import level_name
 
 # DICOM's patient space is LPS; a binary STL must not begin with "solid".

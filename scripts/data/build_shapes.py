@@ -1,6 +1,6 @@
 """How ``shapes/`` was made from public masks and surfaces; not needed to simulate.
 
-    python -m scripts.simulation.build_shapes SOURCES.json
+    python -m scripts.data.build_shapes SOURCES.json
 
 ``SOURCES.json``, such as ``docs/training/shape_sources.json``, is a list of subjects: ``subject``, ``path`` (a
 labelmap, a folder of one mask a level, a folder of surfaces, or a folder with Clouthier's tables), ``axcodes`` of

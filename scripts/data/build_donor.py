@@ -1,6 +1,6 @@
 """How ``donors/`` was made: a CT without its spine, small enough to come with the program.
 
-    python -m scripts.simulation.build_donor MANIFEST.json SUBJECT NAME
+    python -m scripts.data.build_donor MANIFEST.json SUBJECT NAME
 
 ``MANIFEST.json`` is one of ``prepare``'s; the donor is one of its subjects.
 """
