@@ -24,7 +24,7 @@ from scripts.job.output import OutputOptions, write_reconstruction
 from scripts.levels import level_name
 from scripts.measure.reprojection import cast_shadow, raster_of, reproject
 from scripts.reconstruction.predictor import Predictor
-from scripts.spine.assembly import LocatedVertebra, Part, patient_lattice
+from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra, patient_lattice
 from scripts.spine.session import Session
 from tests.conftest import SAMPLE, films_of
 
@@ -55,20 +55,22 @@ def film_pair(labels: np.ndarray, grid: Grid, beam: Beam) -> Films:
     return films_of(films[0], films[1], geometry)
 
 
-def part(labels: np.ndarray, grid: Grid, number: int, at: np.ndarray, geometry: BiplanarGeometry) -> Part:
+def part(
+    labels: np.ndarray, grid: Grid, number: int, at: np.ndarray, geometry: BiplanarGeometry
+) -> ReconstructedVertebra:
     """The true vertebra, put where its centroid would be `at`, and marked there."""
     home = place_cube(at, grid)
     mask = crop_cube((labels == number).astype(np.float32), home)
     pixels = geometry.project(at)
-    return Part(LocatedVertebra(number, home, (pixels[0][0], pixels[1][0]), 0.0, 1.0), mask)
+    return ReconstructedVertebra(LocatedVertebra(number, home, (pixels[0][0], pixels[1][0]), 0.0, 1.0), mask)
 
 
-def moved(whole: Part, by_mm: np.ndarray) -> Part:
+def moved(whole: ReconstructedVertebra, by_mm: np.ndarray) -> ReconstructedVertebra:
     """A part that was reconstructed elsewhere."""
     cube = whole.vertebra.cube
     origin = np.array(cube.grid.origin_mm) + by_mm
     grid = replace(cube.grid, origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])))
-    return Part(replace(whole.vertebra, cube=replace(cube, grid=grid)), whole.probability)
+    return ReconstructedVertebra(replace(whole.vertebra, cube=replace(cube, grid=grid)), whole.probability)
 
 
 @pytest.mark.parametrize("beam", list(Beam))

@@ -17,7 +17,7 @@ from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.reconstruction.predictor import Predictor
 from scripts.reconstruction.steady import steady_numbers
-from scripts.spine.assembly import Part, largest_component, resolve_overlaps
+from scripts.spine.assembly import ReconstructedVertebra, largest_component, resolve_overlaps
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import CancelledError, Progress, Session
 from tests.conftest import films_of
@@ -193,14 +193,14 @@ def test_confidence_falls_with_doubt_residual_and_mark() -> None:
     one, _ = session()
     sure = one.reconstruct(annotations(), [21]).parts[0]
     assert 0.88 < sure.shape_confidence <= 1 and sure.confidence == pytest.approx(sure.shape_confidence)
-    doubtful = Part(sure.vertebra, np.where(sure.mask, 0.6, 0.3).astype(np.float32))
+    doubtful = ReconstructedVertebra(sure.vertebra, np.where(sure.mask, 0.6, 0.3).astype(np.float32))
     assert doubtful.shape_confidence < 0.5
-    apart = Part(replace(sure.vertebra, residual_mm=3.0), sure.probability)
+    apart = ReconstructedVertebra(replace(sure.vertebra, residual_mm=3.0), sure.probability)
     assert apart.confidence == pytest.approx(sure.confidence * np.exp(-0.5))
     assert one.reconstruct(annotations(confidence=0.4), [21]).parts[0].confidence == pytest.approx(
         0.4 * sure.confidence
     )
-    nothing = Part(sure.vertebra, np.zeros_like(sure.probability))
+    nothing = ReconstructedVertebra(sure.vertebra, np.zeros_like(sure.probability))
     assert nothing.confidence == 0 and not nothing.found
 
 
@@ -210,7 +210,7 @@ def test_expected_dice_is_what_calibrated_probabilities_give() -> None:
     sure = one.reconstruct(annotations(), [21]).parts[0]
     rng = np.random.default_rng(0)
     soft = np.clip(sure.probability * 0.9, 0, 1).astype(np.float32)
-    part = Part(sure.vertebra, soft)
+    part = ReconstructedVertebra(sure.vertebra, soft)
     truth = rng.random(soft.shape) < soft
     dice = 2 * (truth & part.mask).sum() / (truth.sum() + part.mask.sum())
     assert part.shape_confidence == pytest.approx(dice, abs=0.01)

@@ -112,7 +112,7 @@ def reading_warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
             warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
     ends = {NAMES[v.level] for v in vertebrae}
     if not ends & {"C1", "C2", "S1"}:
-        warnings.append("neither C2 nor S1 is in sight: levels are counted from looks and distances alone")
+        warnings.append("neither C2 nor S1 is in sight: levels are counted from shapes and distances alone")
     if reading.margin < LEAST_MARGIN:
         warnings.append(f"levels are uncertain by one (margin {reading.margin:.1f})")
     return warnings

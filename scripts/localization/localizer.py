@@ -24,7 +24,7 @@ from scripts.localization.found import Localization, Vertebra
 from scripts.localization.network import INPUTS
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions, read_levels
-from scripts.localization.test_time_views import Look, average_looks
+from scripts.localization.test_time_views import TestTimeView, average_views
 from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
 from scripts.paths import BUNDLE_ROOT
 
@@ -58,7 +58,7 @@ class Localizer:
         detection: what counts as a detection; as the config says if None.
         pairing: how the views' detections are matched; likewise.
         path: how levels are read; likewise.
-        looks: at films whose pixels' size is known; likewise. Others are looked at once at each of many sizes.
+        test_time_views: of films whose pixels' size is known; likewise. Others are seen once at each of many sizes.
         network: that the weights are for; likewise.
 
     Raises:
@@ -73,7 +73,7 @@ class Localizer:
         detection: DetectionOptions | None = None,
         pairing: PairingOptions | None = None,
         path: PathOptions | None = None,
-        looks: Sequence[Look] | None = None,
+        test_time_views: Sequence[TestTimeView] | None = None,
         network: nn.Module | None = None,
     ) -> None:
         self.weights = Path(weights) if weights else bundle_root / "models" / "localization.pt"
@@ -86,7 +86,7 @@ class Localizer:
         self.detection: DetectionOptions = detection or parser.get_parsed_content("detection")
         self.pairing: PairingOptions = pairing or parser.get_parsed_content("pairing")
         self.path: PathOptions = path or parser.get_parsed_content("path")
-        self.looks: Sequence[Look] = looks or parser.get_parsed_content("looks")
+        self.test_time_views: Sequence[TestTimeView] = test_time_views or parser.get_parsed_content("test_time_views")
 
     def __call__(
         self,
@@ -136,7 +136,7 @@ class Localizer:
                 )
         if best is None:
             raise UserError(NOTHING_FOUND)
-        note = "the size of the films' pixels is not known: it was guessed, and levels rest on looks alone"
+        note = "the size of the films' pixels is not known: it was guessed, and levels rest on shapes alone"
         return replace(best, warnings=[note, *best.warnings])
 
     def _sizes_of_view(self, film: np.ndarray | None, frontal: bool) -> list[_Try]:
@@ -164,9 +164,9 @@ class Localizer:
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
     ) -> Detections:
-        """Detections of one view alone at one look, in pixels of the film; see `find_detections`."""
+        """Detections of one view alone in one test-time view, in pixels of the film; see `find_detections`."""
         pair = (film, None) if frontal else (None, film)
-        return self._both(pair, [size_mm, size_mm], options, (Look(),))[0 if frontal else 1]
+        return self._both(pair, [size_mm, size_mm], options, (TestTimeView(),))[0 if frontal else 1]
 
     @torch.inference_mode()
     def _both(
@@ -174,7 +174,7 @@ class Localizer:
         films: tuple[np.ndarray | None, np.ndarray | None],
         sizes: PixelSizes,
         options: DetectionOptions | None = None,
-        looks: Sequence[Look] | None = None,
+        test_time_views: Sequence[TestTimeView] | None = None,
     ) -> tuple[Detections, Detections]:
         inputs, valids = [], []
         for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
@@ -189,7 +189,7 @@ class Localizer:
         shape = [max(x.shape[axis] for x in inputs) for axis in (1, 2)]
         padded = [F.pad(x, (0, shape[1] - x.shape[2], 0, shape[0] - x.shape[1])) for x in inputs]
         image = pad_to_network(torch.stack(padded))[None].to(self.device)
-        maps = average_looks(self.network, image, looks or self.looks).cpu()[0]
+        maps = average_views(self.network, image, test_time_views or self.test_time_views).cpu()[0]
         out = []
         for view, valid, size, film in zip(maps, valids, sizes, films, strict=True):
             found = find_detections(view, valid, PIXEL_MM, options or self.detection)

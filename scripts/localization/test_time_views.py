@@ -1,6 +1,6 @@
-"""A film looked at more than once, mirrored and magnified, and what the network then says on average.
+"""Test-time augmentation: a film shown to the network as it is, mirrored and magnified, and the mean of its answers.
 
-The network was trained on mirrored films and on films at 0.8 to 1.25 of their size, so each look is one that it knows;
+The network was trained on mirrored films and on films at 0.8 to 1.25 of their size, so each view is one that it knows;
 their errors differ, and the mean is nearer to the truth than any of them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ Maps = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Look:
+class TestTimeView:
     """How a film is shown to the network.
 
     Args:
@@ -31,45 +32,47 @@ class Look:
 
     mirror: bool = False
     scale: float = 1.0
+    # Its name is no test's.
+    __test__: ClassVar[bool] = False
 
 
-def average_looks(
-    network: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, looks: Sequence[Look]
+def average_views(
+    network: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, views: Sequence[TestTimeView]
 ) -> torch.Tensor:
-    """What a network says of films, on average over several looks.
+    """What a network says of films, on average over several views.
 
     Args:
         network: `SpineLocalizer`, or what behaves like it.
         image: (B, 2, 4, H, W), H and W multiples of 32.
-        looks: at least one.
+        views: at least one.
 
     Returns:
         (B, 2, CHANNELS, H / 2, W / 2) as the network's own: probabilities of ``heat`` and logarithms of those of
         levels, regions and ends are averaged, positions are averaged in space.
 
     Raises:
-        ValueError: there is no look.
+        ValueError: there is no view.
     """
-    if not looks:
-        raise ValueError("no look at the film")
-    if len(looks) == 1 and looks[0] == Look():
+    if not views:
+        raise ValueError("no view of the film")
+    if len(views) == 1 and views[0] == TestTimeView():
         return network(image).float()
-    seen = [_look(network, image, look) for look in looks]
+    seen = [_seen_as(network, image, view) for view in views]
     mean = {name: torch.stack([maps[name] for maps in seen]).mean(0) for name in HEADS}
     mean["heat"] = torch.logit(mean["heat"], eps=1e-6)
     return torch.cat([mean[name] for name in HEADS], 2)
 
 
-def _look(network: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, look: Look) -> Maps:
+def _seen_as(network: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, view: TestTimeView) -> Maps:
     """The heads as probabilities, log probabilities and positions, on the cells of the image as it is."""
     height, width = image.shape[-2:]
-    shown = image if look.scale == 1 else _magnified(image, look.scale)
-    maps = split_heads(network(shown.flip(-1) if look.mirror else shown).float())
+    shown = image if view.scale == 1 else _magnified(image, view.scale)
+    maps = split_heads(network(shown.flip(-1) if view.mirror else shown).float())
     maps["heat"] = maps["heat"].sigmoid()
     maps |= {name: maps[name].log_softmax(2) for name in ("level", "region", "end")}
-    if look.mirror:
+    if view.mirror:
         maps = _mirrored(maps)
-    return maps if look.scale == 1 else _shrunk(maps, look.scale, (height // STRIDE, width // STRIDE))
+    return maps if view.scale == 1 else _shrunk(maps, view.scale, (height // STRIDE, width // STRIDE))
 
 
 def _magnified(image: torch.Tensor, scale: float) -> torch.Tensor:

@@ -25,7 +25,7 @@ from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.cropping import smooth_for_pitch
 from scripts.geometry.frames import apply_affine
 from scripts.geometry.projector import project_volume
-from scripts.spine.assembly import Part
+from scripts.spine.assembly import ReconstructedVertebra
 
 VIEWS = ("ap", "lat")
 RASTER_MM = 1.0
@@ -102,7 +102,7 @@ class Agreement:
         return found
 
 
-def raster_of(view: View, parts: Sequence[Part]) -> Raster:
+def raster_of(view: View, parts: Sequence[ReconstructedVertebra]) -> Raster:
     """The raster that holds all vertebrae in a view, with a margin to search in.
 
     Args:
@@ -123,7 +123,7 @@ def raster_of(view: View, parts: Sequence[Part]) -> Raster:
     return Raster(coarse, first, step)
 
 
-def cast_shadow(part: Part, raster: Raster) -> Shadow:
+def cast_shadow(part: ReconstructedVertebra, raster: Raster) -> Shadow:
     """The projection of one vertebra's mask on a raster."""
     assert part.box is not None
     pixels = raster.view.project(_corners(part))
@@ -185,7 +185,7 @@ def compare(
 def reproject(
     geometry: BiplanarGeometry,
     films: tuple[np.ndarray, np.ndarray],
-    parts: Sequence[Part],
+    parts: Sequence[ReconstructedVertebra],
     bodies: Sequence[np.ndarray | None],
 ) -> tuple[list[tuple[Shadow, Shadow]], list[tuple[Agreement, Agreement]]]:
     """Shadows on both films, and how well they fit, for each of the found vertebrae.
@@ -251,7 +251,7 @@ def _dilated(covered: np.ndarray, shadow: Shadow) -> np.ndarray:
     return out
 
 
-def _corners(part: Part) -> np.ndarray:
+def _corners(part: ReconstructedVertebra) -> np.ndarray:
     """World corners (8, 3) of the mask's box."""
     assert part.box is not None
     ends = [(s.start - 0.5, s.stop - 0.5) for s in part.box]

@@ -14,12 +14,12 @@ from scripts.measure.morphometry import SpineMeasures, measure_spine
 from scripts.measure.plausibility import kinks
 from scripts.measure.pose import VertebraPose, estimate_pose
 from scripts.measure.reprojection import Agreement, Shadow, reproject
-from scripts.spine.assembly import LocatedVertebra, Part
+from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
 # there lies near enough to make a new part.
-_POSES: WeakKeyDictionary[Part, VertebraPose | str] = WeakKeyDictionary()
+_POSES: WeakKeyDictionary[ReconstructedVertebra, VertebraPose | str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _by_reason(withheld: dict[str, str]) -> list[tuple[str, str]]:
     return [(", ".join(what), reason) for reason, what in names.items()]
 
 
-def spine_poses(parts: list[Part]) -> tuple[dict[int, VertebraPose], dict[int, str]]:
+def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraPose], dict[int, str]]:
     """Poses by VerSe number, and why some vertebrae have none.
 
     Args:
@@ -115,7 +115,7 @@ def spine_directions(vertebrae: list[LocatedVertebra]) -> list[np.ndarray | None
     return list(np.gradient(centres, axis=0))
 
 
-def _pose_or_reason(part: Part, down: np.ndarray | None) -> VertebraPose | str:
+def _pose_or_reason(part: ReconstructedVertebra, down: np.ndarray | None) -> VertebraPose | str:
     if not part.found:
         return "nothing was reconstructed"
     cube = part.vertebra.cube

@@ -14,10 +14,10 @@ from scripts.measure.morphometry import Angle, SpineMeasures, VertebraMeasures
 from scripts.measure.reprojection import VIEWS, Agreement
 from scripts.measure.review import Review
 from scripts.render.preview import Panels
-from scripts.spine.assembly import Part
+from scripts.spine.assembly import ReconstructedVertebra
 
 
-def vertebra_row(part: Part, review: Review) -> dict[str, Any]:
+def vertebra_row(part: ReconstructedVertebra, review: Review) -> dict[str, Any]:
     """What ``report.json`` says about one vertebra."""
     vertebra = part.vertebra
     measures = {m.level: m for m in review.measures.vertebrae}.get(part.level)

@@ -45,7 +45,7 @@ class LocatedVertebra:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ReconstructedVertebra:
     """One reconstructed vertebra, its overlap with the neighbours resolved.
 
     A session hands out the same object as long as nothing about it changed, so that what is derived from it (the
@@ -177,7 +177,7 @@ def locate_vertebrae(
     ]
 
 
-def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> list[Part]:
+def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> list[ReconstructedVertebra]:
     """Vertebrae that no longer overlap, soft surfaces kept.
 
     Where a neighbour is present (its probability q is above one half), a vertebra's probability p becomes
@@ -208,7 +208,7 @@ def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> lis
         before = int((clean[i] > 0.5).sum())
         resolved = largest_component(np.maximum(resolved, 0))
         after = int((resolved > 0.5).sum())
-        parts.append(Part(vertebra, resolved, 1 - after / before if before else 0.0))
+        parts.append(ReconstructedVertebra(vertebra, resolved, 1 - after / before if before else 0.0))
     return parts
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.levels import level_name
-from scripts.spine.assembly import LocatedVertebra, Part
+from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra
 
 WARN_RESIDUAL_MM = 3.0
 MAX_RESIDUAL_MM = 20.0
@@ -28,7 +28,7 @@ class Reconstruction:
         computed: vertebrae that went through the network in this call; the others were known.
     """
 
-    parts: list[Part]
+    parts: list[ReconstructedVertebra]
     labels: np.ndarray
     grid: Grid
     seconds: dict[str, float] = field(default_factory=dict)

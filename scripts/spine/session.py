@@ -29,7 +29,7 @@ from scripts.reconstruction.predictor import Predictor
 from scripts.reconstruction.steady import steady_numbers
 from scripts.spine.assembly import (
     LocatedVertebra,
-    Part,
+    ReconstructedVertebra,
     assemble,
     locate_vertebrae,
     patient_lattice,
@@ -80,7 +80,7 @@ class Session:
         self._lattice = patient_lattice(films.geometry)
         self._cubes: OrderedDict[Key, np.ndarray] = OrderedDict()
         self._read: dict[Marked, np.ndarray] = {}
-        self._parts: dict[int, tuple[tuple[object, ...], Part]] = {}
+        self._parts: dict[int, tuple[tuple[object, ...], ReconstructedVertebra]] = {}
         self._smooth: list[torch.Tensor] | None = None
         self._lock = threading.Lock()
 
@@ -188,7 +188,7 @@ class Session:
         if cancelled():
             raise CancelledError
 
-    def _resolve(self, vertebrae: list[LocatedVertebra], keys: list[Key]) -> list[Part]:
+    def _resolve(self, vertebrae: list[LocatedVertebra], keys: list[Key]) -> list[ReconstructedVertebra]:
         """Parts, the same objects as before where neither they nor a vertebra that reaches into them changed."""
         for key in keys:
             self._cubes.move_to_end(key)
@@ -243,7 +243,7 @@ def _meet(a: LocatedVertebra, b: LocatedVertebra) -> bool:
     return bool(np.all(np.abs(np.array(a.cube.start) - b.cube.start) < size))
 
 
-def _shape_warnings(part: Part) -> list[str]:
+def _shape_warnings(part: ReconstructedVertebra) -> list[str]:
     name = level_name(part.level)
     if not part.found:
         return [f"{name}: the network found no vertebra at its mark"]

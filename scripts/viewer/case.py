@@ -28,7 +28,7 @@ from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
-from scripts.spine.assembly import Part, locate_vertebrae, patient_lattice
+from scripts.spine.assembly import ReconstructedVertebra, locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import Session
 from scripts.viewer.outlines import vertebra_outline
@@ -249,7 +249,7 @@ def _rows(case: OpenCase) -> list[dict[str, Any]]:
     ]
 
 
-def _write_surface(path: Path, part: Part) -> None:
+def _write_surface(path: Path, part: ReconstructedVertebra) -> None:
     """Little-endian: numbers of vertices and triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
     mesh = part.mesh
     counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")

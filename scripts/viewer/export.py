@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.job.output import write_reconstruction
-from scripts.spine.assembly import Part
+from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.mesh import write_meshes
 from scripts.viewer.case import opened, predictor, reconstruction_of
 
@@ -37,16 +37,16 @@ def export(folder: Path, kind: str, levels: list[str]) -> str:
     return str(KINDS[kind](folder, result.parts))
 
 
-def _one(name: str) -> Callable[[Path, list[Part]], Path]:
+def _one(name: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
     return lambda folder, _: folder / RECONSTRUCTION / name
 
 
-def _whole(folder: Path, _: list[Part]) -> Path:
+def _whole(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     return Path(shutil.make_archive(str(folder / "reconstruction"), "zip", folder / RECONSTRUCTION))
 
 
-def _surfaces(kind: str) -> Callable[[Path, list[Part]], Path]:
-    def write(folder: Path, parts: list[Part]) -> Path:
+def _surfaces(kind: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
+    def write(folder: Path, parts: list[ReconstructedVertebra]) -> Path:
         """A closed surface a vertebra, patient RAS mm; several come as a zip: in one file they would merge."""
         target = folder / kind
         shutil.rmtree(target, ignore_errors=True)
@@ -59,7 +59,7 @@ def _surfaces(kind: str) -> Callable[[Path, list[Part]], Path]:
     return write
 
 
-def _table(folder: Path, _: list[Part]) -> Path:
+def _table(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
     rows = [{k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in report["vertebrae"]]
     text = io.StringIO()
@@ -70,7 +70,7 @@ def _table(folder: Path, _: list[Part]) -> Path:
     return folder / "vertebrae.csv"
 
 
-def _dicom(folder: Path, _: list[Part]) -> Path:
+def _dicom(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     from scripts.export.export import export_dicom
 
     output = folder / "dicom"
@@ -78,7 +78,7 @@ def _dicom(folder: Path, _: list[Part]) -> Path:
     return Path(shutil.make_archive(str(folder / "dicom"), "zip", output))
 
 
-KINDS: dict[str, Callable[[Path, list[Part]], Path]] = {
+KINDS: dict[str, Callable[[Path, list[ReconstructedVertebra]], Path]] = {
     "zip": _whole,
     "nii.gz": _one("spine.nii.gz"),
     "glb": _one("spine.glb"),

@@ -1,4 +1,4 @@
-"""A network that finds what it is shown says the same at every look."""
+"""A network that finds what it is shown says the same in every test-time view."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.localization.network import HEADS, INPUTS, STRIDE, SpineLocalizer, split_heads
-from scripts.localization.test_time_views import Look, average_looks
+from scripts.localization.test_time_views import TestTimeView, average_views
 from scripts.localization.transforms import UNIT_PX
 
 SHAPE = (96, 64)
@@ -65,11 +65,18 @@ def seeing(image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "look", [Look(mirror=True), Look(scale=0.9), Look(scale=1.12), Look(mirror=True, scale=1.25)], ids=str
+    "look",
+    [
+        TestTimeView(mirror=True),
+        TestTimeView(scale=0.9),
+        TestTimeView(scale=1.12),
+        TestTimeView(mirror=True, scale=1.25),
+    ],
+    ids=str,
 )
-def test_a_look_says_where_things_are_in_the_film(look: Look) -> None:
+def test_a_look_says_where_things_are_in_the_film(look: TestTimeView) -> None:
     image = image_of(POINTS)
-    maps = split_heads(average_looks(seeing, image, [look]))
+    maps = split_heads(average_views(seeing, image, [look]))
     assert maps["heat"].shape == (1, 2, 1, SHAPE[0] // 2, SHAPE[1] // 2)
     row, column = divmod(int(maps["heat"][0, 0, 0].argmax()), SHAPE[1] // 2)
     cell = torch.tensor([row, column])
@@ -86,10 +93,12 @@ def test_a_look_says_where_things_are_in_the_film(look: Look) -> None:
     assert level.exp().sum() == pytest.approx(1, abs=1e-4) and int(level.argmax()) == 3
 
 
-def test_the_mean_of_looks_is_the_mean_of_probabilities() -> None:
+def test_the_mean_of_views_is_the_mean_of_probabilities() -> None:
     image = image_of(POINTS)
-    one, other = (split_heads(average_looks(seeing, image, [look])) for look in (Look(True), Look(scale=0.9)))
-    both = split_heads(average_looks(seeing, image, [Look(True), Look(scale=0.9)]))
+    one, other = (
+        split_heads(average_views(seeing, image, [look])) for look in (TestTimeView(True), TestTimeView(scale=0.9))
+    )
+    both = split_heads(average_views(seeing, image, [TestTimeView(True), TestTimeView(scale=0.9)]))
     mean = (one["heat"].sigmoid() + other["heat"].sigmoid()) / 2
     assert torch.allclose(both["heat"].sigmoid(), mean, atol=1e-5)
     assert torch.allclose(both["level"], (one["level"] + other["level"]) / 2, atol=1e-5)
@@ -99,9 +108,9 @@ def test_one_plain_look_is_the_network_itself() -> None:
     network = SpineLocalizer((4, 4, 4, 4, 4), 4).eval()
     image = torch.rand(1, 2, INPUTS, *SHAPE)
     with torch.inference_mode():
-        assert torch.equal(average_looks(network, image, [Look()]), network(image))
+        assert torch.equal(average_views(network, image, [TestTimeView()]), network(image))
 
 
 def test_no_look_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no look"):
-        average_looks(seeing, image_of(POINTS), [])
+    with pytest.raises(ValueError, match="no view"):
+        average_views(seeing, image_of(POINTS), [])
