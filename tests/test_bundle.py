@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from scripts.reconstruction.metrics.table import read_metrics_csv
-from tests.bundle_command import SMALL, TINY, bundle, config, documented, fill, options, tiny
+from tests.bundle_command import SMALL, TINY, bundle, config, documented, fill, options, python, tiny
 from tests.conftest import ROOT
 
 SCHEMA = ROOT / "scripts" / "release" / "meta_schema_20240725.json"
@@ -117,6 +117,34 @@ def test_onnx_export_gives_the_network(trained: Path, tmp_path: Path) -> None:
     (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     with torch.inference_mode():
         assert np.allclose(found, network.eval()(image), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("train", ("train",)),
+        ("train", ("train", "train_improved")),
+        ("eval", ("train", "evaluate")),
+        ("infer", ("inference",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_workflows_have_what_monai_asks_of_them(
+    dataset: Path, tmp_path: Path, kind: str, names: tuple[str, ...]
+) -> None:
+    """`ConfigWorkflow.check_properties` after `initialize`, as MONAI's own tools call it."""
+    files = [str(ROOT / "configs" / f"{name}.json") for name in names]
+    options = {
+        "bundle_root": str(ROOT), "dataset_dir": str(dataset), "output_dir": str(tmp_path / "out"), "num_workers": 0,
+        "logging_file": None,
+    }  # fmt: skip
+    said = python(
+        "from monai.bundle import ConfigWorkflow\n"
+        f"workflow = ConfigWorkflow({files}, meta_file={str(ROOT / 'configs' / 'metadata.json')!r}, "
+        f"workflow_type={kind!r}, **{options})\n"
+        "workflow.initialize()\nprint('missing:', workflow.check_properties())"
+    )
+    assert "missing: []" in said
 
 
 def test_preprocessing_needs_no_code_of_ours() -> None:

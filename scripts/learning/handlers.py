@@ -17,6 +17,14 @@ from scripts.io.atomic import write_text
 from scripts.learning.distributed import unwrapped
 
 
+def shared_handler(handler: Any) -> Any:
+    """A handler that a config names elsewhere too, for its list of handlers.
+
+    MONAI's `ConfigWorkflow.check_properties` reads such lists and fails at a mere reference (``"@name"``).
+    """
+    return handler
+
+
 class TrainingLog:
     """Every loss term (unweighted), gradient norm and learning rate of each iteration, to a CSV file and TensorBoard.
 
