@@ -97,5 +97,7 @@ def test_without_non_local_the_views_pass_unchanged() -> None:
 
 
 def test_files_are_small_overrides() -> None:
-    for path in (ROOT / "configs/ablations").glob("*.json"):
+    files = list((ROOT / "configs/ablations").glob("*.json"))
+    assert len(files) == 5
+    for path in files:
         assert len(json.loads(path.read_text())) <= 2

@@ -19,7 +19,9 @@ from tests.conftest import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 VERB = re.compile(r"python -m scripts (?P<verb>[a-z][a-z-]*)(?P<rest>[^`|\n]*)")
-MODULE = re.compile(r"python -m (?P<module>(?:scripts|benchmarks)\.[a-z_.]+)")
+MODULE = re.compile(r"python -m (?P<module>scripts\.[a-z_.]+)")
+CONFIG = re.compile(r"configs/[a-z_/]+\.json")
+NAME = re.compile(r"`(scripts\.[a-zA-Z_.]+[a-zA-Z])`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)")
 OPTION = re.compile(r"(?<!\S)--([A-Za-z_][A-Za-z_0-9-]*)")
 
@@ -37,6 +39,35 @@ def test_every_verb_option_module_and_link_of_a_document_exists(path: Path) -> N
         assert place.is_dir() or place.with_suffix(".py").is_file(), found[0]
     for target in LINK.findall(text):
         assert not target or (path.parent / target).exists(), target
+    for name in CONFIG.findall(text) if "training-log" not in path.name else ():
+        assert (ROOT / name).is_file() or name == "configs/baselines/mine.json", name
+
+
+def test_what_these_tests_look_for_is_there() -> None:
+    """Loops over nothing would pass."""
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    assert len(DOCUMENTS) > 15
+    for pattern, least in ((VERB, 20), (MODULE, 20), (LINK, 50), (OPTION, 100), (CONFIG, 15)):
+        assert len(pattern.findall(text)) >= least, pattern.pattern
+
+
+def test_configs_and_modules_that_docstrings_name_exist() -> None:
+    sources = [path for path in (ROOT / "scripts").rglob("*.py")]
+    named = 0
+    for path in sources:
+        text = path.read_text()
+        for name in CONFIG.findall(text):
+            assert (ROOT / name).is_file(), f"{path.relative_to(ROOT)}: {name}"
+        for name in NAME.findall(text):
+            parts = name.split(".")
+            files = [ROOT.joinpath(*parts[:n]) for n in range(len(parts), 1, -1)]
+            place = next((f for f in files if f.with_suffix(".py").is_file() or (f / "__init__.py").is_file()), None)
+            assert place is not None, f"{path.relative_to(ROOT)}: {name}"
+            left = parts[len(place.relative_to(ROOT).parts) :]
+            module = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+            assert not left or re.search(rf"\b{left[0]}\b", module.read_text()), f"{path.relative_to(ROOT)}: {name}"
+            named += 1
+    assert named > 80
 
 
 def test_a_baseline_in_one_file_as_documented(dataset: Path, tmp_path: Path) -> None:
