@@ -12,7 +12,7 @@ SCRIPTS = ROOT / "scripts"
 ROOMS = (
     "errors", "command", "paths", "levels", "jobs", "drawing",
     "geometry", "io", "anatomy", "films", "export", "simulation", "data", "learning", "reconstruction", "localization",
-    "spine", "measure", "render", "job", "serving", "viewer", "release", "deploy", "benchmarks",
+    "spine", "measure", "render", "job", "serving", "viewer", "release", "deploy", "benchmarks", "cli",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scripts.__main__ import simulate
+from scripts.cli.data import simulate
 from scripts.anatomy.average import (
     average_at,
     average_occupancy,

@@ -1,0 +1,59 @@
+"""Services for a hospital."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.cli.arguments import optional_path
+
+
+def serve(spool: str, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0) -> None:
+    """Reconstruct what is handed in over HTTP, one pair after the other; see docs/deployment.md.
+
+    Args:
+        spool: folder for what waits and what is done; a job that was accepted is never lost.
+        host: address to serve on; on another than this machine's own a token is asked for.
+        port: to serve on; 0 for a free one.
+        capacity: jobs that may wait; more are refused until there is room.
+        keep_hours: how long results stay.
+    """
+    from scripts.deploy.service import serve as serve_jobs
+
+    serve_jobs(Path(str(spool)), str(host), int(port), int(capacity), float(keep_hours))
+
+
+def listen(
+    spool: str,
+    send_to: str = "",
+    host: str = "127.0.0.1",
+    port: int = 11112,
+    ae_title: str = "SPINE3D",
+    settle_s: float = 30.0,
+    keep_hours: float = 24.0,
+    geometry: str = "",
+) -> None:
+    """Receive studies over DICOM, reconstruct each pair of films and send the results on; see docs/deployment.md.
+
+    Args:
+        spool: folder for what waits and what is done; a study that was received is never lost.
+        send_to: where results go, as AETITLE@host:port; they stay in the spool if left out.
+        host: address to listen on.
+        port: to listen on; 0 for a free one.
+        ae_title: of this node.
+        settle_s: a study is complete when it has a pair and nothing has come for so long.
+        keep_hours: how long results, and studies without a pair, stay.
+        geometry: YAML or JSON file that says how the machine takes its films, where their headers do not; see
+            docs/films.md.
+    """
+    from scripts.deploy.listener import listen as listen_dicom
+
+    listen_dicom(
+        Path(str(spool)),
+        str(send_to),
+        str(host),
+        int(port),
+        str(ae_title),
+        float(settle_s),
+        float(keep_hours),
+        optional_path(geometry),
+    )
