@@ -40,7 +40,13 @@ LABEL_MAPS: dict[str, dict[int, int]] = {
 
 
 def places_along_spine(numbers: Sequence[int]) -> list[int]:
-    """How far below C1 each level of a spine lies, in vertebrae: L1 follows T12 unless the spine has a T13."""
+    """How far below C1 each level of a spine lies, in vertebrae: L1 follows T12 unless the spine has a T13.
+
+    >>> places_along_spine([19, 20])
+    [18, 19]
+    >>> places_along_spine([19, 28, 20])
+    [18, 19, 20]
+    """
     order = [number for number in LEVEL_ORDER if number != LEVEL_NUMBERS["T13"] or number in numbers]
     return [order.index(number) for number in numbers]
 
@@ -58,6 +64,9 @@ def level_name(number: int) -> str:
 
 def level_number(name: str) -> int:
     """VerSe number of a level name, case-insensitive.
+
+    >>> level_number("l1")
+    20
 
     Raises:
         UserError: the name is unknown.

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scripts.cli.data import simulate
 from scripts.anatomy.average import (
     average_at,
     average_occupancy,
@@ -19,6 +18,7 @@ from scripts.anatomy.average import (
 from scripts.anatomy.centroids import body_centroid, estimate_body_centroid
 from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, load_subject, shape_subjects, shapes_of_level
 from scripts.anatomy.sizes import subject_size
+from scripts.cli.data import simulate
 from scripts.data.metal import MetalEvidence
 from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange

@@ -38,6 +38,9 @@ def measured_pair(upper: int, lower: int) -> str:
     Args:
         upper: VerSe number of the upper one.
         lower: of the lower one.
+
+    >>> measured_pair(19, 28)  # T12 and T13
+    'T12-L1'
     """
     substitute = {"T13": "T12", "L6": "L5"}
     names = [level_name(upper), level_name(lower)]

@@ -22,6 +22,7 @@ from scripts.command import run_module
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
 from scripts.geometry.leaning import spine_leans
+from scripts.io.tables import markdown_table
 from scripts.job.output import read_truth
 from scripts.job.run import Job, Networks, find_marks, read_job_films, reconstruct_job
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
@@ -88,14 +89,14 @@ def measured(case: Path, items: list[dict[str, Any]], result: Reconstruction | N
 
 def level_table(rows: list[MetricsRow]) -> list[str]:
     """A line a level, head to foot."""
-    lines = ["| level | vertebrae, patients | Dice | HD95 mm |", "| --- | --- | --- | --- |"]
+    table = []
     for number in LEVEL_ORDER:
         chosen = [row for row in rows if level_number(row.level) == number]
         if chosen:
             dice, hd95 = interval(chosen, "dice"), interval(chosen, "hd95_mm")
-            cells = "{:.3f} ({:.3f}-{:.3f}) | {:.1f} ({:.1f}-{:.1f})".format(*dice, *hd95)
-            lines.append(f"| {LEVEL_NAMES[number]} | {len(chosen)}, {len({r.subject for r in chosen})} | {cells} |")
-    return lines
+            cells = ("{:.3f} ({:.3f}-{:.3f})".format(*dice), "{:.1f} ({:.1f}-{:.1f})".format(*hd95))
+            table.append([LEVEL_NAMES[number], f"{len(chosen)}, {len({r.subject for r in chosen})}", *cells])
+    return markdown_table(["level", "vertebrae, patients", "Dice", "HD95 mm"], table)
 
 
 def main(

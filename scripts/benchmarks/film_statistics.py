@@ -17,7 +17,6 @@ second time, as `scripts.data.film_effects` makes their films for training.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
@@ -36,6 +35,7 @@ from scripts.data.normalisation import normalise_patch
 from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.levels import level_number
 
 RING_MM = (2, 10)
@@ -151,10 +151,8 @@ def write(rows: list[Row], names: list[str], output: Path) -> None:
         output: folder.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with (output / "vertebrae.csv").open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow([f.name for f in fields(Row)])
-        table.writerows([f"{v:.5f}" if isinstance(v, float) else v for v in asdict(row).values()] for row in rows)
+    cells_of = ([f"{v:.5f}" if isinstance(v, float) else v for v in asdict(row).values()] for row in rows)
+    write_csv(output / "vertebrae.csv", [f.name for f in fields(Row)], cells_of)
     numbers = [f.name for f in fields(FilmStatistics)]
     lines = [
         "Median (10th to 90th percentile) over vertebrae, patches as the network sees them.",

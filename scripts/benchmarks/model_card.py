@@ -25,6 +25,7 @@ from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.data.augmentation import RandFilmd
 from scripts.data.datalist import read_datalist, read_document
+from scripts.io.tables import markdown_table
 from scripts.levels import level_number, region
 from scripts.paths import BUNDLE_ROOT
 from scripts.reconstruction.metrics.surface import vertebra_metrics
@@ -83,13 +84,13 @@ def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:
 
 def table(rows: list[MetricsRow]) -> list[str]:
     """By region."""
-    lines = ["| | vertebrae, patients | Dice | HD95 mm | ASSD mm | NSD 1 mm |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = []
     for name in ("all", "cervical", "thoracic", "lumbar"):
         chosen = [r for r in rows if name in ("all", region(level_number(r.level)))]
         if chosen:
             cells = ["{:.3f} ({:.3f}-{:.3f})".format(*interval(chosen, m)) for m in METRICS]
-            lines.append(f"| {name} | {len(chosen)}, {len({r.subject for r in chosen})} | {' | '.join(cells)} |")
-    return lines
+            lines.append([name, f"{len(chosen)}, {len({r.subject for r in chosen})}", *cells])
+    return markdown_table(["", "vertebrae, patients", "Dice", "HD95 mm", "ASSD mm", "NSD 1 mm"], lines)
 
 
 def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow], predictor: Predictor) -> None:

@@ -26,6 +26,7 @@ from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.simulation.belly import BellyOptions
 from scripts.simulation.bone import BoneOptions
 from scripts.simulation.painting import Ingredients
@@ -167,7 +168,7 @@ def write_table(folder: Path, patients: int, epochs: int) -> None:
         lines.append(f"| {name} | {RECIPES[name].title} | " + " | ".join(means) + " |")
         table.append([name, *means])
     write_text(folder / "transfer.md", "\n".join(lines) + "\n")
-    write_text(folder / "transfer.csv", "\n".join(",".join(row) for row in table) + "\n")
+    write_csv(folder / "transfer.csv", table[0], table[1:])
     print("\n".join(lines))
 
 

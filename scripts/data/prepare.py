@@ -7,8 +7,6 @@ The same input gives the same bytes, and a stopped build goes on where it was.
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
@@ -27,7 +25,8 @@ from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
 from scripts.errors import UserError
-from scripts.io.atomic import only_writer, write_text
+from scripts.io.atomic import only_writer
+from scripts.io.tables import write_csv
 from scripts.jobs import run_jobs
 
 SPLITS = ("training", "validation", "test")
@@ -94,10 +93,10 @@ def prepare_dataset(
             built = _build(cases, options, split, subset, run)
         finally:
             _remove_unfinished(output)
-        _write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
+        write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
         if not built.spines:
             raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
-        _write_csv(output / "duplicates.csv", ["dropped", "kept", "subject"], map(astuple, duplicates))
+        write_csv(output / "duplicates.csv", ["dropped", "kept", "subject"], map(astuple, duplicates))
         write_subset(output / "subset.csv", built.spines, subset)
         write_statistics(output, built.spines, subset)
         if all(built.dropped.values()):
@@ -168,11 +167,3 @@ def _remove_unfinished(output: Path) -> None:
     """What a killed build, or a killed worker, has left half-written."""
     for folder in (output / "cases").glob(".*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[tuple[object, ...]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -10,6 +10,7 @@ import numpy as np
 
 from scripts.data.subset import SUBSETS, SpineRecord, SubsetOptions, why_dropped
 from scripts.io.atomic import write_text
+from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER, level_name, region
 
 TABLE_FILE, TABLE_VALUES_FILE, FIGURE_FILE = "table1.md", "table1.json", "figure6.png"
@@ -58,12 +59,12 @@ def count(spines: list[SpineRecord]) -> Counts:
 
 def table(found: dict[str, Counts]) -> str:
     """Table 1 in Markdown, what was found beside the paper's numbers."""
-    head = "| | " + " | ".join(f"VerSe-{name}, found | paper" for name in SUBSETS) + " |"
-    lines = [head, "| --- |" + " --- |" * (2 * len(SUBSETS))]
-    for what in ("subjects", "spines", "vertebrae"):
-        numbers = (getattr(counts[name], what) for name in SUBSETS for counts in (found, PAPER))
-        lines.append(f"| {what} | " + " | ".join(str(number) for number in numbers) + " |")
-    return "\n".join(lines) + "\n"
+    columns = ["", *(title for name in SUBSETS for title in (f"VerSe-{name}, found", "paper"))]
+    rows = [
+        [what, *(getattr(counts[name], what) for name in SUBSETS for counts in (found, PAPER))]
+        for what in ("subjects", "spines", "vertebrae")
+    ]
+    return "\n".join(markdown_table(columns, rows)) + "\n"
 
 
 def level_matrix(spines: list[SpineRecord]) -> np.ndarray:

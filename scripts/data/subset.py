@@ -6,14 +6,12 @@ metal (ReVerteR, section "Datasets").
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.data.metal import MetalEvidence
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.levels import in_order, level_name, region
 
 SUBSETS = ("full", "small")
@@ -100,19 +98,18 @@ def check_lists(cases: set[str], options: SubsetOptions) -> None:
 
 def write_subset(path: Path, spines: list[SpineRecord], options: SubsetOptions) -> None:
     """One row a spine: kept or not, why, and the evidence."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([
+    columns = [
         "case", "subject", "series", "kept", "reasons", "levels", "hu_max", "metal_cm3", "metal_near_spine_cm3",
         "metal", "centroid_file", "behind_mm",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    rows = []
     for spine in sorted(spines, key=lambda s: s.case):
         reasons = why_dropped(spine, options)
         levels = " ".join(level_name(n) for n in in_order(list(spine.levels)))
         metal = spine.metal
-        writer.writerow([
+        rows.append([
             spine.case, spine.subject, spine.series, "no" if reasons else "yes", "; ".join(reasons), levels,
             metal.hu_max, metal.total_cm3, metal.near_spine_cm3, "yes" if has_metal(spine, options) else "no",
             spine.centroid_convention or "none", spine.behind_mm,
         ])  # fmt: skip
-    write_text(path, text.getvalue())
+    write_csv(path, columns, rows)

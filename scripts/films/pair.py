@@ -46,6 +46,12 @@ def read_films(
     Raises:
         UserError: neither is given, or one alone with what only a pair has; a film is unreadable or the other view;
             the two show different patients or heights, or the geometry does not fit.
+
+    >>> from scripts.paths import BUNDLE_ROOT
+    >>> sample = BUNDLE_ROOT / "docs" / "sample"
+    >>> films = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")
+    >>> [(view.name, view.film.pixels.shape, view.view.pixel_mm) for view in films.views]
+    [('AP', (333, 360), (1.0, 1.0)), ('LAT', (333, 275), (1.0, 1.0))]
     """
     if ap is None or lat is None:
         if geometry is not None or mirror or invert:

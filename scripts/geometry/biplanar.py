@@ -206,6 +206,12 @@ class BiplanarGeometry:
             points (N, 3) in world mm, and the residual (N,): how far apart the two rays pass, in mm. With rows that
             are shared it is the height mismatch; large values mean marks of two different vertebrae, a wrong spacing
             or a patient who moved.
+
+        >>> from scripts.geometry.frames import Grid
+        >>> geometry = geometry_of_grid(Grid((0.0, 0.0, 0.0), (100, 80, 60)), Beam.CONE)
+        >>> points, residuals = geometry.back_project(*geometry.project(np.array([[-20.0, -30.0, -40.0]])))
+        >>> points.round(6).tolist(), residuals.round(6).tolist()
+        ([[-20.0, -30.0, -40.0]], [0.0])
         """
         origin_a, direction_a = self.ap.rays(np.atleast_2d(ap_pixels))
         origin_b, direction_b = self.lat.rays(np.atleast_2d(lat_pixels))

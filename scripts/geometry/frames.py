@@ -45,7 +45,11 @@ class Grid:
         return affine
 
     def to_world(self, index: np.ndarray) -> np.ndarray:
-        """Indices (..., 3) -> world mm (..., 3)."""
+        """Indices (..., 3) along I, P, L -> world mm (..., 3) in RAS.
+
+        >>> Grid((0.0, 0.0, 0.0), (10, 10, 10), 2.0).to_world([1, 2, 3]).tolist()
+        [-6.0, -4.0, -2.0]
+        """
         return np.asarray(index, float) @ IPL_AXES * self.spacing_mm + np.asarray(self.origin_mm)
 
     def to_index(self, points_mm: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.io.checksums import sha256
 from scripts.learning.distributed import unwrapped
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        digest_path(path).write_text(_digest(work) + "\n")
+        digest_path(path).write_text(sha256(work) + "\n")
         os.replace(work, path)
     finally:
         work.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is not what was written, or not readable.
     """
     try:
-        whole = digest_path(path).read_text().strip() == _digest(path)
+        whole = digest_path(path).read_text().strip() == sha256(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     if not whole:
@@ -142,8 +142,3 @@ class CheckpointKeeper:
         for old in checkpoints(self.folder)[self.keep :]:
             old.unlink()
             digest_path(old).unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

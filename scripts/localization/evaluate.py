@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.localization.films import film_items, read_film_case
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare
@@ -219,10 +218,5 @@ def _round(value: Any) -> float | None:
 
 
 def _write_rows(path: Path, rows: Sequence[Any]) -> None:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(asdict(rows[0])), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
-    write_text(path, text.getvalue())
+    cells = ([f"{v:.4g}" if isinstance(v, float) else v for v in asdict(row).values()] for row in rows)
+    write_csv(path, list(asdict(rows[0])) if rows else [], cells)

@@ -25,6 +25,11 @@ def steady_numbers(read: np.ndarray, levels: Sequence[int]) -> np.ndarray:
 
     Returns:
         (N, 9), in steps of `STEP`.
+
+    >>> read = np.zeros((3, 9))
+    >>> read[1, 3] = 10.0  # degrees of axial turn that the neighbours do not share
+    >>> steady_numbers(read, [18, 19, 20])[:, 3].round(1).tolist()
+    [2.0, 7.0, 2.0]
     """
     places = np.array(places_along_spine(levels), float)
     weights = np.exp(-0.5 * ((places[:, None] - places) / REACH_LEVELS) ** 2)

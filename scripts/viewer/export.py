@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.job.output import write_reconstruction
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.mesh import write_meshes
@@ -62,11 +60,8 @@ def _surfaces(kind: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
 def _table(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
     rows = [{k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in report["vertebrae"]]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "vertebrae.csv", text.getvalue())
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_csv(folder / "vertebrae.csv", columns, ([row.get(key, "") for key in columns] for row in rows))
     return folder / "vertebrae.csv"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from scripts.benchmarks.paper.table import Table
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
-from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.levels import LEVEL_NUMBERS
 from scripts.measure.arch import NOTHING, measure_arch
 from scripts.measure.body import NoBodyError
@@ -73,11 +72,7 @@ def clinical_row(item: dict[str, Any], found: np.ndarray | None, truth: np.ndarr
 
 def write_clinical(rows: Sequence[dict[str, str]], path: Path) -> None:
     """Write `clinical_row`s of at least one vertebra as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_csv(path, list(rows[0]), (row.values() for row in rows))
 
 
 def clinical_table(folders: dict[str, Path], titles: dict[str, str]) -> Table | None:

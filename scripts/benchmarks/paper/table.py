@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "±": r"$\pm$", "<": "$<$"}
 
@@ -56,9 +55,7 @@ class Table:
 
     def write(self, folder: Path) -> None:
         """``<name>.csv`` and ``<name>.tex``; Markdown goes into the report."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
-        write_text(folder / f"{self.name}.csv", text.getvalue())
+        write_csv(folder / f"{self.name}.csv", self.columns, self.rows)
         write_text(folder / f"{self.name}.tex", self.latex())
         write_text(folder / f"{self.name}.md", self.markdown())
 

@@ -51,6 +51,13 @@ def vertebra_metrics(
 
     Raises:
         UserError: the true mask is empty or the shapes differ, be the prediction empty or not.
+
+    >>> truth = np.zeros((12, 12, 12), bool)
+    >>> truth[3:9, 3:9, 3:9] = True
+    >>> vertebra_metrics(truth, truth).dice, vertebra_metrics(truth, truth).hd95_mm
+    (1.0, 0.0)
+    >>> vertebra_metrics(np.roll(truth, 1, 0), truth).hd95_mm
+    1.0
     """
     if not truth.any():
         raise UserError("the true mask is empty: there is nothing to compare with")

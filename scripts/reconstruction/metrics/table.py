@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, REGIONS, level_number, region
 from scripts.reconstruction.metrics.surface import VertebraMetrics
 
@@ -70,11 +70,7 @@ def write_metrics_csv(rows: Sequence[MetricsRow], path: Path) -> None:
 
     Numbers keep all their digits: the summary can be recomputed from the file alone.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(MetricsRow)])
-    writer.writerows(asdict(row).values() for row in rows)
-    write_text(path, text.getvalue())
+    write_csv(path, [f.name for f in fields(MetricsRow)], (asdict(row).values() for row in rows))
 
 
 def read_metrics_csv(path: Path) -> list[MetricsRow]:
