@@ -68,7 +68,7 @@ def test_killed_while_the_checkpoint_is_written(
 
     with monkeypatch.context() as patch:
         if moment == "digest":
-            patch.setattr(checkpoint, "_digest", die)
+            patch.setattr(checkpoint, "sha256", die)
         else:
             patch.setattr(checkpoint.os, "replace", die)
         with pytest.raises(Killed):
