@@ -408,7 +408,9 @@ def test_inputs_of_every_kind(tmp_path: Path) -> None:
     assert not alone.in_one_frame and alone.ap.spacing_mm is None and alone.shapes == ((64, 48), (1, 1))
     assert read_films(None, tmp_path / "noise.png", spacing=(0.3, 0.4)).lat.spacing_mm == (0.4, 0.4)
     with pytest.raises(UserError, match="two films"):
-        read_films(tmp_path / "noise.png", None, mirror=("ap",))
+        read_films(tmp_path / "noise.png", None, geometry=tmp_path / "geometry.yaml")
+    mirrored = read_films(tmp_path / "noise.png", None, mirror=("ap",))
+    assert np.array_equal(mirrored.ap.pixels, alone.ap.pixels[:, ::-1])
     sample = ROOT / "docs" / "sample"
     both = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")
     assert both.in_one_frame and both.shown[1] is not None and both.name == "ap"

@@ -25,7 +25,7 @@ from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.simulation.body import build_body
 from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
-from scripts.simulation.donor import add_donor, donor_names, load_donor
+from scripts.simulation.donor import DONORS_FOLDER, add_donor, donor_names, load_donor
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
@@ -273,9 +273,8 @@ def test_licences_of_everything_that_ships() -> None:
     for subject in shape_subjects():
         assert subject in notice
         assert next(iter(load_subject(subject).values())).licence in notice
-    donors = SHAPES_FOLDER.parent / "donors"
     for name in donor_names():
-        assert name in (donors / "LICENSES.md").read_text()
+        assert name in (DONORS_FOLDER / "LICENSES.md").read_text()
 
 
 SMALL = SimulationOptions(spacing_mm=3.0, whole_share=0.0, part_mm=(200.0, 220.0), seed=5)

@@ -54,18 +54,14 @@ def read_films(
     [('AP', (333, 360), (1.0, 1.0)), ('LAT', (333, 275), (1.0, 1.0))]
     """
     if ap is None or lat is None:
-        if geometry is not None or mirror or invert:
-            raise UserError("--geometry, --mirror and --invert are for two films")
-        return _read_one(ap, lat, spacing)
+        if geometry is not None:
+            raise UserError("--geometry is for two films")
+        return _read_one(ap, lat, spacing, mirror, invert)
     setup = read_geometry(geometry) if geometry is not None else None
-    films = []
-    for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
-        film = read_radiograph(path, wanted)
-        if wanted.value.lower() in _views(mirror, "mirror"):
-            film = _mirrored(film, path)
-        if wanted.value.lower() in _views(invert, "invert"):
-            film = replace(film, pixels=film.pixels.max() + film.pixels.min() - film.pixels)
-        films.append(film)
+    films = [
+        _read_view(path, wanted, mirror, invert)
+        for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
+    ]
     frontal, lateral = films
     placed = frontal.placed is not None and lateral.placed is not None
     notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
@@ -113,11 +109,23 @@ def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
     raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
 
 
-def _read_one(ap: Path | None, lat: Path | None, spacing: Spacing | None) -> Films:
+def _read_view(path: Path, wanted: Projection, mirror: Sequence[str], invert: Sequence[str]) -> Radiograph:
+    """One film, mirrored or inverted if the user says so."""
+    film = read_radiograph(path, wanted)
+    if wanted.value.lower() in _views(mirror, "mirror"):
+        film = _mirrored(film, path)
+    if wanted.value.lower() in _views(invert, "invert"):
+        film = replace(film, pixels=film.pixels.max() + film.pixels.min() - film.pixels)
+    return film
+
+
+def _read_one(
+    ap: Path | None, lat: Path | None, spacing: Spacing | None, mirror: Sequence[str], invert: Sequence[str]
+) -> Films:
     path = ap or lat
     if path is None:
         raise UserError("give --ap or --lat, or both")
-    film = read_radiograph(path, Projection.FRONTAL if ap else Projection.LATERAL)
+    film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, mirror, invert)
     if spacing is not None:
         film = _with_spacing(film, spacing[0 if ap else 1], "AP" if ap else "LAT")
     both = (film, NO_FILM) if ap else (NO_FILM, film)

@@ -32,7 +32,7 @@ CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
 # What a sure detection is worth against the cost of its walk, and how far plausibilities must lie apart to be told.
-WORTH, TOLD_APART = 2.5, 4.0
+WORTH, TOLD_APART = 8.0, 4.0
 UNLIKELY = -40.0
 LARGEST_PX = 1024
 Size = tuple[float, float]
@@ -146,6 +146,8 @@ class Localizer:
         tries = []
         for height in HEIGHTS_MM:
             size = np.full(2, height / film.shape[0])
+            if max(film.shape) * size[0] > LARGEST_PX * PIXEL_MM:
+                continue
             found = self.detect(film, size, frontal, replace(self.detection, neighbours=True))
             tries.append(_Try(self._plausibility(found, size), size, found))
         weights = np.exp((np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / TOLD_APART)
