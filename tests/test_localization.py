@@ -20,7 +20,14 @@ from scripts.levels import LEVEL_ORDER
 from scripts.localization.annotate import fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
-from scripts.localization.films import FilmCase, count_pairs, film_items, read_film_case, write_film_cases
+from scripts.localization.films import (
+    FilmCase,
+    count_pairs,
+    film_items,
+    film_subject,
+    read_film_case,
+    write_film_cases,
+)
 from scripts.localization.found import Localization, Vertebra, to_annotations
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
@@ -94,6 +101,16 @@ def test_film_files_and_lists(films: Path) -> None:
     (films / "bad.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="no file of training films"):
         read_film_case(films / "bad.npz", 0)
+
+
+def test_a_patient_whose_name_has_underscores(films: Path, tmp_path: Path) -> None:
+    case, folder = read_film_case(films / "p0.npz", 0), tmp_path / "named"
+    folder.mkdir()
+    for name in ("study_pt_1", "study_pt_2"):
+        write_film_cases(folder / f"{name}~v01.npz", [case], name)
+    assert [film_subject(folder / f"study_pt_{i}~v01.npz") for i in (1, 2)] == ["study_pt_1", "study_pt_2"]
+    assert [Path(i["path"]).stem for i in film_items(str(folder), ["study_pt_1"])] == ["study_pt_2~v01"]
+    assert film_subject(films / "p1.npz") == "p1"
 
 
 def test_points_move_with_the_window() -> None:

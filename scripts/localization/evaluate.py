@@ -15,7 +15,7 @@ from tqdm import tqdm
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.tables import write_csv
-from scripts.localization.films import film_items, read_film_case
+from scripts.localization.films import film_items, film_subject, read_film_case
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare
 
@@ -39,7 +39,7 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     cases: list[CaseRow] = []
     for item in tqdm(film_items(films), unit="pair", desc="films"):
         path = Path(item["path"])
-        subject = path.stem.split("~")[0].split("_")[0]
+        subject = film_subject(path)
         truth = read_film_case(path, item["pair"])
         started = time.perf_counter()
         try:

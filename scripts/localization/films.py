@@ -145,11 +145,16 @@ def take_films(
     )
 
 
-def write_film_cases(path: Path, cases: list[FilmCase]) -> None:
-    """One file with all pairs of a patient; films as float16."""
-    content: dict[str, Any] = {
-        "about": json.dumps([{"geometry": c.geometry.to_dict(), "complete": c.complete} for c in cases])
-    }
+def write_film_cases(path: Path, cases: list[FilmCase], subject: str = "") -> None:
+    """One file with all pairs of a patient; films as float16.
+
+    Args:
+        path: of the file.
+        cases: the pairs.
+        subject: the patient; what the file's name begins with, up to an underscore, if empty.
+    """
+    about = [{"geometry": c.geometry.to_dict(), "complete": c.complete, "subject": subject} for c in cases]
+    content: dict[str, Any] = {"about": json.dumps(about)}
     for i, case in enumerate(cases):
         content[f"levels{i}"] = case.levels
         for name, film, centroids, corners in zip(VIEWS, case.films, case.centroids, case.corners, strict=True):
@@ -166,6 +171,14 @@ def count_pairs(path: Path) -> int:
     """How many pairs a file of `write_film_cases` holds."""
     with _opened(path) as stored:
         return len(json.loads(str(stored["about"])))
+
+
+def film_subject(path: Path) -> str:
+    """The patient of a file of `write_film_cases`."""
+    with _opened(path) as stored:
+        rows = json.loads(str(stored["about"]))
+    named = rows[0].get("subject", "") if rows else ""
+    return named or path.stem.split("~")[0].split("_")[0]
 
 
 def read_film_case(path: Path, pair: int) -> FilmCase:
@@ -195,7 +208,7 @@ def film_items(folder: str, without: Sequence[str] = ()) -> list[dict[str, Any]]
         UserError: there are none.
     """
     paths = [path for part in folder.split(",") for path in sorted(Path(part).glob("*.npz"))]
-    kept = [path for path in paths if path.stem.split("~")[0].split("_")[0] not in without]
+    kept = [path for path in paths if film_subject(path) not in without]
     if not kept:
         raise UserError(f"{folder}: no training films; make them by python -m scripts.localization.films")
     return [{"path": str(path), "pair": i} for path in kept for i in range(count_pairs(path))]
@@ -245,7 +258,7 @@ def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> N
     landmarks = landmarks or find_landmarks(patient.labels, patient.grid, patient.centroids)
     attenuation, grid = _coarse(patient.attenuation, patient.grid)
     cases = [take_films(attenuation, grid, landmarks, draw_geometry(grid, MachineRange(), rng)) for _ in range(pairs)]
-    write_film_cases(path, cases)
+    write_film_cases(path, cases, case.subject)
 
 
 def _coarse(attenuation: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
