@@ -13,7 +13,7 @@ MAX_ROTATION_DEG = 50.0
 MAX_FROM_LINE_DEG = 45.0
 # A value that is known no better than this says nothing.
 MAX_SD_DEG = 15.0
-# Least and most width, depth and height of a body, mm: the published ranges, with a quarter to spare.
+# Least and most width, depth and height of a body, mm; those of the same 88 vertebrae lie well inside.
 SIZES_MM: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "cervical": ((9.0, 38.0), (8.0, 28.0), (5.0, 26.0)),
     "thoracic": ((15.0, 58.0), (11.0, 48.0), (5.0, 40.0)),

@@ -24,7 +24,7 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
 from scripts.measure.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
-from scripts.measure.pose import Endplate, VertebraPose
+from scripts.measure.pose import Endplate, VertebraPose, spine_directions
 
 FRONTAL, SAGITTAL = 0, 1
 # A curve below this is no curve: an endplate's tilt is not known to a degree.
@@ -134,11 +134,10 @@ def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
     What cannot be true is withheld, and takes no part in any other measure.
     """
     ordered = sorted(poses, key=lambda p: LEVEL_ORDER.index(p.level))
-    centres = np.array([pose.origin_mm for pose in ordered])
-    downs = np.gradient(centres, axis=0) if len(ordered) > 1 else [None] * len(ordered)
+    directions = spine_directions(np.array([pose.origin_mm for pose in ordered]))
     withheld = {
         pose.level: withheld_reasons(pose, axial_rotation(pose).degrees, down)
-        for pose, down in zip(ordered, downs, strict=True)
+        for pose, down in zip(ordered, directions, strict=True)
     }
     heights = {
         pose.level: pose.heights_mm

@@ -142,6 +142,18 @@ def estimate_pose(
     )
 
 
+def spine_directions(centres_mm: np.ndarray) -> list[np.ndarray | None]:
+    """The spine's direction downwards at each body, between its two neighbours.
+
+    Args:
+        centres_mm: (N, 3) world, head to foot.
+
+    Returns:
+        N vectors (3,), not of unit length; None for a single body.
+    """
+    return list(np.gradient(centres_mm, axis=0)) if len(centres_mm) > 1 else [None] * len(centres_mm)
+
+
 class _Looked:
     """A vertebra that can be looked at in any frame. Lengths in mm from the first voxel, along I, P, L."""
 

@@ -12,9 +12,9 @@ from scripts.levels import level_name
 from scripts.measure.body import NoBodyError
 from scripts.measure.morphometry import SpineMeasures, measure_spine
 from scripts.measure.plausibility import kinks
-from scripts.measure.pose import VertebraPose, estimate_pose
+from scripts.measure.pose import VertebraPose, estimate_pose, spine_directions
 from scripts.measure.reprojection import Agreement, Shadow, reproject
-from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra
+from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
@@ -96,7 +96,8 @@ def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraP
     """
     poses: dict[int, VertebraPose] = {}
     why: dict[int, str] = {}
-    for part, down in zip(parts, spine_directions([p.vertebra for p in parts]), strict=True):
+    marks = np.array([part.vertebra.cube.body_centroid_mm for part in parts])
+    for part, down in zip(parts, spine_directions(marks), strict=True):
         if part not in _POSES:
             _POSES[part] = _pose_or_reason(part, down)
         answer = _POSES[part]
@@ -105,14 +106,6 @@ def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraP
         else:
             poses[part.level] = answer
     return poses, why
-
-
-def spine_directions(vertebrae: list[LocatedVertebra]) -> list[np.ndarray | None]:
-    """World direction of the spine at each vertebra, between its two neighbours; None for a single one."""
-    if len(vertebrae) < 2:
-        return [None] * len(vertebrae)
-    centres = np.array([v.cube.body_centroid_mm for v in vertebrae])
-    return list(np.gradient(centres, axis=0))
 
 
 def _pose_or_reason(part: ReconstructedVertebra, down: np.ndarray | None) -> VertebraPose | str:

@@ -69,7 +69,7 @@ def _dicom(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     from scripts.export.export import export_dicom
 
     output = folder / "dicom"
-    export_dicom(folder / RECONSTRUCTION, output, list(opened(folder).films.headers))
+    export_dicom(folder / RECONSTRUCTION, output, opened(folder).films.headers)
     return Path(shutil.make_archive(str(folder / "dicom"), "zip", output))
 
 

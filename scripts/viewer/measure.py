@@ -56,7 +56,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the report as texts; what could not be measured is empty, and ``missing`` says why."""
     measured = row.get("measurements", {})
     heights = measured.get("heights_mm")
-    reasons = {**({"": row["not_measured"]} if "not_measured" in row else {}), **row.get("withheld", {})}
+    reasons = [row["not_measured"]] if "not_measured" in row else row["withheld"].values()
     return {
         "level": row["level"],
         "confidence": row["confidence"],
@@ -64,7 +64,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "rotation": _text(measured.get("axial_rotation")),
         "wedge": _text(measured.get("wedge_sagittal")),
         "heights_mm": "/".join(f"{h:.0f}" for h in heights) if heights else "",
-        "missing": "; ".join(dict.fromkeys(reasons.values())),
+        "missing": "; ".join(dict.fromkeys(reasons)),
     }
 
 

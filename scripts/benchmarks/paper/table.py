@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.io.atomic import write_text
-from scripts.io.tables import write_csv
+from scripts.io.tables import markdown_table, write_csv
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "±": r"$\pm$", "<": "$<$"}
 
@@ -32,8 +32,7 @@ class Table:
 
     def markdown(self) -> str:
         """With its title and notes."""
-        lines = [f"## {self.title}", "", _row(self.columns), _row(["---"] * len(self.columns))]
-        lines += [_row(cells) for cells in self.rows]
+        lines = [f"## {self.title}", "", *markdown_table(self.columns, self.rows)]
         return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
 
     def latex(self) -> str:
@@ -58,10 +57,6 @@ class Table:
         write_csv(folder / f"{self.name}.csv", self.columns, self.rows)
         write_text(folder / f"{self.name}.tex", self.latex())
         write_text(folder / f"{self.name}.md", self.markdown())
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
 
 def _latex_row(cells: Sequence[str]) -> str:
