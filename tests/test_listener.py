@@ -23,8 +23,10 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Encapsu
 
 from scripts.deploy.listener import Inbox
 from scripts.deploy.sender import Peer
+from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
-from scripts.serving.spool import REASON, Spool, State
+from scripts.localization.anchors import parse_anchors
+from scripts.serving.spool import REASON, STUDY, Spool, State
 from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
 
@@ -150,7 +152,7 @@ def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
 def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     ((ap, lat),) = studies(tmp_path, 1)
-    inbox = Inbox(spool, settle_s=0.0, keep_s=3600.0)
+    inbox = Inbox(spool, settle_s=0.0, keep_s=3600.0, anchor="L5")
 
     class Event:
         def __init__(self, film: pydicom.Dataset) -> None:
@@ -165,7 +167,8 @@ def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
     for film in (ap, lat):
         assert inbox.store(Event(film)) == 0x0000
     inbox.hand_over()
-    assert spool.count(State.WAITING) == 1
+    (job,) = (tmp_path / "spool" / "waiting").iterdir()
+    assert job_of_folder(job / STUDY).anchors == parse_anchors("L5")
     del ap.StudyInstanceUID
     assert inbox.store(Event(ap)) == 0xC000
 

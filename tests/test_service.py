@@ -116,6 +116,9 @@ def test_bad_films_are_refused_or_fail_with_their_reason(tmp_path: Path) -> None
         assert bad.status_code == 400 and "cannot be opened" in bad.json()["error"]
         assert client.post("/jobs", files={"ap": ("ap.png", b""), "lat": ("lat.png", b"2")}).status_code == 400
         assert client.post("/jobs", files={"ap": ("ap.png", b"1")}).status_code == 422
+        films = {name: (f"{name}.png", data) for name, data in FILMS.items()}
+        wrong = client.post("/jobs", files=films, data={"anchor": "L11"})
+        assert wrong.status_code == 400 and "L11" in wrong.json()["error"]
         assert client.get("/", headers={"Host": "elsewhere"}).status_code == 421
         assert not any(spool.receiving.iterdir()) and spool.count(State.WAITING) == 0
         name = hand_in(client).json()["id"]
@@ -196,7 +199,7 @@ def test_the_documented_requests_through_the_real_service_and_a_killed_engine(tm
             return subprocess.run([*words, *more], capture_output=True, text=True, check=True).stdout
 
         job = ""
-        job = json.loads(ask("jobs", "-F", f"annotations=@{SAMPLE / 'annotations.json'}"))["id"]
+        job = json.loads(ask("jobs", "-F", f"annotations=@{SAMPLE / 'annotations.json'}", "-F", "anchor=L2"))["id"]
         wait_for(lambda: json.loads(ask("ID"))["state"] == "working", 30)
         wait_for(lambda: engines(service.pid), 30)
         for engine in engines(service.pid):
@@ -207,7 +210,8 @@ def test_the_documented_requests_through_the_real_service_and_a_killed_engine(tm
         with zipfile.ZipFile(tmp_path / "spine.zip") as archive:
             assert {"spine.nii.gz", "report.html", "dicom/spine.seg.dcm", "spine.glb"} <= set(archive.namelist())
             archive.extract("spine.nii.gz", tmp_path)
-        assert set(np.unique(np.asanyarray(nib.load(tmp_path / "spine.nii.gz").dataobj))) == {0, *range(8, 21)}
+        # The sample's marks go from T1 to L1; the anchor says that the lowest one is L2.
+        assert set(np.unique(np.asanyarray(nib.load(tmp_path / "spine.nii.gz").dataobj))) == {0, *range(9, 22)}
         assert json.loads(ask("healthz"))["status"] == "ok" and "jobs_ended_total" in ask("metrics")
         ask("forget")
         assert not any((tmp_path / "spool" / "done").iterdir())

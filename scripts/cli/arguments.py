@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError
+
+if TYPE_CHECKING:
+    from scripts.localization.anchors import Anchor
 
 
 def split_words(value: Any) -> tuple[str, ...]:
@@ -33,6 +36,13 @@ def parse_spacing(value: Any) -> tuple[float, float] | None:
     if len(numbers) > 2:
         raise UserError(f"--spacing takes one number or two (AP,LAT), not {len(numbers)}")
     return (numbers[0], numbers[-1]) if numbers else None
+
+
+def read_anchors(value: Any) -> tuple[Anchor, ...]:
+    """See `scripts.localization.anchors.parse_anchors`."""
+    from scripts.localization.anchors import parse_anchors
+
+    return parse_anchors(",".join(split_words(value)))
 
 
 def optional_path(value: Any) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.cli.arguments import optional_path, parse_spacing, split_words
+from scripts.cli.arguments import optional_path, parse_spacing, read_anchors, split_words
 from scripts.errors import UserError
 
 
@@ -17,6 +17,7 @@ def annotate(
     spacing: Any = (),
     mirror: Any = (),
     invert: Any = (),
+    anchor: Any = (),
     interpolate: bool = False,
     weights: str | None = None,
     device: str | None = None,
@@ -31,6 +32,7 @@ def annotate(
         spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; guessed if left out.
         mirror: films to mirror left to right: ap, lat or ap,lat.
         invert: films whose bones are dark: ap, lat or ap,lat.
+        anchor: a level that you know, as L5 (the lowest whole vertebra) or T12@lat:ROW,COLUMN (the one there).
         interpolate: add what no view shows between two vertebrae, flagged and without confidence.
         weights: .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...
@@ -44,7 +46,7 @@ def annotate(
     place = optional_path(geometry)
     films = read_films(paths[0], paths[1], parse_spacing(spacing), place, split_words(mirror), split_words(invert))
     localizer = Localizer(optional_path(weights), device)
-    marks, found = annotate_films(films, localizer, bool(interpolate))
+    marks, found = annotate_films(films, localizer, bool(interpolate), read_anchors(anchor))
     target = Path(str(output))
     picture = write_annotated(target, films, marks, found)
     for view, found_there in zip(films.views, (marks.ap, marks.lat), strict=True):
@@ -66,6 +68,7 @@ def reconstruct(
     spacing: Any = (),
     mirror: Any = (),
     invert: Any = (),
+    anchor: Any = (),
     truth: str | None = None,
     dicom: bool = False,
     mesh_formats: Any = "stl",
@@ -89,6 +92,8 @@ def reconstruct(
         spacing: mm a pixel in the patient, one number or AP,LAT, for films that do not say it; estimated if left out.
         mirror: films to mirror left to right: ap, lat or ap,lat.
         invert: films whose bones are dark: ap, lat or ap,lat.
+        anchor: a level that you know, as L5 (the lowest whole vertebra) or T12@lat:ROW,COLUMN (the one there); the
+            others follow from it, those of annotations too.
         truth: true labelmap to compare with.
         dicom: also write dicom/, see export; patient and study are those of DICOM films.
         mesh_formats: of the surfaces in meshes/: stl, obj, ply, comma-separated; spine.glb is always written.
@@ -115,6 +120,7 @@ def reconstruct(
         mirror=split_words(mirror),
         invert=split_words(invert),
         levels=tuple(level_number(name) for name in split_words(levels)),
+        anchors=read_anchors(anchor),
     )
     networks = Networks(optional_path(weights), device=device, batch_size=int(batch_size), precision=str(precision))
     folder = Path(str(output))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from scripts.cli.arguments import optional_path
+from scripts.cli.arguments import optional_path, split_words
 
 
 def serve(spool: str, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0) -> None:
@@ -31,6 +32,7 @@ def listen(
     settle_s: float = 30.0,
     keep_hours: float = 24.0,
     geometry: str = "",
+    anchor: Any = (),
 ) -> None:
     """Receive studies over DICOM, reconstruct each pair of films and send the results on; see docs/deployment.md.
 
@@ -44,6 +46,7 @@ def listen(
         keep_hours: how long results, and studies without a pair, stay.
         geometry: YAML or JSON file that says how the machine takes its films, where their headers do not; see
             docs/films.md.
+        anchor: a level that holds in all films, as L5 where the lowest whole vertebra always is L5.
     """
     from scripts.deploy.listener import listen as listen_dicom
 
@@ -56,4 +59,5 @@ def listen(
         float(settle_s),
         float(keep_hours),
         optional_path(geometry),
+        ",".join(split_words(anchor)),
     )

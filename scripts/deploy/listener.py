@@ -28,11 +28,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from scripts.deploy.sender import Peer, send_folder
+from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.geometry_file import read_geometry
 from scripts.films.study import choose_film
+from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State, sync
 
@@ -57,10 +59,14 @@ class Inbox:
         settle_s: how long nothing must have come.
         keep_s: how long a study may lack its pair.
         geometry: of the machine that the films come from, see `scripts.films.geometry_file`; None if headers say it.
+        anchor: a level that holds in all of its films, see `scripts.localization.anchors`; empty if there is none.
     """
 
-    def __init__(self, spool: Spool, settle_s: float, keep_s: float, geometry: Path | None = None) -> None:
-        self.spool, self.settle_s, self.keep_s, self.geometry = spool, settle_s, keep_s, geometry
+    def __init__(
+        self, spool: Spool, settle_s: float, keep_s: float, geometry: Path | None = None, anchor: str = ""
+    ) -> None:
+        self.spool, self.settle_s, self.keep_s = spool, settle_s, keep_s
+        self.geometry, self.anchor = geometry, anchor
         self._lock = threading.Lock()
 
     def store(self, event: Any) -> int:
@@ -104,6 +110,8 @@ class Inbox:
                     continue
                 if self.geometry:
                     shutil.copyfile(self.geometry, films / f"geometry{self.geometry.suffix}")
+                if self.anchor:
+                    (films / ANCHOR_FILE).write_text(self.anchor)
                 self.spool.submit(folder)
 
 
@@ -116,6 +124,7 @@ def listen(
     settle_s: float,
     keep_hours: float,
     geometry: Path | None = None,
+    anchor: str = "",
     engine: Engine | None = None,
 ) -> None:
     """Receive, reconstruct and send until interrupted; see ``python -m scripts listen --help``.
@@ -129,21 +138,23 @@ def listen(
         settle_s: see `Inbox`.
         keep_hours: how long results, and studies without a pair, stay.
         geometry: see `Inbox`.
+        anchor: see `Inbox`.
         engine: whose ``worker.process`` computes; a new one of ours if None.
 
     Raises:
-        UserError: the peer's address or the geometry cannot be read, the port is taken, or another process holds the
-            spool.
+        UserError: the peer's address, the geometry or the anchor cannot be read, the port is taken, or another process
+            holds the spool.
     """
     peer = Peer.parse(send_to, ae_title) if send_to else None
     if geometry:
         read_geometry(geometry)
+    parse_anchors(anchor)
     spool = Spool(folder)
     node = AE(ae_title)
     node.add_supported_context(Verification)
     for kind in FILMS:
         node.add_supported_context(kind, ALL_TRANSFER_SYNTAXES)
-    inbox = Inbox(spool, settle_s, keep_hours * 3600, geometry)
+    inbox = Inbox(spool, settle_s, keep_hours * 3600, geometry, anchor)
     with spool.opened():
         try:
             server = node.start_server((host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, inbox.store)])

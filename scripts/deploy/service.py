@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Request, Response, UploadFile
+from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.middleware.base import BaseHTTPMiddleware
 
+from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
+from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
 from scripts.serving.security import Guard, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
@@ -105,7 +107,10 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
         lat: Annotated[UploadFile, File()],
         annotations: Annotated[UploadFile | None, File()] = None,
         geometry: Annotated[UploadFile | None, File()] = None,
+        anchor: Annotated[str, Form()] = "",
     ) -> dict[str, Any]:
+        anchors = parse_anchors(anchor)
+
         def write(study: Path) -> None:
             for name, upload, suffixes in (
                 ("ap", ap, FILM_SUFFIXES),
@@ -115,6 +120,8 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
             ):
                 if upload is not None:
                     save_upload(upload, study, name, suffixes)
+            if anchors:
+                (study / ANCHOR_FILE).write_text(",".join(str(one) for one in anchors))
 
         name = spool.accept(write)
         return {"id": name, "state": State.WAITING, "before": spool.position(name)}

@@ -8,9 +8,10 @@ from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.study import choose_film
 from scripts.job.run import Job
+from scripts.localization.anchors import parse_anchors
 
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")
-ANNOTATIONS_FILE = "annotations.json"
+ANNOTATIONS_FILE, ANCHOR_FILE = "annotations.json", "anchor.txt"
 
 
 def job_of_folder(folder: Path) -> Job:
@@ -18,10 +19,10 @@ def job_of_folder(folder: Path) -> Job:
 
     Args:
         folder: with the DICOM files of one study at any depth, or two films of any kind named ``ap.*`` and ``lat.*``;
-            with ``annotations.json`` and ``geometry.yaml`` (or ``.json``), if there are any.
+            with ``annotations.json``, ``geometry.yaml`` (or ``.json``) and ``anchor.txt``, if there are any.
 
     Raises:
-        UserError: there is no folder, or no pair of films in it.
+        UserError: there is no folder, no pair of films in it, or the anchor is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -32,7 +33,9 @@ def job_of_folder(folder: Path) -> Job:
         films = [choose_film(folder, view) for view in (Projection.FRONTAL, Projection.LATERAL)]
     marks = folder / ANNOTATIONS_FILE
     geometry = next((folder / name for name in GEOMETRY_FILES if (folder / name).is_file()), None)
-    return Job(films[0], films[1], marks if marks.is_file() else None, geometry)
+    anchor = folder / ANCHOR_FILE
+    anchors = parse_anchors(anchor.read_text().strip()) if anchor.is_file() else ()
+    return Job(films[0], films[1], marks if marks.is_file() else None, geometry, anchors=anchors)
 
 
 def _named(folder: Path, view: str) -> Path | None:

@@ -23,7 +23,9 @@ from scripts.paths import BUNDLE_ROOT
 MANUFACTURER = "vertebra-biplanar-reconstruction"
 MODEL = "Vertebra reconstruction from biplanar radiographs"
 SERIAL = "none"  # type 1 in the standard; software has no serial number
-SERIES = "Vertebrae reconstructed from two radiographs"
+SERIES = "Vertebrae from two radiographs"
+# With either text before it short enough for a value of 64 characters.
+LEVELS_UNCERTAIN = "levels uncertain by one"
 EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
 SOFTWARE = BUNDLE_ROOT / "configs" / "metadata.json"
 # Type 2 attributes of the patient and study modules, and the type 1 study UID.
@@ -42,16 +44,22 @@ class Origin:
         seed: of the UIDs.
         when: of the export.
         version: of this software.
+        levels_uncertain: whether all levels may be one too high or too low.
     """
 
     films: tuple[Dataset, ...]
     seed: str
     when: datetime
     version: str
+    levels_uncertain: bool = False
 
     def uid(self, *names: str) -> str:
         """The UID of something in this export."""
         return generate_uid(entropy_srcs=[self.seed, *names])
+
+    def told(self, text: str) -> str:
+        """A description, with what the reader has to know of its levels."""
+        return f"{text}; {LEVELS_UNCERTAIN}" if self.levels_uncertain else text
 
     @property
     def study_uid(self) -> str:
@@ -64,13 +72,16 @@ class Origin:
         return self.uid("frame of reference")
 
 
-def make_origin(films: list[Dataset], content: list[Path], when: datetime | None = None) -> Origin:
+def make_origin(
+    films: list[Dataset], content: list[Path], when: datetime | None = None, levels_uncertain: bool = False
+) -> Origin:
     """The origin of an export.
 
     Args:
         films: DICOM headers, AP first; may be empty.
         content: the reconstruction's files that are exported.
         when: time of the export; now if None.
+        levels_uncertain: see `Origin`.
     """
     digest = hashlib.sha256()
     for film in films:
@@ -79,7 +90,7 @@ def make_origin(films: list[Dataset], content: list[Path], when: datetime | None
         digest.update(path.name.encode() + path.read_bytes())
     version = str(json.loads(SOFTWARE.read_text())["version"])
     digest.update(version.encode())
-    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version)
+    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels_uncertain)
 
 
 def describe(data: Dataset, origin: Origin) -> None:

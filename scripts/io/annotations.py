@@ -70,6 +70,8 @@ class Annotations:
         case: its name.
         shift_margin: by how much, in nats, the model prefers its levels to those one off; None from others.
         warnings: the model's own.
+        anchors: what the user said of levels, as `scripts.localization.anchors` writes it.
+        levels_uncertain: all levels may be one too high or too low.
     """
 
     ap: ViewMarks
@@ -77,6 +79,8 @@ class Annotations:
     case: str = ""
     shift_margin: float | None = None
     warnings: tuple[str, ...] = ()
+    anchors: tuple[str, ...] = ()
+    levels_uncertain: bool = False
 
     def paired_levels(self) -> list[int]:
         """Levels that are marked in both views, head to foot."""
@@ -92,6 +96,10 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
         document["shift_margin"] = round(annotations.shift_margin, 3)
     if annotations.warnings:
         document["warnings"] = list(annotations.warnings)
+    if annotations.anchors:
+        document["anchors"] = list(annotations.anchors)
+    if annotations.levels_uncertain:
+        document["levels_uncertain"] = True
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
@@ -118,6 +126,8 @@ def read_annotations(path: Path) -> Annotations:
             document.get("case", ""),
             document.get("shift_margin"),
             tuple(document.get("warnings", ())),
+            tuple(document.get("anchors", ())),
+            document.get("levels_uncertain", False),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -110,7 +110,8 @@ def write_reconstruction(
             frozenset(checked.flags),
         )
         panels, levels, scale = draw(views=PREVIEW_VIEWS)
-        compose(panels, annotations.case, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
+        title = f"{annotations.case} (levels uncertain by one)" if annotations.levels_uncertain else annotations.case
+        compose(panels, title, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
         of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
         clock.stop("pictures")
         if options.turntable:
@@ -191,6 +192,8 @@ def _report(
         "case": annotations.case,
         "vertebrae": rows,
         "measurements": spine_row(checked.measures),
+        "levels_uncertain": annotations.levels_uncertain,
+        "anchors": list(annotations.anchors),
         "warnings": [*result.warnings, *checked.warnings],
         "weights": predictor.weights.name,
         "device": str(predictor.device),

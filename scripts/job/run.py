@@ -14,6 +14,7 @@ from scripts.films.film import Films
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
 from scripts.job.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction
+from scripts.localization.anchors import Anchor, renumber
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
@@ -36,6 +37,7 @@ class Job:
         mirror: films to mirror left to right, of ``ap`` and ``lat``.
         invert: films whose bones are dark.
         levels: VerSe numbers to reconstruct; all that are marked in both films if empty.
+        anchors: levels that the user settles; marks that are given are renumbered by them.
     """
 
     ap: Path
@@ -46,6 +48,7 @@ class Job:
     mirror: tuple[str, ...] = ()
     invert: tuple[str, ...] = ()
     levels: tuple[int, ...] = ()
+    anchors: tuple[Anchor, ...] = ()
 
 
 class Networks:
@@ -94,11 +97,11 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
     """The job's own marks, or those that the annotation network finds.
 
     Raises:
-        UserError: the marks cannot be read, or the films show no vertebra.
+        UserError: the marks cannot be read, the films show no vertebra, or the anchors do not fit.
     """
     if job.annotations is not None:
-        return read_annotations(job.annotations)
-    return annotate_films(films, networks.localizer)[0]
+        return renumber(read_annotations(job.annotations), job.anchors)
+    return annotate_films(films, networks.localizer, anchors=job.anchors)[0]
 
 
 def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networks) -> tuple[Films, Reconstruction]:

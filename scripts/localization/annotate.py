@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,24 +12,28 @@ import numpy as np
 from scripts.films.film import Films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.levels import LEVEL_ORDER, in_order
+from scripts.localization.anchors import Anchor
 from scripts.localization.found import Localization, to_annotations
 from scripts.localization.localizer import Localizer
 from scripts.localization.picture import draw_annotations, write_picture
 
 
-def annotate_films(films: Films, localizer: Localizer, interpolate: bool = False) -> tuple[Annotations, Localization]:
+def annotate_films(
+    films: Films, localizer: Localizer, interpolate: bool = False, anchors: Sequence[Anchor] = ()
+) -> tuple[Annotations, Localization]:
     """Marks of all vertebrae of a pair of films, or of one film alone.
 
     Args:
         films: what to annotate.
         localizer: the network.
         interpolate: add vertebrae that no view shows between two that are not neighbours, flagged, confidence 0.
+        anchors: what the user says of levels.
 
     Raises:
-        UserError: there is no vertebra in the films.
+        UserError: there is no vertebra in the films, or the anchors do not fit what is found.
     """
     sizes = (films.ap.spacing_mm, films.lat.spacing_mm)
-    found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes)
+    found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes, anchors)
     annotations = to_annotations(found, films.shapes, films.name)
     annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
     return (fill_gaps(annotations) if interpolate else annotations), found

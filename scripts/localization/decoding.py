@@ -8,10 +8,12 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.localization.anchored import find_anchored, read_anchored, whole_vertebrae
+from scripts.localization.anchors import Anchor
 from scripts.localization.detection import Detections
-from scripts.localization.found import Localization, Vertebra, reading_warnings
+from scripts.localization.found import Localization, Vertebra, levels_uncertain, reading_warnings
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
-from scripts.localization.path import PathOptions, read_levels
+from scripts.localization.path import Known, PathOptions, Reading, read_levels
 
 NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
 # Of AP and LAT, each (row, column) in mm.
@@ -25,6 +27,8 @@ def decode(
     pairing_options: PairingOptions,
     path_options: PathOptions,
     score_bias: float,
+    anchors: Sequence[Anchor] = (),
+    shapes: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
 ) -> Localization:
     """All vertebrae of two views.
 
@@ -35,19 +39,31 @@ def decode(
         pairing_options: how detections are matched.
         path_options: how levels are read.
         score_bias: added to the log odds of a vertebra's score, as calibration measured it.
+        anchors: what the user says of levels.
+        shapes: of the films, (rows, columns); only of use with anchors.
 
     Raises:
-        UserError: nothing was detected.
+        UserError: nothing was detected, or the anchors do not fit it.
     """
-    ap, lat = views
-    if not len(ap) and not len(lat):
+    if not any(len(view) for view in views):
         raise UserError(NOTHING_FOUND)
+    views, places = find_anchored(views, anchors)
+    ap, lat = views
     pairing = _pair(ap, lat, sizes, geometry, pairing_options)
     order = _heights(pairing, ap, lat, sizes)
     pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
     log_level, log_end = (_together(pairing, getattr(ap, n), getattr(lat, n)) for n in ("log_level", "log_end"))
     score = _scores(pairing, ap.score, lat.score)
-    reading = read_levels(log_level, log_end, score, _steps(pairing, ap, lat, sizes, geometry), path_options)
+    steps = _steps(pairing, ap, lat, sizes, geometry)
+
+    def read(known: Known | None) -> Reading:
+        return read_levels(log_level, log_end, score, steps, path_options, known)
+
+    if anchors:
+        whole = whole_vertebrae(pairing, views, shapes)
+        reading, said = read_anchored(read, anchors, places, pairing, whole)
+    else:
+        reading, said = read(None), []
     told = 1 / (1 + np.exp(-score_bias) * (1 - score) / np.maximum(score, 1e-6))
     vertebrae = [
         Vertebra(
@@ -57,8 +73,10 @@ def decode(
         for i, level in enumerate(reading.levels)
         if level >= 0
     ]  # fmt: skip
+    warnings = [*said, *reading_warnings(vertebrae, reading, bool(anchors))]
     pixel_mm = tuple((float(s[0]), float(s[1])) for s in sizes)
-    return Localization(views, vertebrae, reading, reading_warnings(vertebrae, reading), (pixel_mm[0], pixel_mm[1]))
+    uncertain = not anchors and levels_uncertain(vertebrae, reading)
+    return Localization(views, vertebrae, reading, warnings, (pixel_mm[0], pixel_mm[1]), tuple(anchors), uncertain)
 
 
 def _pair(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.anchors import Anchor
 from scripts.localization.detection import Detections
 from scripts.localization.films import S1_INDEX
 from scripts.localization.path import Reading
@@ -54,6 +56,8 @@ class Localization:
         reading: of the levels.
         warnings: what the user should know.
         pixel_mm: what the network took each film's pixels for, (row, column).
+        anchors: what the user said of levels.
+        levels_uncertain: whether all levels may be one too high or too low, see `levels_uncertain`.
     """
 
     views: tuple[Detections, Detections]
@@ -61,6 +65,8 @@ class Localization:
     reading: Reading
     warnings: list[str] = field(default_factory=list)
     pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
+    anchors: tuple[Anchor, ...] = ()
+    levels_uncertain: bool = False
 
 
 def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:
@@ -80,7 +86,15 @@ def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int
                 continue
             marks.append(_mark(vertebra, found, which, index))
         views.append(ViewMarks(shape, tuple(marks)))
-    return Annotations(views[0], views[1], case, float(min(found.reading.margin, 1e6)), tuple(found.warnings))
+    return Annotations(
+        views[0],
+        views[1],
+        case,
+        float(min(found.reading.margin, 1e6)),
+        tuple(found.warnings),
+        tuple(str(anchor) for anchor in found.anchors),
+        found.levels_uncertain,
+    )
 
 
 def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Mark:
@@ -100,8 +114,19 @@ def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Ma
     )
 
 
-def reading_warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
-    """What one view alone shows, what neither shows between two, and how sure the count is."""
+def levels_uncertain(vertebrae: Sequence[Vertebra], reading: Reading) -> bool:
+    """Whether all levels may be one too high or too low: no end of the spine is in sight, or the count is close."""
+    return not _ends_in_sight(vertebrae) or reading.margin < LEAST_MARGIN
+
+
+def reading_warnings(vertebrae: Sequence[Vertebra], reading: Reading, anchored: bool = False) -> list[str]:
+    """What one view alone shows, what neither shows between two, and how sure the count is.
+
+    Args:
+        vertebrae: head to foot.
+        reading: of their levels.
+        anchored: whether the user settled a level.
+    """
     warnings = []
     single = [NAMES[v.level] for v in vertebrae if (v.ap < 0) != (v.lat < 0)]
     if single:
@@ -110,12 +135,17 @@ def reading_warnings(vertebrae: list[Vertebra], reading: Reading) -> list[str]:
         between = _missing_between(upper.level, lower.level)
         if between:
             warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
-    ends = {NAMES[v.level] for v in vertebrae}
-    if not ends & {"C1", "C2", "S1"}:
-        warnings.append("neither C2 nor S1 is in sight: levels are counted from shapes and distances alone")
-    if reading.margin < LEAST_MARGIN:
-        warnings.append(f"levels are uncertain by one (margin {reading.margin:.1f})")
+    if not anchored and levels_uncertain(vertebrae, reading):
+        if not _ends_in_sight(vertebrae):
+            reason = "neither C2 nor the sacrum is in sight"
+        else:
+            reason = f"margin {reading.margin:.1f}"
+        warnings.append(f"levels are uncertain by one ({reason}): settle one with an anchor")
     return warnings
+
+
+def _ends_in_sight(vertebrae: Sequence[Vertebra]) -> bool:
+    return bool({NAMES[v.level] for v in vertebrae} & {"C1", "C2", "S1"})
 
 
 def _missing_between(upper: int, lower: int) -> list[int]:

@@ -17,6 +17,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
 from scripts.learning.loading import choose_device, load_network
+from scripts.localization.anchors import Anchor
 from scripts.localization.decoding import NOTHING_FOUND, PixelSizes, decode, distances
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM
@@ -46,6 +47,14 @@ class _Try:
     size_mm: np.ndarray
     found: Detections
     share: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Anchored:
+    """What the user says of levels, and the films' (rows, columns) that it refers to."""
+
+    anchors: tuple[Anchor, ...]
+    shapes: tuple[tuple[int, int], tuple[int, int]]
 
 
 class Localizer:
@@ -94,6 +103,7 @@ class Localizer:
         lat: np.ndarray | None,
         geometry: BiplanarGeometry | None = None,
         pixel_mm: tuple[Size | None, Size | None] = (None, None),
+        anchors: Sequence[Anchor] = (),
     ) -> Localization:
         """Find all vertebrae.
 
@@ -102,29 +112,34 @@ class Localizer:
             lat: likewise.
             geometry: of both films; None if their files do not say how they lie to each other.
             pixel_mm: then still the size of each film's pixels, (row, column), None where it is not known either.
+            anchors: what the user says of levels.
 
         Raises:
-            UserError: there is no film, or no vertebra in it.
+            UserError: there is no film, or no vertebra in it, or the anchors do not fit what is found.
         """
         if ap is None and lat is None:
             raise UserError("no film to annotate")
+        anchored = _Anchored(tuple(anchors), (_shape(ap), _shape(lat)))
         if geometry is not None:
             sizes = [np.array(view.pixel_mm) for view in (geometry.ap, geometry.lat)]
-            return self._decode(self._both((ap, lat), sizes), sizes, geometry)
+            return self._decode(self._both((ap, lat), sizes), sizes, geometry, anchored)
         films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
         if all(film is None or size is not None for film, size in films):
             known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
-            return self._decode(self._both((ap, lat), known), known, None, measured=True)
-        return self._any_size((ap, lat))
+            return self._decode(self._both((ap, lat), known), known, None, anchored, measured=True)
+        return self._any_size((ap, lat), anchored)
 
-    def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None]) -> Localization:
+    def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None], anchored: _Anchored) -> Localization:
         """Films of unknown size: each view at several sizes, then both at the sizes at which they agree best."""
         tries = [self._sizes_of_view(film, which == 0) for which, film in enumerate(films)]
         best: Localization | None = None
+        refused = NOTHING_FOUND
         for one, other in itertools.product(*tries):
             try:
-                found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None)
-            except UserError:
+                found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None, anchored)
+            except UserError as error:
+                # What an anchor lacks is said; that a size shows nothing is not.
+                refused = str(error) if anchored.anchors and len(one.found) + len(other.found) else refused
                 continue
             total = found.reading.score + one.plausibility + other.plausibility
             if best is None or total > best.reading.score:
@@ -135,7 +150,7 @@ class Localizer:
                     reading=replace(found.reading, score=total),
                 )
         if best is None:
-            raise UserError(NOTHING_FOUND)
+            raise UserError(refused)
         note = "the size of the films' pixels is not known: it was guessed, and levels rest on shapes alone"
         return replace(best, warnings=[note, *best.warnings])
 
@@ -203,11 +218,18 @@ class Localizer:
         views: tuple[Detections, Detections],
         sizes: PixelSizes,
         geometry: BiplanarGeometry | None,
+        anchored: _Anchored,
         measured: bool = False,
     ) -> Localization:
         # Where pixels have no known size, neither have distances.
         path = self.path if geometry is not None or measured else replace(self.path, size=None)
-        return decode(views, sizes, geometry, self.pairing, path, self.detection.score_bias)
+        return decode(
+            views, sizes, geometry, self.pairing, path, self.detection.score_bias, anchored.anchors, anchored.shapes
+        )
+
+
+def _shape(film: np.ndarray | None) -> tuple[int, int]:
+    return (0, 0) if film is None else (film.shape[0], film.shape[1])
 
 
 def _doubted(vertebra: Vertebra, ap: float, lat: float) -> Vertebra:

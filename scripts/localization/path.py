@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -22,6 +22,8 @@ from scripts.localization.network import END_NAMES
 from scripts.localization.transforms import NAMES, S1_INDEX, region_index
 
 LEVELS = len(NAMES)
+# Logarithm of what cannot be; finite, so that differences of such scores are numbers.
+FORBIDDEN = -1e6
 # From the last lumbar body to that of S1: not among the measured pairs; a disc and half of both bodies.
 S1_PITCH_MM, S1_PITCH_SD_MM = 36.0, 4.0
 LAST_OF_REGION = tuple(END_NAMES.index(name) for name in ("last cervical", "last thoracic", "last lumbar"))
@@ -49,6 +51,8 @@ class PathOptions:
         sizes: of the patient, relative to the mean.
         sizes_unknown: likewise without a known pixel size.
         end: weight of what the network says about first and last of a region.
+        anchored: weight of everything that the network says of levels where the user settles one: its opinions of one
+            film's vertebrae are wrong together.
     """
 
     t13: float = -4.0
@@ -65,6 +69,20 @@ class PathOptions:
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
     sizes_unknown: tuple[float, ...] = (0.6, 0.68, 0.77, 0.87, 1.0, 1.13, 1.27, 1.43, 1.6)
     end: float = 0.25
+    anchored: float = 0.05
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of detections beforehand.
+
+    Args:
+        allowed: (N, LEVELS) whether each may have each level; without any it is no vertebra.
+        certain: (N,) whether each is a vertebra for certain.
+    """
+
+    allowed: np.ndarray
+    certain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,7 @@ def read_levels(
     scores: np.ndarray,
     steps_mm: np.ndarray,
     options: PathOptions | None = None,
+    known: Known | None = None,
 ) -> Reading:
     """Levels of detections that are ordered from head to foot.
 
@@ -102,14 +121,21 @@ def read_levels(
         scores: (N,) probability that each is a vertebra at all.
         steps_mm: (N, N) distance from each detection to each later one; NaN where it is not known.
         options: see `PathOptions`.
+        known: what the user says, if anything; no walk fits if the score is below half of `FORBIDDEN`.
     """
     options = options or PathOptions()
     count = len(scores)
     if count == 0:
         return Reading(np.empty(0, int), np.empty((0, LEVELS)), float("inf"), 1.0, 0.0)
+    if known is not None:
+        options = replace(options, end=options.anchored * options.end)
+        log_level = options.anchored * log_level
     evidence = log_level + _first_evidence(log_end, options)
     odds = np.log(np.clip(scores, 1e-4, 1 - 1e-4)) - np.log1p(-np.clip(scores, 1e-4, 1 - 1e-4))
     skipping = options.false - np.maximum(odds, 0)
+    if known is not None:
+        evidence = np.where(known.allowed, evidence, FORBIDDEN)
+        skipping = np.where(known.certain, FORBIDDEN, skipping)
     chains = [
         (size, prior, _Chain(evidence, log_end, skipping, steps_mm, size, options)) for size, prior in _sizes(options)
     ]
