@@ -35,7 +35,7 @@ from scripts.data.normalisation import normalise_patch
 from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.io.tables import write_csv
+from scripts.io.tables import markdown_table, write_csv
 from scripts.levels import level_number
 
 RING_MM = (2, 10)
@@ -154,20 +154,17 @@ def write(rows: list[Row], names: list[str], output: Path) -> None:
     cells_of = ([f"{v:.5f}" if isinstance(v, float) else v for v in asdict(row).values()] for row in rows)
     write_csv(output / "vertebrae.csv", [f.name for f in fields(Row)], cells_of)
     numbers = [f.name for f in fields(FilmStatistics)]
-    lines = [
-        "Median (10th to 90th percentile) over vertebrae, patches as the network sees them.",
-        "",
-        "| region, view | dataset | vertebrae | " + " | ".join(numbers) + " |",
-        "| --- | --- | --- |" + " --- |" * len(numbers),
-    ]
+    table = []
     for region in REGIONS:
         for view in VIEWS:
             for name in names:
                 here = [r for r in rows if (r.region, r.view, r.dataset) == (region, view, name)]
                 if here:
                     cells = [_spread([getattr(r, number) for r in here]) for number in numbers]
-                    lines.append(f"| {region} {view} | {name} | {len(here)} | " + " | ".join(cells) + " |")
-    text = "\n".join(lines) + "\n"
+                    table.append([f"{region} {view}", name, len(here), *cells])
+    lines = markdown_table(["region, view", "dataset", "vertebrae", *numbers], table)
+    title = "Median (10th to 90th percentile) over vertebrae, patches as the network sees them."
+    text = "\n".join([title, "", *lines, ""])
     write_text(output / "table.md", text)
     print(text)
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.command import run_module
+from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.transforms import FIRST_LUMBAR, FIRST_THORACIC, NAMES, S1_INDEX, region_index
@@ -100,7 +101,7 @@ def run(source: str, scans: int = 400, seed: int = 0) -> None:
         seed: of the detections.
     """
     full = PathOptions(end=0.0)
-    print("| part | evidence | reading | id-rate | all right |\n| --- | --- | --- | --- | --- |")
+    rows = []
     for part in ("Validation", "Training"):
         paths = sorted(Path(source).glob(f"**/KeypointGroundTruthNoSacrum/{part}/*.json"))[: int(scans)]
         for name, right in EVIDENCE.items():
@@ -127,7 +128,8 @@ def run(source: str, scans: int = 400, seed: int = 0) -> None:
                     results.setdefault(reading, []).append(identified(truth, where, said, levels, points))
             for reading, hits in results.items():
                 rate, whole = np.concatenate(hits).mean(), np.mean([h.all() for h in hits])
-                print(f"| {part}, {len(hits)} | {name} | {reading} | {rate:.3f} | {whole:.3f} |")
+                rows.append([f"{part}, {len(hits)}", name, reading, f"{rate:.3f}", f"{whole:.3f}"])
+    print("\n".join(markdown_table(["part", "evidence", "reading", "id-rate", "all right"], rows)))
 
 
 if __name__ == "__main__":

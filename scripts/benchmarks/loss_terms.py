@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from scripts.command import run_module
+from scripts.io.tables import markdown_table
 
 
 def gradients(loss: Any, logits: torch.Tensor, target: torch.Tensor, judge: torch.nn.Module) -> dict[str, list[float]]:
@@ -48,7 +49,7 @@ def compare(
     judge = parser.get_parsed_content("discriminator_def")
     loss = parser.get_parsed_content("loss")
     state = torch.load(weights, map_location="cpu", weights_only=True)
-    lines = ["| state | term | weighted value | gradient norm | of Dice's |", "| --- | --- | --- | --- | --- |"]
+    table = []
     for title in ("untrained", "trained"):
         if title == "trained":
             network.load_state_dict(state.get("model", state))
@@ -62,9 +63,9 @@ def compare(
                 rows.setdefault(name, []).append(pair)
         means = {name: torch.tensor(pairs).mean(0).tolist() for name, pairs in rows.items()}
         for name, (value, norm) in means.items():
-            share = norm / means["dice"][1]
-            lines.append(f"| {title} | {name} | {value:.3g} | {norm:.3g} | {share:.2g} |")
-    text = "\n".join(lines) + "\n"
+            table.append([title, name, f"{value:.3g}", f"{norm:.3g}", f"{norm / means['dice'][1]:.2g}"])
+    columns = ["state", "term", "weighted value", "gradient norm", "of Dice's"]
+    text = "\n".join(markdown_table(columns, table)) + "\n"
     print(text)
     if output:
         Path(output).write_text(text)

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from scripts.command import run_module
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_NUMBERS, region
 from scripts.measure.body import C2_WIDTH_PER_DEPTH, INNER, NECK_INNER_WIDTH, NoBodyError, robust_plane
 from scripts.measure.morphometry import FRONTAL, SAGITTAL, axial_rotation, cobb_curves, sagittal_angle, tilt
@@ -183,16 +184,16 @@ def measure(count: int = 20, seed: int = 0, first_level: int = 1) -> None:
             rows.extend(errors(spine, poses, true_poses(spine, poses, turned_only=name != "truth")))
     for name, rows in tables.items():
         print(f"\n{name}, {count} spines\n")
-        print("| angle | n | mean | median size | 95 % below | largest | within 2 sd |\n" + "| --- " * 7 + "|")
+        cells = []
         for key in dict.fromkeys((row["kind"], row["where"]) for row in rows):
             chosen = [row for row in rows if (row["kind"], row["where"]) == key]
             error = np.array([row["error"] for row in chosen])
             within = np.mean([abs(row["error"]) <= 2 * row["sd"] for row in chosen])
             size = np.abs(error)
-            print(
-                f"| {' '.join(key).strip()} | {len(error)} | {error.mean():+.2f} | {np.median(size):.2f} | "
-                f"{np.percentile(size, 95):.2f} | {size.max():.2f} | {100 * within:.0f} % |"
-            )
+            numbers = (f"{v:.2f}" for v in (np.median(size), np.percentile(size, 95), size.max()))
+            cells.append([" ".join(key).strip(), len(error), f"{error.mean():+.2f}", *numbers, f"{100 * within:.0f} %"])
+        columns = ["angle", "n", "mean", "median size", "95 % below", "largest", "within 2 sd"]
+        print("\n".join(markdown_table(columns, cells)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from scripts.command import run_module
+from scripts.data.datalist import read_document
+from scripts.io.tables import markdown_table
 from scripts.levels import in_order, level_number
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
 
@@ -21,7 +23,7 @@ from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
 def main(simulated: str, dataset: str) -> None:
     """Print the errors, by the number of vertebrae in sight."""
     truth = json.loads((Path(simulated) / "simulation.json").read_text())["patients"]
-    lists = json.loads((Path(dataset) / "dataset.json").read_text())
+    lists = read_document(Path(dataset))
     centroids: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for name in ("training", "validation", "test", "excluded"):
         for item in lists[name]:
@@ -32,15 +34,14 @@ def main(simulated: str, dataset: str) -> None:
         if subject in truth and bend is not None:
             rows.append((len(bodies), bend.degrees - truth[subject]["cobb_deg"]))
     counts, errors = np.array(rows).T
-    print("| bodies | patients | mean error | SD | median size | line larger by more than it takes to warn |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    cells = []
     for fewest in (5, 10, 20):
         e = errors[counts >= fewest]
         share = 100 * (e > CONTRADICTION_DEG).mean()
-        print(
-            f"| {fewest} and more | {len(e)} | {e.mean():+.1f}° | {e.std():.1f}° "
-            f"| {np.median(abs(e)):.1f}° | {share:.0f} % |"
-        )
+        numbers = [f"{e.mean():+.1f}°", f"{e.std():.1f}°", f"{np.median(abs(e)):.1f}°", f"{share:.0f} %"]
+        cells.append([f"{fewest} and more", len(e), *numbers])
+    columns = ["bodies", "patients", "mean error", "SD", "median size", "line larger by more than it takes to warn"]
+    print("\n".join(markdown_table(columns, cells)))
 
 
 if __name__ == "__main__":

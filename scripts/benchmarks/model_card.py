@@ -127,8 +127,7 @@ def main(dataset: str, output: str, source: str = "", weights: str = "", subject
     document = read_document(Path(dataset))
     average = [row for _, row in yardstick_rows(Path(dataset), document, [v.item for v in vertebrae])]
     write_metrics_csv(average, folder / "average.csv")
-    lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
-    lines += ["", "| disturbance | Dice |", "| --- | --- |", f"| none | {_mean(plain):.3f} |"]
+    means = [["none", _mean(plain)]]
     for curve in tqdm(CURVES, desc="disturbances"):
         if curve.kind == "angle":
             if not source:
@@ -138,8 +137,10 @@ def main(dataset: str, output: str, source: str = "", weights: str = "", subject
             rows = scored(predictor, list(read_vertebrae(Path(dataset), items, images)))
         else:
             rows = scored(predictor, vertebrae, partial(_disturbed, curve))
-        lines.append(f"| {curve.kind} {curve.amount:g} | {_mean(rows):.3f} |")
-    lines.append(f"| film | {_mean(scored(predictor, vertebrae, film)):.3f} |")
+        means.append([f"{curve.kind} {curve.amount:g}", _mean(rows)])
+    means.append(["film", _mean(scored(predictor, vertebrae, film))])
+    lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
+    lines += ["", *markdown_table(["disturbance", "Dice"], means)]
     draw_worst(folder / "worst.jpg", vertebrae, plain, predictor)
     (folder / "card.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -151,8 +152,8 @@ def _disturbed(
     return disturb(image, truth, curve, (index, round(100 * curve.amount)))
 
 
-def _mean(rows: list[MetricsRow]) -> float:
-    return float(np.mean([row.dice for row in rows]))
+def _mean(rows: list[MetricsRow]) -> str:
+    return f"{np.mean([row.dice for row in rows]):.3f}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from scipy import stats
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist
 from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.io.tables import markdown_table
 from scripts.reconstruction.metrics.evaluate import evaluate_dataset
 from scripts.reconstruction.metrics.table import read_metrics_csv
 
@@ -50,17 +51,17 @@ def main(cone: str, parallel: str, weights: str = "") -> None:
     keys = sorted(heights.keys() & ours.keys() & theirs.keys())
     height = np.array([heights[key] for key in keys])
     loss = np.array([theirs[key] - ours[key] for key in keys])
-    print("| height off the central ray, mm | vertebrae | Dice parallel | Dice cone | lost, mean ± 95 % |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for low, high in itertools.pairwise(EDGES_MM):
         chosen = (height >= low) & (height < high)
         if chosen.sum() < 2:
             continue
         width = stats.t.ppf(0.975, chosen.sum() - 1) * loss[chosen].std(ddof=1) / np.sqrt(chosen.sum())
         of = [key for key, c in zip(keys, chosen, strict=True) if c]
-        means = [np.mean([table[key] for key in of]) for table in (theirs, ours)]
-        numbers = f"{means[0]:.3f} | {means[1]:.3f} | {loss[chosen].mean():+.3f} ± {width:.3f}"
-        print(f"| {low}-{high} | {chosen.sum()} | {numbers} |")
+        means = (f"{np.mean([table[key] for key in of]):.3f}" for table in (theirs, ours))
+        rows.append([f"{low}-{high}", chosen.sum(), *means, f"{loss[chosen].mean():+.3f} ± {width:.3f}"])
+    columns = ["height off the central ray, mm", "vertebrae", "Dice parallel", "Dice cone", "lost, mean ± 95 %"]
+    print("\n".join(markdown_table(columns, rows)))
     slope = stats.linregress(height, loss)
     print(f"\n{1000 * slope.slope:+.3f} Dice a metre (p {slope.pvalue:.2f}), {len(keys)} vertebrae")
 

@@ -21,6 +21,7 @@ from scripts.films.calibration import calibrate
 from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
+from scripts.io.tables import markdown_table
 from scripts.measure.body import NoBodyError
 from scripts.measure.pose import VertebraPose, estimate_pose
 from scripts.reconstruction.predictor import Predictor
@@ -73,12 +74,12 @@ def main(dataset: str, weights: str = "", list_name: str = "test") -> None:
                 continue
     truth, seen = np.moveaxis(np.array(pairs), 1, 0)
     print(f"{len(pairs)} vertebrae of {len(cases)} patients\n")
-    print("| plane | true tilts, SD | slope | median error | 90 % below |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for plane, (x, y) in {"frontal": (truth[:, 0], seen[:, 0]), "sagittal": (truth[:, 1], seen[:, 1])}.items():
         error = np.abs(y - x)
-        middle, most = float(np.median(error)), float(np.percentile(error, 90))
-        print(f"| {plane} | {x.std():.1f}° | {stats.theilslopes(y, x).slope:.2f} | {middle:.1f}° | {most:.1f}° |")
+        middle, most = (f"{np.percentile(error, share):.1f}°" for share in (50, 90))
+        rows.append([plane, f"{x.std():.1f}°", f"{stats.theilslopes(y, x).slope:.2f}", middle, most])
+    print("\n".join(markdown_table(["plane", "true tilts, SD", "slope", "median error", "90 % below"], rows)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy import ndimage
 
 from scripts.command import run_module
+from scripts.io.tables import markdown_table
 from scripts.reconstruction.losses.distance import HausdorffLoss
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.networks.fusion import NonLocalBlock
@@ -128,12 +129,7 @@ def compare(device: str = "cpu", repeats: int = 5, output: str = "", case: str =
     if case:
         print(json.dumps(measure(case, which, device, repeats)))
         return
-    lines = [
-        f"{device}, {torch.get_num_threads()} threads, `python -m scripts.benchmarks.training --device {device}`",
-        "",
-        "| what | plain s | ours s | faster | plain MB | ours MB |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    table = []
     for name, (title, _) in CASES.items():
         rows = []
         for number in (0, 1):
@@ -141,11 +137,11 @@ def compare(device: str = "cpu", repeats: int = 5, output: str = "", case: str =
             command = [sys.executable, "-m", "scripts.benchmarks.training", *options]
             rows.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
         plain, ours = rows
-        lines.append(
-            f"| {title} | {plain['seconds']:.3g} | {ours['seconds']:.3g} | {plain['seconds'] / ours['seconds']:.1f} | "
-            f"{plain['mb']:.0f} | {ours['mb']:.0f} |"
-        )
-    text = "\n".join(lines) + "\n"
+        seconds = [f"{plain['seconds']:.3g}", f"{ours['seconds']:.3g}", f"{plain['seconds'] / ours['seconds']:.1f}"]
+        table.append([title, *seconds, f"{plain['mb']:.0f}", f"{ours['mb']:.0f}"])
+    how = f"{device}, {torch.get_num_threads()} threads, `python -m scripts.benchmarks.training --device {device}`"
+    columns = ["what", "plain s", "ours s", "faster", "plain MB", "ours MB"]
+    text = "\n".join([how, "", *markdown_table(columns, table), ""])
     print(text)
     if output:
         Path(output).write_text(text)

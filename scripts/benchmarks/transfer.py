@@ -10,7 +10,6 @@ prepared from real CTs. Recipes build on one another; what is there already is n
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from collections import defaultdict
@@ -26,7 +25,7 @@ from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.io.tables import write_csv
+from scripts.io.tables import markdown_table, read_csv, write_csv
 from scripts.simulation.belly import BellyOptions
 from scripts.simulation.bone import BoneOptions
 from scripts.simulation.painting import Ingredients
@@ -155,29 +154,26 @@ def write_table(folder: Path, patients: int, epochs: int) -> None:
     scores = {name: _dice_by_subject(folder / f"{name}_results" / "metrics.csv") for name in RECIPES}
     scores = {name: dice for name, dice in scores.items() if dice}
     subjects = sorted({subject for dice in scores.values() for subject in dice})
+    means = {}
+    for name, dice in scores.items():
+        every = [value for values in dice.values() for value in values]
+        means[name] = [f"{np.mean(values):.3f}" for values in (*(dice[s] for s in subjects), every)]
+    table = ([name, RECIPES[name].title, *row] for name, row in means.items())
     lines = [
         f"{patients} simulated patients, {epochs} epochs, 2 mm network; Dice on radiographs of real CTs.",
         "",
-        "| recipe | adds | " + " | ".join(subjects) + " | all vertebrae |",
-        "| --- | --- |" + " --- |" * (len(subjects) + 1),
+        *markdown_table(["recipe", "adds", *subjects, "all vertebrae"], table),
     ]
-    table = [["recipe", *subjects, "all"]]
-    for name, dice in scores.items():
-        every = [value for values in dice.values() for value in values]
-        means = [f"{np.mean(values):.3f}" for values in (*(dice[s] for s in subjects), every)]
-        lines.append(f"| {name} | {RECIPES[name].title} | " + " | ".join(means) + " |")
-        table.append([name, *means])
     write_text(folder / "transfer.md", "\n".join(lines) + "\n")
-    write_csv(folder / "transfer.csv", table[0], table[1:])
+    write_csv(folder / "transfer.csv", ["recipe", *subjects, "all"], ([name, *row] for name, row in means.items()))
     print("\n".join(lines))
 
 
 def _dice_by_subject(path: Path) -> dict[str, list[float]]:
     dice: dict[str, list[float]] = defaultdict(list)
     if path.is_file():
-        with path.open(newline="") as stream:
-            for row in csv.DictReader(stream):
-                dice[row["subject"]].append(float(row["dice"]))
+        for row in read_csv(path):
+            dice[row["subject"]].append(float(row["dice"]))
     return dict(dice)
 
 

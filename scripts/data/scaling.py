@@ -27,6 +27,7 @@ from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.tables import markdown_table
 
 LARGE = (374, 100_000)
 
@@ -136,31 +137,24 @@ def bookkeeping(source: str, count: int) -> str:
             (folder / STAMP_FILE).write_text(stamp_of(case, options))
         run = _watched(["prepare", "--source", str(manifest), "--output", str(output)], workers=2)
         size = (output / "dataset.json").stat().st_size / 1e6
-    rows = count * len(items)
-    return (
-        "| cases | rows of dataset.json | its MB | s | CPU-s | MB of the largest process |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-        f"| {count} | {rows} | {size:.0f} | {run.wall_s:.0f} | {run.cpu_s:.0f} | {run.largest_mb:.0f} |\n"
-    )
+    columns = ["cases", "rows of dataset.json", "its MB", "s", "CPU-s", "MB of the largest process"]
+    numbers = (f"{v:.0f}" for v in (size, run.wall_s, run.cpu_s, run.largest_mb))
+    return "\n".join(markdown_table(columns, [[count, count * len(items), *numbers]])) + "\n"
 
 
 def report(costs: list[Cost]) -> str:
     """Markdown: what was measured, and what it means for many CTs."""
-    lines = [
-        "| workers | copies | CTs | vertebrae | s a CT | s a vertebra | CPU-s a CT | MB a process | MB in all |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    measured = []
     for c in costs:
-        per_case, per_vertebra = c.wall_s / c.cases, c.wall_s / c.vertebrae
-        lines.append(
-            f"| {c.workers} | {c.copies} | {c.cases} | {c.vertebrae} | {per_case:.1f} | {per_vertebra:.2f} | "
-            f"{c.cpu_s / c.cases:.1f} | {c.worker_mb:.0f} | {c.total_mb:.0f} |"
+        seconds = [f"{c.wall_s / c.cases:.1f}", f"{c.wall_s / c.vertebrae:.2f}", f"{c.cpu_s / c.cases:.1f}"]
+        measured.append(
+            [c.workers, c.copies, c.cases, c.vertebrae, *seconds, f"{c.worker_mb:.0f}", f"{c.total_mb:.0f}"]
         )
-    cpu = costs[0].cpu_s / costs[0].cases
-    lines += ["", "| CTs | core-hours | hours on 2 cores | hours on 64 cores |", "| --- | --- | --- | --- |"]
-    for count in LARGE:
-        hours = count * cpu / 3600
-        lines.append(f"| {count} | {hours:.1f} | {hours / 2:.1f} | {hours / 64:.2f} |")
+    columns = ["workers", "copies", "CTs", "vertebrae", "s a CT", "s a vertebra", "CPU-s a CT", "MB a process"]
+    lines = [*markdown_table([*columns, "MB in all"], measured), ""]
+    hours = {count: count * costs[0].cpu_s / costs[0].cases / 3600 for count in LARGE}
+    projected = ([count, f"{h:.1f}", f"{h / 2:.1f}", f"{h / 64:.2f}"] for count, h in hours.items())
+    lines += markdown_table(["CTs", "core-hours", "hours on 2 cores", "hours on 64 cores"], projected)
     return "\n".join(lines) + "\n"
 
 

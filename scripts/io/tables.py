@@ -1,4 +1,4 @@
-"""Tables as files: CSV in one step, and Markdown."""
+"""Tables as files: CSV in one step and back, and Markdown."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object
     writer.writerow(columns)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header: column -> cell."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:

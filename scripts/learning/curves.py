@@ -7,7 +7,6 @@ A loss term over all steps, its running mean beside its raw values, a colour a r
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.io.tables import read_csv
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
@@ -55,8 +55,7 @@ def read_run(folder: Path, term: str) -> Run:
     path = folder / "training.csv"
     if not path.is_file():
         raise UserError(f"{path}: not there; a training writes it into its --output_dir")
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(path)
     if not rows:
         raise UserError(f"{path}: no step in it")
     missing = [name for name in (term, RATE) if name not in rows[0]]

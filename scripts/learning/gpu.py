@@ -8,7 +8,6 @@ Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from monai.bundle import run as run_bundle
 
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.io.tables import read_csv
 from scripts.learning.compact import compact_file
 from scripts.paths import BUNDLE_ROOT
 
@@ -99,8 +99,7 @@ def train(
 
 def speeds(log: Path) -> dict[str, Any]:
     """What a training's log says of its speed: steps, seconds a step, how many of them it waited for data."""
-    with log.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(log)
     last = rows[-LAST_STEPS:]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0

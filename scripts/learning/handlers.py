@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.io.atomic import write_text
+from scripts.io.tables import write_csv
 from scripts.learning.distributed import unwrapped
 
 
@@ -71,7 +71,7 @@ class TrainingLog:
         if iteration == 0 or not header:
             self.path.unlink()
         else:
-            write_text(self.path, "".join(",".join(row) + "\n" for row in [header, *kept]))
+            write_csv(self.path, header, kept)
 
     def _wait(self, engine: Engine) -> None:
         self.since = time.perf_counter()

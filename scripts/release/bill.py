@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from scripts.io.tables import markdown_table
 from scripts.release.bundle import Bundle
 from scripts.release.requirements import Package, canonical, requirements
 
@@ -69,19 +70,18 @@ def bill_of_materials(bundle: Bundle, packages: list[Package], weights: dict[str
 
 def licence_list(bundle: Bundle, packages: list[Package]) -> str:
     """Markdown: every pinned package with its licence, and where the licences of data and code inside are."""
+    rows = ([p.name, p.version, p.licence, "use" if p.required else "", p.website] for p in packages)
     lines = [
         f"# Third-party licences of {bundle.name} {bundle.version}",
         "",
         "Packages are installed beside the bundle, not shipped in it. *Needed for* nothing means: by tests, exports or",
         "a cluster only. Licences are what each package's metadata says.",
         "",
-        "| package | version | licence | needed for | website |",
-        "| --- | --- | --- | --- | --- |",
+        *markdown_table(["package", "version", "licence", "needed for", "website"], rows),
+        "",
+        "Data, weights and code of others in this bundle:",
+        "",
     ]
-    for package in packages:
-        use = "use" if package.required else ""
-        lines.append(f"| {package.name} | {package.version} | {package.licence} | {use} | {package.website} |")
-    lines += ["", "Data, weights and code of others in this bundle:", ""]
     notices = [f for f in bundle.files() if re.search(r"licen[sc]e|notice", Path(f).name, re.I) and f != "LICENSE"]
     return "\n".join([*lines, *(f"- `{name}`" for name in notices if not name.endswith(".py")), ""])
 

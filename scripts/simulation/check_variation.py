@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 from scipy.special import ndtr
+from tqdm import tqdm
 
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_NAMES, region
 from scripts.simulation.draw import VariationOptions, draw_deformation
 from scripts.simulation.processes import tips_of
@@ -23,6 +25,15 @@ MEASURES = (
     "height", "depth", "width", "body front", "spinous length", "spinous angle", "transverse span",
     "transverse height", "transverse back", "superior height", "superior back", "superior span", "inferior height",
     "inferior back", "inferior span",
+)  # fmt: skip
+# Of the tables of spreads.
+STRETCHES = (
+    "region", "people, vertebrae", "stretch down, back, left", "the same, size given", "turn about them, °",
+    "remains, mm",
+)  # fmt: skip
+ENDS = (
+    "region", "spinous: length, angle", "end of it: down, back, left", "transverse: length, tilt down, tilt back",
+    "both ends alike: down, back, out", "one against the other", "superior ends alike", "inferior ends alike",
 )  # fmt: skip
 CENTRAL = (0.5, 99.5)
 FEWEST_OTHERS = 2
@@ -115,16 +126,7 @@ def region_table() -> str:
     """Markdown: the measured spreads of each region."""
     rows, _ = measured_vertebrae()
     found = variation()
-    lines = [
-        "| region | people, vertebrae | stretch down, back, left | the same, size given | turn about them, ° "
-        "| remains, mm |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    ends = [
-        "| region | spinous: length, angle | end of it: down, back, left | transverse: length, tilt down, tilt back "
-        "| both ends alike: down, back, out | one against the other | superior ends alike | inferior ends alike |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    stretches, ends = [], []
     for name in REGIONS.values():
         here = [row for row in rows if region(row.number) == name]
         number = here[0].number
@@ -132,11 +134,11 @@ def region_table() -> str:
         whole = process_spreads(here)
         cells = [name, f"{len({row.subject for row in here})}, {len(here)}"]
         cells += [_list(spread[:3], 3), _list(given[:3], 3), _list(spread[3:6], 1), f"{found.smooth_mm[number]:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        stretches.append(cells)
         cells = [name, _list(whole[:2], 1), _list(spread[6:9], 1), _list(whole[2:], 1)]
         cells += [_list(spread[a : a + 3], 1) for a in (9, 12, 15, 21)]
-        ends.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *ends])
+        ends.append(cells)
+    return "\n".join([*markdown_table(STRETCHES, stretches), "", *markdown_table(ENDS, ends)])
 
 
 def process_spreads(rows: list[Measured]) -> np.ndarray:
@@ -166,9 +168,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
     print(region_table(), variation().within_person, variation().size_slope, sep="\n\n")
-    print("\n| left out | vertebrae | numbers inside | measures inside | measures outside |\n" + "| --- " * 5 + "|")
+    rows = []
     options, all_numbers, all_measures = VariationOptions(), [np.zeros((0, 27))], [np.zeros((0, len(MEASURES)))]
-    for subject in shape_subjects():
+    for subject in tqdm(shape_subjects(), unit="subject"):
         found = inside_share(subject, options, arguments.draws)
         if not found:
             continue
@@ -177,9 +179,11 @@ def main() -> None:
         all_measures.append(table)
         all_numbers.append(numbers)
         missed = [f"{LEVEL_NAMES[n]} {MEASURES[i]}" for n, row in found.items() for i in np.flatnonzero(row == 0)]
-        print(f"| {subject} | {len(found)} | {_share(numbers)} | {_share(table)} | {', '.join(missed)} |", flush=True)
+        rows.append([subject, len(found), _share(numbers), _share(table), ", ".join(missed)])
     table = np.concatenate(all_measures)
-    print(f"| all | {len(table)} | {_share(np.concatenate(all_numbers))} | {_share(table)} | |")
+    rows.append(["all", len(table), _share(np.concatenate(all_numbers)), _share(table), ""])
+    columns = ["left out", "vertebrae", "numbers inside", "measures inside", "measures outside"]
+    print("", *markdown_table(columns, rows), sep="\n")
     for name, share in zip(MEASURES, np.nanmean(table, axis=0), strict=True):
         print(f"{name}: {share:.3f}")
 

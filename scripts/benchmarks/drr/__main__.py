@@ -30,11 +30,11 @@ from scripts.benchmarks.drr.engines import ENGINES, Engine
 from scripts.benchmarks.drr.phantom import Body, edge_phantom, line_integrals, smooth_phantom, voxelise
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
+from scripts.io.tables import markdown_table
 
-HEADER = (
-    "| engine | beam | CPU s a pair | of ours | wall s | extra memory MB | smooth % AP / LAT | edges % AP / LAT |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- |",
-)
+COLUMNS = (
+    "engine", "beam", "CPU s a pair", "of ours", "wall s", "extra memory MB", "smooth % AP / LAT", "edges % AP / LAT"
+)  # fmt: skip
 
 
 def centred_grid(shape: tuple[int, int, int], spacing_mm: float) -> Grid:
@@ -116,16 +116,16 @@ def _children_mb() -> float:
 def table(rows: list[tuple[Engine, dict[str, Any]]]) -> str:
     """The rows in Markdown; "of ours" compares CPU seconds (on a GPU: wall) with our Joseph of the same beam."""
     ours = {e.beam: row["compared_s"] for e, row in rows if e.name == "ours, Joseph" and "compared_s" in row}
-    lines = list(HEADER)
+    cells = []
     for engine, row in rows:
-        start = f"| {engine.name} | {engine.beam.value} |"
+        start = [engine.name, engine.beam.value]
         if "cpu_s" not in row:
-            lines.append(f"{start} {row.get('missing', 'failed')} | | | | | |")
+            cells.append([*start, row.get("missing", "failed"), *[""] * 5])
             continue
         ratio = f"{row['compared_s'] / ours[engine.beam]:.2g}" if engine.beam in ours else ""
-        errors = " | ".join(" / ".join(f"{e:.3f}" for e in row[name]) for name in ("smooth", "edges"))
-        lines.append(f"{start} {row['cpu_s']:.3g} | {ratio} | {row['wall_s']:.3g} | {row['extra_mb']:.0f} | {errors} |")
-    return "\n".join(lines) + "\n"
+        errors = (" / ".join(f"{e:.3f}" for e in row[name]) for name in ("smooth", "edges"))
+        cells.append([*start, f"{row['cpu_s']:.3g}", ratio, f"{row['wall_s']:.3g}", f"{row['extra_mb']:.0f}", *errors])
+    return "\n".join(markdown_table(COLUMNS, cells)) + "\n"
 
 
 def main(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from scripts.benchmarks.paper.table import Table
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
-from scripts.io.tables import write_csv
+from scripts.io.tables import read_csv, write_csv
 from scripts.levels import LEVEL_NUMBERS
 from scripts.measure.arch import NOTHING, measure_arch
 from scripts.measure.body import NoBodyError
@@ -84,8 +83,7 @@ def clinical_table(folders: dict[str, Path], titles: dict[str, str]) -> Table | 
     """
     rows = []
     for name in [n for n in titles if n in folders and (folders[n] / FILE).is_file()]:
-        with (folders[name] / FILE).open(newline="") as stream:
-            table = list(csv.DictReader(stream))
+        table = read_csv(folders[name] / FILE)
         rows.append([titles[name], *(_cell(table, measure) for measure in MEASURES)])
     if not rows:
         return None

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import resource
@@ -26,6 +25,7 @@ from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
 from scripts.io.atomic import only_writer, write_text
+from scripts.io.tables import read_csv
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 
 
@@ -70,8 +70,7 @@ def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:
         torch.save({"model": state}, work)
         work.replace(folder / "model_final.pt")
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with (folder / "training.csv").open(newline="") as stream:
-        steps = list(csv.DictReader(stream))
+    steps = read_csv(folder / "training.csv")
     facts = {
         "steps": len(steps),
         "seconds": round(sum(float(row["seconds"]) for row in steps), 1),
