@@ -17,24 +17,25 @@ second time, as `scripts.data.film_effects` makes their films for training.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from scripts.command import run_module
+from scripts.data.datalist import read_document
 from scripts.data.film_effects import FilmEffectOptions, apply_film_effects
+from scripts.data.items import read_patches
 from scripts.data.normalisation import normalise_patch
 from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.nifti import read_nifti
 from scripts.io.tables import markdown_table, write_csv
 from scripts.levels import level_number
 
@@ -192,14 +193,10 @@ def _spread(values: list[float]) -> str:
 
 
 def _items(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "dataset.json"
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable dataset ({error})") from error
+    document = read_document(folder)
     items = [item for name in ("training", "validation", "test") for item in document.get(name, [])]
     if not items:
-        raise UserError(f"{path}: has no vertebra in its lists")
+        raise UserError(f"{folder / 'dataset.json'}: has no vertebra in its lists")
     return items
 
 
@@ -214,9 +211,8 @@ def _evenly(items: list[dict[str, Any]], samples: int) -> set[str]:
 
 
 def _read(folder: Path, item: dict[str, Any]) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    image = np.asarray(nib.load(folder / item["image"]).dataobj, np.float32)[:, :, 0]  # type: ignore[attr-defined]
-    label = np.asarray(nib.load(folder / item["label"]).dataobj) > 0  # type: ignore[attr-defined]
-    return (image[..., 0], image[..., 2]), label
+    ap, _, lat, _ = read_patches(folder / item["image"]).numpy()
+    return (ap, lat), read_nifti(folder / item["label"])[0] > 0
 
 
 def _picture(patches: tuple[np.ndarray, np.ndarray], label: np.ndarray, item: dict[str, Any]) -> Image.Image:

@@ -24,7 +24,7 @@ from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, 
 from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.data.augmentation import RandFilmd
-from scripts.data.datalist import read_datalist, read_document
+from scripts.data.datalist import list_of, read_document
 from scripts.io.tables import markdown_table
 from scripts.levels import level_number, region
 from scripts.paths import BUNDLE_ROOT
@@ -119,12 +119,12 @@ def main(dataset: str, output: str, source: str = "", weights: str = "", subject
     """Measure and write."""
     folder, names = Path(output), subjects.split(",") if isinstance(subjects, str) else list(subjects)
     folder.mkdir(parents=True, exist_ok=True)
-    items = [i for i in read_datalist(Path(dataset), "test") if not names or i["subject"] in names]
+    document = read_document(Path(dataset))
+    items = [i for i in list_of(document, Path(dataset), "test") if not names or i["subject"] in names]
     predictor = Predictor(Path(weights) if weights else None, "cpu", batch_size=1)
     vertebrae = list(read_vertebrae(Path(dataset), items))
     plain = scored(predictor, vertebrae)
     write_metrics_csv(plain, folder / "metrics.csv")
-    document = read_document(Path(dataset))
     average = [row for _, row in yardstick_rows(Path(dataset), document, [v.item for v in vertebrae])]
     write_metrics_csv(average, folder / "average.csv")
     means = [["none", _mean(plain)]]

@@ -61,7 +61,12 @@ def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
     Raises:
         UserError: no dataset, no such list, or an empty one; or one of a version that said otherwise how it was cut.
     """
-    items = read_document(dataset).get(data_list)
+    return list_of(read_document(dataset), dataset, data_list)
+
+
+def list_of(document: dict[str, Any], dataset: Path, data_list: str) -> list[dict[str, Any]]:
+    """The items of one list of a document of `read_document`; see `read_datalist`."""
+    items = document.get(data_list)
     if not items:
         raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is empty or missing")
     if any("rays" in item for item in items):

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripts.io.nifti import read_nifti
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,13 @@ class VertebraItem:
     case: str = ""
     along_spine: bool = False
     label_origin: str = ""
+
+
+def read_patches(path: Path) -> torch.Tensor:
+    """The channels (4, 120, 120) float32 of an item's image.
+
+    Raises:
+        UserError: missing, truncated or not NIfTI.
+    """
+    patches = read_nifti(path)[0]
+    return torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))

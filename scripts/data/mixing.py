@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scripts.command import run_module
-from scripts.data.datalist import read_datalist
+from scripts.data.datalist import read_datalist, read_document
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 
@@ -58,7 +58,7 @@ def main(datasets: str | tuple[str, ...], output: str, draw_from: str = "", seed
     for folder, count in zip(folders, counts, strict=True):
         items = read_datalist(folder, "training")
         training += placed(draw(items, pattern, count, rng) if pattern else items, folder)
-    document = json.loads((folders[0] / "dataset.json").read_text())
+    document = read_document(folders[0])
     for name in LISTS[1:]:
         document[name] = placed(document.get(name, []), folders[0])
     held_out = {item["subject"] for name in LISTS[1:] for item in document[name]}

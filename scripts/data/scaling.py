@@ -24,6 +24,7 @@ from typing import Any
 from scripts.command import run_module
 from scripts.data.building import STAMP_FILE, stamp_of
 from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.datalist import read_document
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
@@ -68,7 +69,7 @@ def measure(source: str, workers: int, copies: int = 1) -> Cost:
         run = _watched(["prepare", "--source", str(manifest), "--output", f"{folder}/dataset"], workers)
         if run.status:
             raise UserError(f"prepare --source {source} failed; run it to see why")
-        document = json.loads(Path(f"{folder}/dataset/dataset.json").read_text())
+        document = read_document(Path(folder) / "dataset")
         items = [item for name in ("training", "validation", "test", "excluded") for item in document[name]]
         prepared = len({item["case"] for item in items})
         return Cost(workers, copies, prepared, len(items), run.wall_s, run.cpu_s, run.largest_mb, run.total_mb)

@@ -18,6 +18,7 @@ from monai.transforms import Compose
 from scripts.benchmarks.paper.clinical import FILE as CLINICAL_FILE
 from scripts.benchmarks.paper.clinical import clinical_row, write_clinical
 from scripts.benchmarks.paper.disturbances import Disturbance, disturb
+from scripts.data.items import read_patches
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.reconstruction.metrics.surface import vertebra_metrics
@@ -82,12 +83,9 @@ def read_vertebrae(dataset: Path, items: list[dict[str, Any]], images: Path | No
         path = images / str(item["case"]) / f"{item['level']}_xray.nii.gz" if images else dataset / item["image"]
         truth = read_nifti(dataset / item["label"])[0] > 0
         try:
-            patches = read_nifti(path)[0]
+            yield TestVertebra(item, read_patches(path), truth)
         except UserError as error:
             yield TestVertebra(item, None, truth, str(error))
-            continue
-        channels = np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32)
-        yield TestVertebra(item, torch.from_numpy(channels), truth)
 
 
 def score(

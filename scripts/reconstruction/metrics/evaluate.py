@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from scripts.data.datalist import read_datalist, read_document, truth_only
+from scripts.data.datalist import list_of, read_document, truth_only
+from scripts.data.items import read_patches
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_number
@@ -59,9 +59,9 @@ def evaluate_dataset(
     Returns:
         the summary.
     """
-    items = truth_only(read_datalist(dataset, data_list))
-    predictor = Predictor(weights, device, batch_size, precision=precision, fit_shapes=not network_only)
     document = read_document(dataset)
+    items = truth_only(list_of(document, dataset, data_list))
+    predictor = Predictor(weights, device, batch_size, precision=precision, fit_shapes=not network_only)
     spines = all_spines(document)
     rows = {}
     with tqdm(total=len(items), desc="vertebrae", unit="vertebra") as bar:
@@ -90,7 +90,7 @@ def _reconstruct(
     read, images = [], []
     for item in items:
         try:
-            image = _read_image(dataset / item["image"])
+            image = read_patches(dataset / item["image"])
         except UserError as error:
             yield item, None, f"failed: {error}", time.perf_counter() - started
             continue
@@ -110,8 +110,3 @@ def _reconstruct(
         answers = predictor(images[part], levels[part], tilts and tilts[part], numbers and numbers[part])
         mask = next(iter(answers)) > 0.5
         yield item, mask, "ok" if mask.any() else "empty", share + time.perf_counter() - started
-
-
-def _read_image(path: Path) -> torch.Tensor:
-    patches = read_nifti(path)[0]
-    return torch.from_numpy(np.ascontiguousarray(patches[:, :, 0].transpose(2, 0, 1), dtype=np.float32))
