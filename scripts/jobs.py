@@ -11,8 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
-import torch
-
 from scripts.errors import UserError
 
 Job = TypeVar("Job")
@@ -52,12 +50,11 @@ def run_jobs(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(workers, initializer=_on_one_thread, initargs=(end_with_parent, os.getpid()))
 
 
-def _start_worker(parent: int) -> None:
-    """One thread of arithmetic, and an end when the parent ends: a killed parent cannot tell its workers to stop."""
-    torch.set_num_threads(1)
+def end_with_parent(parent: int) -> None:
+    """End this process as soon as its parent, of that id, has ended: a killed one cannot tell its children to stop."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -169,5 +166,7 @@ def _on_dask(
 
 
 def _on_one_thread(function: Callable[[Job], Result], job: Job) -> Result:
+    import torch  # here, so that who only wants `end_with_parent` starts quickly
+
     torch.set_num_threads(1)
     return function(job)

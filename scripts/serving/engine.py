@@ -9,13 +9,12 @@ import asyncio
 import importlib
 import multiprocessing
 import os
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.jobs import end_with_parent
 
 MOST_WAITING = 32
 
@@ -51,7 +50,9 @@ class Engine:
         if self._waiting >= MOST_WAITING:
             raise EngineBusyError
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_service)
+            # A service that is killed leaves no engine behind, which would hold its memory for ever.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, context, end_with_parent, (os.getpid(),))
         pool = self._pool
         self._waiting += 1
         try:
@@ -72,18 +73,6 @@ class Engine:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
-
-
-def _end_with_service() -> None:
-    """A service that was killed leaves no engine behind, which would hold its memory for ever."""
-    service = multiprocessing.parent_process()
-    assert service is not None
-
-    def wait() -> None:
-        connection.wait([service.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _guarded(function: str, *arguments: Any) -> Any:

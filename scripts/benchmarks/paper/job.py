@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
 from scripts.io.atomic import only_writer, write_text
 from scripts.io.tables import read_csv
+from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 
 
@@ -101,18 +100,7 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
         score(reconstruct, dataset, items, folder / disturbance.name, disturbance, images)
 
 
-def _end_with_parent() -> None:
-    """A benchmark that is killed leaves no training behind that writes where the next one does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 if __name__ == "__main__":
-    _end_with_parent()
+    # A benchmark that is killed leaves no training behind that writes where the next one does.
+    end_with_parent(os.getppid())
     run_module(job)
