@@ -80,6 +80,7 @@ class Session:
         self._lattice = patient_lattice(films.geometry)
         self._cubes: OrderedDict[Key, np.ndarray] = OrderedDict()
         self._read: dict[Marked, np.ndarray] = {}
+        self._cropped: dict[Marked, torch.Tensor] = {}
         self._parts: dict[int, tuple[tuple[object, ...], ReconstructedVertebra]] = {}
         self._smooth: list[torch.Tensor] | None = None
         self._lock = threading.Lock()
@@ -133,6 +134,8 @@ class Session:
     def _keys(self, wanted: list[LocatedVertebra], spine: list[LocatedVertebra]) -> list[Key]:
         """What each reconstruction depends on; reads how the spine's vertebrae lie, where that is not known yet."""
         marked = [_marked(v) for v in spine]
+        # Marks that were moved since are not asked for again.
+        self._cropped = {m: self._cropped[m] for m in marked if m in self._cropped}
         if not self.predictor.takes_level:
             return [(_marked(v), ()) for v in wanted]
         new = [(v, m) for v, m in zip(spine, marked, strict=True) if m not in self._read]
@@ -141,7 +144,6 @@ class Session:
             tilts = [v.lean.left_over_deg() for v, _ in new]
             read = self.predictor.read(inputs, [v.level for v, _ in new], tilts)
             self._read.update(zip((m for _, m in new), read, strict=True))
-        # Marks that were moved since are not asked for again.
         self._read = {m: self._read[m] for m in marked}
         numbers = steady_numbers(np.stack(list(self._read.values())), [v.level for v in spine])
         lies = {m: tuple(row) for m, row in zip(marked, numbers.tolist(), strict=True)}
@@ -156,14 +158,16 @@ class Session:
         return self.predictor(inputs, [v.level for v in vertebrae], tilts, numbers)
 
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> list[torch.Tensor]:
-        """Network inputs."""
-        geometry = self.films.geometry
+        """Network inputs, each cropped once."""
         if self._smooth is None:
             self._smooth = [
                 torch.from_numpy(smooth_for_pitch(v.film.pixels, v.view.pixel_mm)) for v in self.films.views
             ]
         ap, lat = self._smooth
-        return [network_input((ap, lat), v.pixels, geometry, v.cube, v.lean) for v in vertebrae]
+        for v in vertebrae:
+            if _marked(v) not in self._cropped:
+                self._cropped[_marked(v)] = network_input((ap, lat), v.pixels, self.films.geometry, v.cube, v.lean)
+        return [self._cropped[_marked(v)] for v in vertebrae]
 
     def _predict(
         self,
