@@ -12,7 +12,7 @@ from scripts.geometry.rotation import rotation_matrix
 from scripts.levels import LEVEL_NUMBERS
 from scripts.simulation.check_variation import measures, measures_of_draws, numbers_inside, surface_points
 from scripts.simulation.displacement import displacement, smooth_waves
-from scripts.simulation.draw import VariationOptions, bump_radius, draw_deformation, draw_displacement
+from scripts.simulation.draw import VariationOptions, _shared, bump_radius, draw_deformation, draw_displacement
 from scripts.simulation.processes import PROCESSES, process_tips
 from scripts.simulation.shape_fit import distance_at, fit_affine
 from scripts.simulation.variation import NUMBERS, STRETCH, from_moves, to_moves, variation
@@ -138,6 +138,18 @@ def test_one_persons_vertebrae_are_alike() -> None:
     wanted = variation().within_person["stretch"]
     assert across[0, 1] == pytest.approx(wanted.person + wanted.near * wanted.decay, abs=0.15)
     assert across[0, 2] == pytest.approx(wanted.person + wanted.near * wanted.decay**4, abs=0.15)
+
+
+def test_what_follows_each_other_in_a_person_is_alike_as_neighbours_are() -> None:
+    def mixed(*levels: int) -> torch.Tensor:
+        z = torch.eye(len(levels)).repeat(1, 27)[:, :27].contiguous()
+        return _shared(z, torch.tensor(levels), variation())
+
+    neighbours, (t12, t13, l1, l5, s1) = mixed(20, 21), (19, 28, 20, 24, 26)
+    assert torch.equal(mixed(t12, l1), neighbours)
+    assert torch.equal(mixed(l5, s1), neighbours)
+    assert torch.equal(mixed(t12, t13, l1), mixed(20, 21, 22))
+    assert not torch.equal(mixed(t12, 21), neighbours)
 
 
 def test_people_left_out_lie_inside_what_is_drawn_from_the_others() -> None:

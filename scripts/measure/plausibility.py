@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER
+from scripts.levels import places_along_spine
 from scripts.spine.assembly import LocatedVertebra
 
 # Largest deviation in mm from a cubic through two centres on each side, and from a line through one on each side.
 MAX_FROM_CUBIC_MM, MAX_FROM_LINE_MM = 6.0, 13.0
 # The marks of C1 and C2 scatter, and their distance is no vertebra's height.
 FIRST_ASKED = 3
-T13 = LEVEL_NUMBERS["T13"]
 
 
 def kinks(vertebrae: Sequence[LocatedVertebra]) -> dict[int, float]:
@@ -29,7 +28,8 @@ def kinks(vertebrae: Sequence[LocatedVertebra]) -> dict[int, float]:
     Args:
         vertebrae: head to foot.
     """
-    rank = _ranks([v.level for v in vertebrae])
+    levels = [v.level for v in vertebrae]
+    rank = dict(zip(levels, map(float, places_along_spine(levels)), strict=True))
     centres = {v.level: np.asarray(v.cube.body_centroid_mm) for v in vertebrae if v.level >= FIRST_ASKED}
     found: dict[int, float] = {}
     while len(centres) >= 3:
@@ -51,12 +51,6 @@ def kinks(vertebrae: Sequence[LocatedVertebra]) -> dict[int, float]:
         found[worst] = deviation
         del centres[worst]
     return found
-
-
-def _ranks(levels: list[int]) -> dict[int, float]:
-    """Places of levels in this spine: without T13, L1 follows T12."""
-    order = [number for number in LEVEL_ORDER if number != T13 or T13 in levels]
-    return {number: float(order.index(number)) for number in levels}
 
 
 def _interpolate(ranks: list[float], points: list[np.ndarray], at: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from scripts.geometry.rotation import rotation_matrix
-from scripts.levels import LEVEL_ORDER
+from scripts.levels import LEVEL_NAMES, places_along_spine
 from scripts.simulation.displacement import Displacement, displacement, smooth_waves
 from scripts.simulation.variation import GROUPS, MOVES, MOVES_BASIS, STRETCH, TURN, Variation, variation
 
@@ -132,7 +132,10 @@ def bump_radius(tips: torch.Tensor) -> torch.Tensor:
 
 def _shared(z: torch.Tensor, levels: torch.Tensor, found: Variation) -> torch.Tensor:
     """Independent standard normals (B, 27) mixed along one person's spine."""
-    ranks = np.array([LEVEL_ORDER.index(n) if n in LEVEL_ORDER else len(LEVEL_ORDER) for n in levels.tolist()])
+    vertebrae = [n for n in levels.tolist() if n in LEVEL_NAMES]
+    places = dict(zip(vertebrae, places_along_spine(vertebrae), strict=True))
+    sacrum = max(places.values(), default=0) + 1
+    ranks = np.array([places.get(n, sacrum) for n in levels.tolist()])
     out = z.clone()
     for group, part in GROUPS.items():
         matrix = found.within_person[group].matrix(ranks) + 1e-6 * np.eye(len(ranks))
