@@ -8,6 +8,7 @@ from scipy import ndimage
 from scripts.data.patient import PatientVolume
 from scripts.geometry.biplanar import Beam, View
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.shadow import filled, surface_pixels
 
 _DASH = 8  # screen pixels
 
@@ -24,19 +25,14 @@ def silhouettes(patient: PatientVolume, view: View) -> dict[int, np.ndarray]:
 
 def _shadow(mask: np.ndarray, first: np.ndarray, grid: Grid, view: View) -> np.ndarray:
     """Shadow of a part of the grid that begins at voxel ``first``."""
-    shadow: np.ndarray = np.zeros(view.shape, bool)
     if view.beam is Beam.PARALLEL:
         # The pixels lie exactly over the voxels: the AP view sums along axis 1, the LAT view along axis 2.
         along = int(np.abs(IPL_AXES @ view.beam_direction).argmax())
         rows, columns = (slice(first[i], first[i] + mask.shape[i]) for i in range(3) if i != along)
+        shadow: np.ndarray = np.zeros(view.shape, bool)
         shadow[rows, columns] = mask.any(along)
         return shadow
-    surface = np.argwhere(mask & ~ndimage.binary_erosion(mask)) + first
-    pixels = np.rint(view.project(grid.to_world(surface))).astype(int)
-    pixels = pixels[((pixels >= 0) & (pixels < view.shape)).all(1)]
-    shadow[tuple(pixels.T)] = True
-    # Rays that diverge leave pixels between neighbouring voxels without any.
-    return shadow | ndimage.binary_closing(np.pad(shadow, 1), np.ones((3, 3)))[1:-1, 1:-1]
+    return filled(surface_pixels(mask, grid.crop(tuple(first), mask.shape), view), view.shape)
 
 
 def outline(shadow: np.ndarray, scale: int, dashed: bool) -> tuple[tuple[int, int], np.ndarray]:
