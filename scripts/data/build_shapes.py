@@ -28,6 +28,7 @@ from scripts.anatomy.centroids import body_centroid
 from scripts.anatomy.distances import pair_statistics
 from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.data.meshes import LEVEL_IN_NAME
+from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_name, level_number
@@ -157,8 +158,7 @@ def _into_frame(solid: Solid, centroid: np.ndarray, frame: np.ndarray) -> tuple[
     turn[:3, 3] = -turn[:3, :3] @ centroid
     grid = bounding_grid(turn @ affine, occupancy.shape, SHAPE_SPACING_MM)
     share = resample(torch.from_numpy(occupancy), turn @ affine, grid).numpy()
-    components, _ = ndimage.label(share > 0.5)
-    mask = components == np.bincount(components.ravel())[1:].argmax() + 1
+    mask = largest_part(share > 0.5)
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     # Room for the distance around it.
     margin = 4

@@ -15,6 +15,7 @@ from scripts.data.cases import CaseFiles
 from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.metal import MetalEvidence, find_metal
 from scripts.errors import UserError
+from scripts.geometry.components import largest_part
 from scripts.geometry.frames import Grid, resample
 from scripts.io.nifti import read_nifti
 from scripts.levels import LABEL_MAPS, level_number
@@ -123,10 +124,9 @@ def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
     step = np.maximum(np.rint(4.0 / _voxel_size(affine)).astype(int), 1)
     coarse = hu[:: step[0], :: step[1], :: step[2]] > -300
     opened = ndimage.binary_opening(np.pad(coarse, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
-    components, count = ndimage.label(opened)
-    if count == 0:
+    body = largest_part(opened)
+    if not body.any():
         return hu
-    body = components == np.bincount(components.ravel())[1:].argmax() + 1
     body = ndimage.binary_dilation(ndimage.binary_fill_holes(body), iterations=2)
     whole = np.kron(body, np.ones(step, bool))[: hu.shape[0], : hu.shape[1], : hu.shape[2]]
     return np.where(whole, hu, np.float32(AIR_HU))

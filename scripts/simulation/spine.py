@@ -13,6 +13,7 @@ from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.anatomy.shapes import SACRUM, SUBJECT_WEIGHTS, load_subject, shape_subjects, shapes_of_level
 from scripts.anatomy.sizes import subject_size
 from scripts.errors import UserError
+from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
@@ -164,11 +165,9 @@ def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:
     for number, found in enumerate(ndimage.find_objects(labels), start=1):
         if found is not None:
             mask = labels[found] == number
-            components, count = ndimage.label(mask)
-            if count > 1:
-                stray = mask & (components != np.bincount(components.ravel())[1:].argmax() + 1)
-                labels[found][stray] = 0
-                distance[found][stray] = 0.1
+            stray = mask & ~largest_part(mask)
+            labels[found][stray] = 0
+            distance[found][stray] = 0.1
     sacrum_distance: np.ndarray = np.full(grid.shape, FAR_MM, np.float32)
     box, own = _sample(spine.sacrum, spine.sacrum_centre, spine.sacrum_frame, grid)
     if box is not None:

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.geometry.components import largest_part
 from scripts.geometry.cropping import CUBE_SIZE, Cube, place_cube
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
@@ -247,10 +248,6 @@ def largest_component(probability: np.ndarray) -> np.ndarray:
     Returns:
         a copy; soft values around the kept part stay, so that meshes keep their sub-voxel surface.
     """
-    components, count = ndimage.label(probability > 0.5)
-    if count <= 1:
-        return probability.copy()
-    keep = np.bincount(components.ravel())[1:].argmax() + 1
-    out = probability.copy()
-    out[(components > 0) & (components != keep)] = 0.0
+    above, out = probability > 0.5, probability.copy()
+    out[above & ~largest_part(above)] = 0.0
     return out

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from scripts.data.labelling.fit import FittedVertebra
+from scripts.geometry.components import largest_part
 from scripts.geometry.frames import Grid
 
 
@@ -36,11 +37,7 @@ def draw_labels(fitted: list[FittedVertebra], grid: Grid, numbers: set[int] | No
         distance = ndimage.map_coordinates(
             vertebra.distance, np.moveaxis(own, -1, 0), order=1, mode="constant", cval=10.0
         )
-        pieces, count = ndimage.label(distance < 0)
-        if count == 0:
-            continue
-        largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-        wins = largest & (distance < depth[box])
+        wins = largest_part(distance < 0) & (distance < depth[box])
         labels[box][wins] = vertebra.level
         depth[box][wins] = distance[wins]
     if numbers is not None:
