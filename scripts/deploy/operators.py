@@ -36,8 +36,8 @@ class PairSelector(Operator):
         op_output.emit(job_of_folder(self.folder), "job")
 
 
-class Annotator(Operator):
-    """Finds the vertebrae in both films, unless the study brought marks.
+class NetworkStep(Operator):
+    """A step that asks both networks.
 
     Args:
         fragment: the application.
@@ -47,6 +47,10 @@ class Annotator(Operator):
     def __init__(self, fragment: Fragment, *args: Any, networks: Networks, **kwargs: Any) -> None:
         self.networks = networks
         super().__init__(fragment, *args, **kwargs)
+
+
+class Annotator(NetworkStep):
+    """Finds the vertebrae in both films, unless the study brought marks."""
 
     def setup(self, spec: OperatorSpec) -> None:
         """In: a job; out: it, its films and their marks."""
@@ -60,17 +64,8 @@ class Annotator(Operator):
         op_output.emit((job, films, find_marks(job, films, self.networks)), "marked")
 
 
-class Reconstructor(Operator):
-    """Turns films and marks into a spine.
-
-    Args:
-        fragment: the application.
-        networks: both.
-    """
-
-    def __init__(self, fragment: Fragment, *args: Any, networks: Networks, **kwargs: Any) -> None:
-        self.networks = networks
-        super().__init__(fragment, *args, **kwargs)
+class Reconstructor(NetworkStep):
+    """Turns films and marks into a spine."""
 
     def setup(self, spec: OperatorSpec) -> None:
         """In: a job with films and marks; out: films, marks and spine."""
