@@ -33,9 +33,9 @@ def bundle(command: str, *arguments: str, cwd: Path = ROOT, path: str = "", ok: 
     return _run(_command_line, [command, *arguments], cwd, path, ok)
 
 
-def python(code: str, cwd: Path = ROOT) -> str:
+def python(code: str, cwd: Path = ROOT, ok: bool = True) -> str:
     """Run Python code likewise."""
-    return _run(_code, [code], cwd, "", True)
+    return _run(_code, [code], cwd, "", ok)
 
 
 def documented(*words: str) -> list[str]:

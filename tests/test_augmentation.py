@@ -197,14 +197,16 @@ def pipeline(dataset: Path, prob: float | None = None, seed: int = 0) -> Dataset
     parser.read_config(CONFIGS)
     parser["bundle_root"], parser["dataset_dir"], parser["seed"] = str(ROOT), str(dataset), seed
     if prob is not None:
-        for number, transform in enumerate(parser.config[["train", "random_transforms"][0]]["random_transforms"]):
-            if "prob" in transform:
-                parser[f"train#random_transforms#{number}#prob"] = prob
+        random = [n for n, step in enumerate(parser.config["train"]["random_transforms"]) if "prob" in step]
+        assert random
+        for number in random:
+            parser[f"train#random_transforms#{number}#prob"] = prob
     return parser.get_parsed_content("train#dataset")
 
 
 def test_every_transform_at_once_keeps_shapes_types_and_a_binary_label(dataset: Path) -> None:
     data = pipeline(dataset, prob=1.0)
+    assert len(data) > 0
     set_determinism(seed=0)
     for _ in range(4):
         for item in data:

@@ -77,14 +77,14 @@ def test_geometry_survives_json(beam: Beam) -> None:
 
 def test_impossible_views_are_refused() -> None:
     values = geometry_of_grid(GRID).ap.to_dict()
-    for wrong in (
-        {"pixel_spacing_mm": [0, 1]},
-        {"beam": "cone"},
-        {"beam": "fan"},
-        {"column_direction": values["row_direction"]},
-        {"unknown": 1},
+    for wrong, words in (
+        ({"pixel_spacing_mm": [0, 1]}, "spacing must be positive"),
+        ({"beam": "cone"}, "cone beam needs finite source distances"),
+        ({"beam": "fan"}, "'fan' is not a valid Beam"),
+        ({"column_direction": values["row_direction"]}, "perpendicular"),
+        ({"unknown": 1}, "unexpected keyword argument 'unknown'"),
     ):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=words):
             View.from_dict({**values, **wrong})
 
 

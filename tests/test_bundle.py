@@ -60,7 +60,9 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_masks(folder: Path, dataset: Path) -> None:
     """One mask a vertebra of the test list, where its label is."""
-    for item in json.loads((dataset / "dataset.json").read_text())["test"]:
+    items = json.loads((dataset / "dataset.json").read_text())["test"]
+    assert [item["level"] for item in items] == ["L1", "L2"]
+    for item in items:
         (path,) = folder.rglob(f"{item['level']}_xray_pred.nii.gz")
         truth, prediction = nib.load(dataset / item["label"]), nib.load(path)
         assert prediction.shape == truth.shape and np.allclose(prediction.affine, truth.affine)
@@ -119,32 +121,59 @@ def test_onnx_export_gives_the_network(trained: Path, tmp_path: Path) -> None:
         assert np.allclose(found, network.eval()(image), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("train", ("train",)),
-        ("train", ("train", "train_improved")),
-        ("eval", ("train", "evaluate")),
-        ("infer", ("inference",)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "+".join(value),
-)
-def test_workflows_have_what_monai_asks_of_them(
-    dataset: Path, tmp_path: Path, kind: str, names: tuple[str, ...]
-) -> None:
-    """`ConfigWorkflow.check_properties` after `initialize`, as MONAI's own tools call it."""
-    files = [str(ROOT / "configs" / f"{name}.json") for name in names]
+def properties(dataset: Path, output: Path, kind: str, files: list[Path], ok: bool = True) -> str:
+    """What `ConfigWorkflow.check_properties` misses, as MONAI's own tools call it, and which optional ones are absent.
+
+    A required property that is absent ends the check with an error that names it.
+    """
     options = {
-        "bundle_root": str(ROOT), "dataset_dir": str(dataset), "output_dir": str(tmp_path / "out"), "num_workers": 0,
+        "bundle_root": str(ROOT), "dataset_dir": str(dataset), "output_dir": str(output), "num_workers": 0,
         "logging_file": None,
     }  # fmt: skip
-    said = python(
+    return python(
         "from monai.bundle import ConfigWorkflow\n"
-        f"workflow = ConfigWorkflow({files}, meta_file={str(ROOT / 'configs' / 'metadata.json')!r}, "
-        f"workflow_type={kind!r}, **{options})\n"
-        "workflow.initialize()\nprint('missing:', workflow.check_properties())"
+        f"workflow = ConfigWorkflow({[str(file) for file in files]}, workflow_type={kind!r}, "
+        f"meta_file={str(ROOT / 'configs' / 'metadata.json')!r}, **{options})\n"
+        "workflow.initialize()\nprint('missing:', workflow.check_properties())\n"
+        "print('absent:', sorted(name for name in workflow.properties if getattr(workflow, name) is None))",
+        ok=ok,
     )
-    assert "missing: []" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "absent"),
+    [
+        ("train", ("train",), []),
+        ("train", ("train", "train_improved"), []),
+        # These belong to the validation of train.json, which is what evaluates.
+        (
+            "eval",
+            ("train", "evaluate"),
+            ["dataset_data", "handlers", "key_metric", "postprocessing", "preprocessing"],
+        ),
+        ("infer", ("inference",), ["key_metric"]),
+    ],
+    ids=["train", "train+train_improved", "train+evaluate", "inference"],
+)
+def test_workflows_have_what_monai_asks_of_them(
+    dataset: Path, tmp_path: Path, kind: str, names: tuple[str, ...], absent: list[str]
+) -> None:
+    files = [ROOT / "configs" / f"{name}.json" for name in names]
+    said = properties(dataset, tmp_path / "out", kind, files)
+    assert "missing: []" in said and f"absent: {absent}" in said
+
+
+def test_a_workflow_without_a_property_is_noticed(dataset: Path, tmp_path: Path) -> None:
+    """So that the test above can fail: for one that is required, one that is referred to by another name, and one that
+    is optional."""
+    file = tmp_path / "inference.json"
+    whole = config("inference.json")
+    file.write_text(json.dumps({key: value for key, value in whole.items() if key != "evaluator"}))
+    assert "'evaluator'" in properties(dataset, tmp_path / "out", "infer", [file], ok=False)
+    file.write_text(json.dumps({**whole, "evaluator": {**whole["evaluator"], "postprocessing": "@preprocessing"}}))
+    assert "missing: ['postprocessing']" in properties(dataset, tmp_path / "out", "infer", [file])
+    file.write_text(json.dumps({**whole, "handlers": None}))
+    assert "absent: ['handlers', 'key_metric']" in properties(dataset, tmp_path / "out", "infer", [file])
 
 
 def test_preprocessing_needs_no_code_of_ours() -> None:
@@ -256,6 +285,7 @@ def test_evaluate_verb_agrees_with_the_bundle_workflow(dataset: Path, tmp_path: 
     evaluating = with_overlays(fill(documented("run", "evaluating"), DATASET=dataset))
     bundle(*evaluating, "--output_dir", str(tmp_path / "workflow"), "--num_workers", "0", "--amp", "False")
     rows = [read_metrics_csv(tmp_path / name / "metrics.csv") for name in ("verb", "workflow")]
+    assert [row.level for row in rows[0]] == ["L1", "L2"]
     for one, other in zip(*rows, strict=True):
         assert one.level == other.level and one.status == other.status
         assert one.dice == pytest.approx(other.dice, abs=1e-3)

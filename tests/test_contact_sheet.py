@@ -100,7 +100,9 @@ def test_outlines_follow_rays_that_diverge(beam: Beam) -> None:
     """The shadow is the projection of all voxels, without the holes that splatting leaves."""
     patient = spine()
     view = geometry_of_grid(patient.grid, beam, (400.0, 400.0), (500.0, 500.0)).lat
-    for number, shadow in silhouettes(patient, view).items():
+    shadows = silhouettes(patient, view)
+    assert set(shadows) == set(patient.centroids)
+    for number, shadow in shadows.items():
         corners = np.argwhere(patient.labels == number)
         hit = np.zeros(view.shape, bool)
         places = np.rint(view.project(patient.grid.to_world(corners))).astype(int)

@@ -47,7 +47,7 @@ def test_level_table() -> None:
     assert {level_name(TOTALSEGMENTATOR_TO_VERSE[n]) for n in (27, 31, 32, 43, 44, 50)} == {
         "L5", "L1", "T12", "T1", "C7", "C1",
     }  # fmt: skip
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="unknown vertebra level 'S1'"):
         level_number("S1")
 
 

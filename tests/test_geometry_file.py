@@ -122,4 +122,7 @@ def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "films.md").read_text()
     example = page.split("```yaml\n")[1].split("```")[0]
     setup = read_geometry(written(tmp_path, example))
-    assert setup.ap.beam is Beam.CONE and setup.ap_spacing_mm is not None
+    assert setup.ap.beam is setup.lat.beam is Beam.CONE
+    # On the detector 0.143 mm; in the plane of the isocentre smaller by the magnification there.
+    assert setup.ap_spacing_mm == pytest.approx([0.143 * 1550 / 1800] * 2)
+    assert setup.lat_spacing_mm == pytest.approx([0.143 * 1450 / 1800] * 2)

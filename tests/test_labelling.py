@@ -88,11 +88,15 @@ def test_marks_travel_and_bad_ones_are_refused(tmp_path: Path) -> None:
     assert again.vertebrae[2].reason == "blurred"
     with pytest.raises(UserError, match="no mark"):
         marks.decided({9: ("accepted", "")})
-    for old, new in (('"C3"', '"C2"'), ('"by eye"', '"somebody"'), ('"version": 1', '"version": 7'), ("-40.0", "NaN")):
-        path.write_text(json.dumps(json.loads(Path(path).read_text())))
+    for old, new, words in (
+        ('"C3"', '"C2"', "occurs twice"),
+        ('"by eye"', '"somebody"', "set_by is one of"),
+        ('"version": 1', '"version": 7', "version 7"),
+        ("-40.0", "NaN", "no readable marks"),
+    ):
         write_marks(path, marks)
         path.write_text(path.read_text().replace(old, new, 1))
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=words):
             read_marks(path)
 
 
@@ -151,6 +155,7 @@ def test_other_peoples_shapes_find_the_bone(tmp_path: Path) -> None:
     assert files.label_origin == FITTED
     volumes = read_case(files, rng)
     assert set(np.unique(volumes.labels)) == {0, 21, 22}
+    assert set(volumes.annotated) == {21, 22}
     for n, point in volumes.annotated.items():
         assert np.linalg.norm(point - marks[n]) < 5
     with np.load(tmp_path / "one" / "one.npz") as stored:

@@ -152,6 +152,7 @@ def test_neighbours_point_at_each_other(films: Path) -> None:
     for view in range(2):
         where = item["where"][view].numpy()
         count = int((item["cell"][view][:, 0] >= 0).sum())
+        assert count >= 3
         for i in range(count - 1):
             gone = where[i, :2] * 2 + where[i, 12:14] * UNIT_PX
             assert np.allclose(gone, where[i + 1, :2] * 2, atol=0.01)

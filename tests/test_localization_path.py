@@ -214,8 +214,7 @@ def test_pairs_where_films_have_other_heights_and_sizes() -> None:
 
 def test_a_view_without_detections_pairs_nothing() -> None:
     logs = evidence(["T1", "T2"])
-    for function in (pair_by_distance,):
-        found = function(np.empty((2, 0)), logs, logs[:0], PairingOptions())
-        assert found.ap.tolist() == [0, 1] and found.lat.tolist() == [-1, -1]
+    found = pair_by_distance(np.empty((2, 0)), logs, logs[:0], PairingOptions())
+    assert found.ap.tolist() == [0, 1] and found.lat.tolist() == [-1, -1]
     found = pair_by_sequence(np.array([0.0, 20]), np.empty(0), logs, logs[:0], PairingOptions())
     assert found.ap.tolist() == [0, 1] and found.lat.tolist() == [-1, -1]

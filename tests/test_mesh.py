@@ -153,8 +153,8 @@ def test_glb_has_one_root_levels_from_head_to_foot_and_their_colours(tmp_path: P
         linear = np.array(material["baseColorFactor"][:3])
         # The standard's own formula back to sRGB.
         assert np.allclose((1.055 * linear ** (1 / 2.4) - 0.055) * 255, level_colour(number), atol=1.5)
-    for wrong in ({}, {26: shapes[7]}):
-        with pytest.raises(UserError):
+    for wrong, words in (({}, "no vertebra to write"), ({26: shapes[7]}, "26 is no vertebra")):
+        with pytest.raises(UserError, match=words):
             write_glb(wrong, tmp_path / "wrong.glb")
     assert not (tmp_path / "wrong.glb").exists()
 
@@ -166,7 +166,7 @@ def test_colours_tell_neighbours_apart() -> None:
     for reach, difference in ((1, 30), (2, 15)):  # CIE76: 2.3 is just noticeable
         assert np.linalg.norm(lab[reach:] - lab[:-reach], axis=1).min() > difference
     assert lab[:, 0].min() > 65  # readable as text on the dark ground of the preview
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="26 is no vertebra"):
         level_colour(26)
 
 

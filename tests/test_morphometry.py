@@ -180,7 +180,7 @@ def test_what_has_no_body_says_so() -> None:
     with pytest.raises(NoBodyError, match="too little"):
         estimate_pose(20, np.zeros(GRID.shape, np.float32), GRID.affine, middle)
     ball = (np.linalg.norm(np.stack(np.indices(GRID.shape), -1) - CENTRE, axis=-1) < 4.5).astype(np.float32)
-    with pytest.raises(NoBodyError):
+    with pytest.raises(NoBodyError, match="too little"):
         estimate_pose(20, ball, GRID.affine, middle)
 
 

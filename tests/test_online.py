@@ -109,6 +109,7 @@ def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypa
 
 def test_the_films_show_the_label(case):
     picks = [(case, v) for v in case.vertebrae if v.whole][:2]
+    assert len(picks) == 2
     # Cut upright: the frontal film of a vertebra that leans forwards shows it foreshortened, its label does not.
     marks = dataclasses.replace(PLAIN.marks, upright_share=1.0)
     options = dataclasses.replace(PLAIN, marks=marks, deformation=PeopleDeformation(), pixel_mm=1.0, voxel_mm=2.0)

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.render.preview import write_preview
+from scripts.render.preview import draw_panels, drawn_spine, write_preview
 from scripts.render.surfaces import View, render_labelmap
 
 
@@ -53,10 +53,26 @@ def test_preview_is_one_png_with_all_panels(tmp_path: Path) -> None:
     path = tmp_path / "preview.png"
     films = [np.random.default_rng(0).random((80, 60)).astype(np.float32) for _ in range(2)]
     marks = {20: ((45.0, 30.0), (45.0, 30.0))}
+    marked, _, _ = draw_panels(films[0], films[1], marks, drawn_spine(np.zeros((80, 60, 60), np.uint8)))
+    whole, levels, _ = draw_panels(films[0], films[1], marks, drawn_spine(markers()))
+    assert [caption for caption, _, _ in marked] == ["AP radiograph", "Lateral radiograph"]
+    assert [caption for caption, _, _ in whole] == [*(c for c, _, _ in marked), "Side, 60°", "From above"]
+    assert levels == [19, 20, 21, 22]
     write_preview(path, films[0], films[1], marks, markers(), "case", (1.0, 1.0))
-    with_spine = Image.open(path).size
-    write_preview(path, films[0], films[1], marks, np.zeros((80, 60, 60), np.uint8), "case", (1.0, 1.0))
-    assert Image.open(path).size[0] < with_spine[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["preview.png"]
+    sheet = np.asarray(Image.open(path).convert("RGB"))
+    lefts = [left_of(np.asarray(panel.convert("RGB")), sheet) for panel in whole.values()]
+    assert lefts[0] >= 0 and lefts == sorted(set(lefts))
+
+
+def left_of(panel: np.ndarray, sheet: np.ndarray) -> int:
+    """The column of a sheet at which a picture in it begins; -1 if it is not there whole."""
+    busiest = int(panel.std((1, 2)).argmax())
+    for row in range(busiest, len(sheet)):
+        left = sheet[row].tobytes().find(panel[busiest].tobytes()) // 3
+        if left >= 0 and np.array_equal(sheet[row - busiest :, left:][: len(panel), : panel.shape[1]], panel):
+            return left
+    return -1
 
 
 def ball(radius: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -381,6 +382,8 @@ def test_dicom_pair_reconstructs_as_the_nifti_pair_and_keeps_its_secrets(tmp_pat
     assert other["vertebrae"][0]["volume_cm3"] == pytest.approx(one["vertebrae"][0]["volume_cm3"], rel=0.03)
     assert any("inverted" in line for line in other["warnings"]) and one["warnings"] == []
     assert other["films"]["ap"] == {"beam": "parallel", "pixel_mm": [1.0, 1.0], "scale_sd_percent": 0.0}
-    for path in (tmp_path / "dicom").rglob("*"):
-        if path.is_file():
-            assert not any(s.encode() in path.read_bytes() for s in (SECRET, "4711", "19700102")), path
+    files = [path for path in (tmp_path / "dicom").rglob("*") if path.is_file()]
+    assert {"spine.nii.gz", "report.json", "T12.stl"} <= {path.name for path in files}
+    for path in files:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert not any(s.encode() in content for s in (SECRET, "4711", "19700102")), path

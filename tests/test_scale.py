@@ -176,6 +176,7 @@ def test_jobs_are_drawn_as_they_are_needed() -> None:
 
     for done, _ in enumerate(run_jobs(count_ahead, jobs(), workers=2), start=1):
         assert len(drawn) <= done + 2 + 2 + 1
+    assert done == len(drawn) == 40
 
 
 def test_many_cases_are_found_in_linear_time(tmp_path: Path) -> None:

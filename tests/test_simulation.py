@@ -309,11 +309,13 @@ def test_written_as_verse_writes(simulated: Path) -> None:
         centroids, convention = read_verse_centroids(case.centroids, labels, affine)
         assert convention == "voxels"
         grid = Grid(tuple(affine[:3, 3]), labels.shape, 3.0)
+        marked = []
         for number, centroid in centroids.items():
             i, p, left = np.rint(grid.to_index(centroid)).astype(int)
             # The ring of C1 is hollow, C2's centroid may touch the dens, a cut vertebra's may lie beyond the border.
             if number > 2 and all(0 <= n < size for n, size in zip((i, p, left), labels.shape, strict=True)):
-                assert labels[i, p, left] in (number, 0)
+                marked.append(labels[i, p, left] == number)
+        assert len(marked) >= 5 and all(marked)
 
 
 def test_prepare_takes_it_like_any_ct(simulated: Path, tmp_path: Path) -> None:
@@ -346,7 +348,7 @@ def test_screws_are_metal_and_inside_bone() -> None:
 def test_impossible_wishes_get_one_line(tmp_path: Path, count: int, change: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         simulate_dataset(tmp_path, count, replace(SMALL, **change))
-    assert not list((tmp_path / "patients").glob("*")) if (tmp_path / "patients").exists() else True
+    assert not list(tmp_path.glob("patients/*"))
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_films_are_turned_and_everything_else_is_not(
     items = {i["level"]: i for i in json.loads((folder / vertebrae.CASE_FILE).read_text())["items"]}
     marks = read_annotations(folder / "annotations.json")
     for view, shown, column in ((turned[0].ap, marks.ap, 0), (turned[0].lat, marks.lat, 2)):
+        assert len(shown.marks) == len(case.centroids_mm)
         for mark in shown.marks:
             item = items[vertebrae.level_name(mark.level)]
             assert np.allclose(mark.centroid, view.project(item["centroid_mm"])[0], atol=1e-2)

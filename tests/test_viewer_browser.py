@@ -172,6 +172,7 @@ def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     page.check("#show-names")
     page.locator("#explode").fill("60")
     canvas = page.locator("#canvas").bounding_box()
+    wait_for(lambda: page.locator("#names span").count() == 3, 30)
     for name in page.locator("#names span").all():
         box = name.bounding_box()
         assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
@@ -212,7 +213,9 @@ def test_a_storm_of_clicks_and_a_killed_engine_leave_it_usable(page: Any) -> Non
     for _ in range(70):
         page.keyboard.press("Control+z")
     assert page.locator(".mark").count() == 26
-    for child in engines():
+    working = engines()
+    assert working
+    for child in working:
         os.kill(child, signal.SIGKILL)
     reconstruct_or_error(page, "T10")
     reconstruct(page, "T10")
