@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 DEPLOY := .venv-deploy
 BIN := $(VENV)/bin
+# Its formatter, linter and TypeScript check the page; nothing is downloaded and nothing of it is part of the page.
+DENO := DENO_NO_UPDATE_CHECK=1 $(abspath $(BIN))/deno
 SAMPLE := docs/sample
 OUTPUT ?= output/reconstruction
 
@@ -38,10 +40,11 @@ tools:
 			echo "$${pair#*:} cannot be installed here (apt-get install $${pair#*:}): what needs it is skipped"; \
 	done
 
-lint: $(VENV)/.ready ## style and types
+lint: $(VENV)/.ready ## style and types, of the viewer's page too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd scripts/viewer && $(DENO) fmt --check --quiet && $(DENO) lint --quiet && $(DENO) check --quiet static/*.js
 
 verify: $(VENV)/.ready ## the checks that MONAI's model zoo makes of a bundle
 	$(BIN)/python -m scripts verify

@@ -1,5 +1,6 @@
 // The service's routes, one function each. Errors are Errors with the service's one line.
 
+/** @param {Response} response */
 async function checked(response) {
   if (response.ok) return response;
   let reason = `the service answered ${response.status}`;
@@ -11,6 +12,7 @@ async function checked(response) {
   throw new Error(reason);
 }
 
+/** @type {(path: string, options?: RequestInit) => Promise<Response>} */
 async function request(path, options) {
   let response;
   try {
@@ -21,21 +23,32 @@ async function request(path, options) {
   return checked(response);
 }
 
+/** @type {(path: string, options?: RequestInit) => Promise<any>} */
 const json = async (path, options) => (await request(path, options)).json();
 
+/** @type {() => Promise<Case>} */
 export const openFirst = () => json("/api/first", { method: "POST" });
+/** @type {() => Promise<Case>} */
 export const openSample = () => json("/api/sample", { method: "POST" });
+/** @type {(form: FormData) => Promise<Case>} */
 export const openFiles = (form) => json("/api/cases", { method: "POST", body: form });
-export const describe = (id) => json(`/api/cases/${id}`);
+/** @type {(id: string, view: ViewName) => string} */
 export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
+/** @type {(id: string) => Promise<Response>} */
 export const close = (id) => request(`/api/cases/${id}`, { method: "DELETE" });
+/** @type {(id: string, views: unknown) => Promise<Pick<Case, "geometry" | "warnings">>} */
 export const putMarks = (id, views) =>
   json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify({ views }) });
+/** @type {(id: string) => Promise<unknown>} */
 export const cancel = (id) => json(`/api/cases/${id}/reconstruct`, { method: "DELETE" });
+/** @type {(id: string, levels: string[]) => Promise<Measurements>} */
 export const measurements = (id, levels) => json(`/api/cases/${id}/measurements?levels=${levels.join(",")}`);
+/** @type {(id: string, kind: string, levels: string[]) => string} */
 export const exportUrl = (id, kind, levels) => `/api/cases/${id}/export/${kind}?levels=${levels.join(",")}`;
+/** @type {(id: string) => string} */
 export const sessionUrl = (id) => `/api/cases/${id}/session`;
 
+/** @param {string} url */
 export async function download(url) {
   const response = await request(url);
   const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? "export";
@@ -46,7 +59,10 @@ export async function download(url) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// Positions (mm, RAS) and triangle indices of one vertebra.
+/**
+ * Positions (mm, RAS) and triangle indices of one vertebra.
+ * @type {(id: string, level: string, key: string) => Promise<Surface>}
+ */
 export async function mesh(id, level, key) {
   const buffer = await (await request(`/api/cases/${id}/mesh/${level}?key=${key}`)).arrayBuffer();
   const [vertices, triangles] = new Uint32Array(buffer, 0, 2);
@@ -56,16 +72,20 @@ export async function mesh(id, level, key) {
   };
 }
 
-// Calls onResult for each vertebra as it is done.
+/**
+ * Calls onResult for each vertebra as it is done.
+ * @type {(id: string, levels: string[], onResult: (result: Result) => void) => Promise<void>}
+ */
 export async function reconstruct(id, levels, onResult) {
   const response = await request(`/api/cases/${id}/reconstruct`, { method: "POST", body: JSON.stringify({ levels }) });
+  if (!response.body) throw new Error("the service's answer is empty");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     const lines = (rest + (value ?? "")).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line) await onResult(JSON.parse(line));
+    rest = lines.pop() ?? "";
+    for (const line of lines) if (line) onResult(JSON.parse(line));
     if (done) return;
   }
 }

@@ -1,20 +1,38 @@
 // One film: picture, marks, outlines; mouse and keyboard on them.
 
+import { filmUrl } from "./api.js";
 import { Refused } from "./state.js";
 
+/** @import { State } from "./state.js" */
+
 const SVG = "http://www.w3.org/2000/svg";
+/** @type {PerView<[string, string]>} */
 const LETTERS = { ap: ["R", "L"], lat: ["A", "P"] };
 // Half the width of a drawn mark, screen pixels: a double click this near is meant for the mark.
 const SHAPE_PX = 7;
 
+/**
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} name
+ * @param {Record<string, string | number | boolean>} [attributes]
+ * @param {Element | null} [parent]
+ */
 function node(name, attributes = {}, parent = null) {
   const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  setAll(made, attributes);
   parent?.append(made);
   return made;
 }
 
-// Confidence has a shape as well as a colour: circle, diamond, triangle; square for what a person set.
+/** @type {(target: Element, attributes: Record<string, string | number | boolean>) => void} */
+function setAll(target, attributes) {
+  for (const [key, value] of Object.entries(attributes)) target.setAttribute(key, String(value));
+}
+
+/**
+ * Confidence has a shape as well as a colour: circle, diamond, triangle; square for what a person set.
+ * @param {Mark} mark
+ */
 export function grade(mark) {
   if (mark.set_by === "edited") return { name: "set by hand", colour: "#7dd3ff", path: "M-1-1H1V1H-1Z" };
   if (mark.confidence >= 0.8) return { name: "sure", colour: "#7ee08a", path: "M0-1.15A1.15 1.15 0 1 1-.01-1.15Z" };
@@ -23,67 +41,113 @@ export function grade(mark) {
 }
 
 export class Radiograph {
+  /**
+   * @param {Element} section
+   * @param {ViewName} name
+   * @param {State} state
+   * @param {(text: string) => void} onError
+   */
   constructor(section, name, state, onError) {
-    Object.assign(this, { section, name, state, onError, flipped: false, inverted: false, level: 0.5, window: 1 });
-    this.build();
-    state.addEventListener("change", ({ detail }) => (detail === "case" ? this.open() : this.draw(detail)));
-  }
-
-  build() {
-    this.svg = node("svg", { "data-view": this.name, role: "group", "aria-label": `${this.name.toUpperCase()} film with marks` });
-    const filter = node("filter", { id: `window-${this.name}`, "color-interpolation-filters": "sRGB" }, node("defs", {}, this.svg));
+    this.section = section;
+    this.name = name;
+    this.state = state;
+    this.onError = onError;
+    this.flipped = this.inverted = this.dragging = false;
+    this.level = 0.5;
+    this.window = 1;
+    this.rows =
+      this.columns =
+      this.rowMm =
+      this.columnMm =
+      this.width =
+      this.height =
+        0;
+    /** @type {[number, number, number, number] | null} what is in sight: x, y, width, height in mm */
+    this.box = null;
+    this.svg = node("svg", {
+      "data-view": this.name,
+      role: "group",
+      "aria-label": `${this.name.toUpperCase()} film with marks`,
+    });
+    const filter = node(
+      "filter",
+      { id: `window-${this.name}`, "color-interpolation-filters": "sRGB" },
+      node("defs", {}, this.svg),
+    );
     const transfer = node("feComponentTransfer", {}, filter);
-    this.curves = ["R", "G", "B"].map((c) => node(`feFunc${c}`, { type: "linear" }, transfer));
+    /** @type {("feFuncR" | "feFuncG" | "feFuncB")[]} */
+    const channels = ["feFuncR", "feFuncG", "feFuncB"];
+    this.curves = channels.map((channel) => node(channel, { type: "linear" }, transfer));
     this.image = node("image", { preserveAspectRatio: "none", filter: `url(#window-${this.name})` }, this.svg);
     this.outlines = node("g", { class: "outlines" }, this.svg);
     this.line = node("line", { class: "height-line", visibility: "hidden" }, this.svg);
     this.marks = node("g", { class: "marks" }, this.svg);
     this.letters = node("g", { class: "letters", "aria-hidden": "true" }, this.svg);
+    this.addTools();
+    this.svg.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
+    this.svg.addEventListener("pointerdown", (event) => this.pan(event));
+    this.svg.addEventListener("dblclick", (event) => this.addMark(event));
+    state.onChange((what) => (what === "case" ? this.open() : this.draw(what)));
+  }
+
+  addTools() {
     const tools = document.createElement("div");
     tools.className = "tools";
     const title = document.createElement("strong");
     title.textContent = this.name.toUpperCase();
-    this.sliders = {};
-    const slider = (label, key, low, high, value) => {
+    /** @type {(label: string, key: "level" | "window", low: number, high: number) => HTMLElement} */
+    const slider = (label, key, low, high) => {
       const holder = document.createElement("label");
-      const input = Object.assign(document.createElement("input"), { type: "range", min: low, max: high, step: 0.01, value });
+      const input = document.createElement("input");
+      // The range comes before the value, which it would cut off.
+      setAll(input, { type: "range", min: low, max: high, step: 0.01, value: this[key] });
       input.dataset.tool = key;
       holder.append(label, input);
       input.addEventListener("input", () => {
         this[key] = Number(input.value);
         this.drawWindow();
       });
-      this.sliders[key] = input;
       return holder;
     };
+    /** @type {(label: string, tool: string, action: () => void) => HTMLButtonElement} */
     const button = (label, tool, action) => {
       const made = Object.assign(document.createElement("button"), { textContent: label });
       made.dataset.tool = tool;
       made.addEventListener("click", () => {
         action();
-        if (made.hasAttribute("aria-pressed")) made.setAttribute("aria-pressed", made.ariaPressed !== "true");
+        if (made.hasAttribute("aria-pressed")) made.ariaPressed = String(made.ariaPressed !== "true");
       });
       return made;
     };
-    const invert = button("Invert", "invert", () => { this.inverted = !this.inverted; this.drawWindow(); });
-    const flip = button("Flip", "flip", () => { this.flipped = !this.flipped; this.open(false); });
+    const invert = button("Invert", "invert", () => {
+      this.inverted = !this.inverted;
+      this.drawWindow();
+    });
+    const flip = button("Flip", "flip", () => {
+      this.flipped = !this.flipped;
+      this.open(false);
+    });
     for (const toggle of [invert, flip]) toggle.setAttribute("aria-pressed", "false");
     flip.title = "Mirror the display only; the letters follow";
-    tools.append(title, slider("Level", "level", 0, 1, 0.5), slider("Window", "window", 0.05, 2, 1), invert, flip, button("Fit", "fit", () => this.fit()));
+    tools.append(
+      title,
+      slider("Level", "level", 0, 1),
+      slider("Window", "window", 0.05, 2),
+      invert,
+      flip,
+      button("Fit", "fit", () => this.fit()),
+    );
     this.section.append(this.svg, tools);
-    this.svg.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
-    this.svg.addEventListener("pointerdown", (event) => this.pan(event));
-    this.svg.addEventListener("dblclick", (event) => this.addMark(event));
   }
 
   open(fit = true) {
-    const view = this.state.case.views[this.name];
+    const view = this.state.opened.views[this.name];
     [this.rows, this.columns] = view.shape;
     [this.rowMm, this.columnMm] = view.pixel_mm;
     this.width = this.columns * this.columnMm;
     this.height = this.rows * this.rowMm;
-    for (const [key, value] of [["x", 0], ["y", 0], ["width", this.width], ["height", this.height]]) this.image.setAttribute(key, value);
-    this.image.setAttribute("href", this.state.filmUrl(this.name));
+    setAll(this.image, { x: 0, y: 0, width: this.width, height: this.height });
+    this.image.setAttribute("href", filmUrl(this.state.opened.id, this.name));
     this.image.setAttribute("transform", this.flipped ? `translate(${this.width} 0) scale(-1 1)` : "");
     if (fit) this.fit();
     this.drawWindow();
@@ -91,54 +155,73 @@ export class Radiograph {
   }
 
   // Film pixels <-> millimetres on the screen's plane.
+  /** @param {number} column */
   x(column) {
     const x = (column + 0.5) * this.columnMm;
     return this.flipped ? this.width - x : x;
   }
 
+  /** @param {number} row */
   y(row) {
     return (row + 0.5) * this.rowMm;
   }
 
+  /** From millimetres to screen pixels. */
+  get screen() {
+    return this.svg.getScreenCTM() ?? new DOMMatrix();
+  }
+
+  /** @param {MouseEvent} event */
+  millimetres(event) {
+    return new DOMPoint(event.clientX, event.clientY).matrixTransform(this.screen.inverse());
+  }
+
+  /**
+   * @param {MouseEvent} event
+   * @returns {Pixel}
+   */
   pixel(event) {
-    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse());
+    const point = this.millimetres(event);
     const x = this.flipped ? this.width - point.x : point.x;
     return [point.y / this.rowMm - 0.5, x / this.columnMm - 0.5];
   }
 
   fit() {
-    this.box = [0, 0, this.width, this.height];
-    this.applyBox();
+    this.look([0, 0, this.width, this.height]);
   }
 
-  applyBox() {
-    this.svg.setAttribute("viewBox", this.box.join(" "));
-    this.drawLetters();
+  /** @param {[number, number, number, number]} box */
+  look(box) {
+    this.box = box;
+    this.svg.setAttribute("viewBox", box.join(" "));
+    this.drawLetters(box);
     if (this.state.case) this.draw("look");
   }
 
+  /** @param {WheelEvent} event */
   zoom(event) {
     event.preventDefault();
     if (!this.box) return;
-    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse());
-    const factor = Math.exp(event.deltaY * 0.0015);
-    const width = Math.min(Math.max(this.box[2] * factor, 20), this.width * 2);
-    const scale = width / this.box[2];
-    this.box = [at.x - (at.x - this.box[0]) * scale, at.y - (at.y - this.box[1]) * scale, width, this.box[3] * scale];
-    this.applyBox();
+    const [left, top, wide, high] = this.box;
+    const at = this.millimetres(event);
+    const width = Math.min(Math.max(wide * Math.exp(event.deltaY * 0.0015), 20), this.width * 2);
+    const scale = width / wide;
+    this.look([at.x - (at.x - left) * scale, at.y - (at.y - top) * scale, width, high * scale]);
   }
 
+  /** @param {PointerEvent} event */
   pan(event) {
-    if (event.target.closest(".mark") || !this.box) return;
+    if (/** @type {Element} */ (event.target).closest(".mark") || !this.box) return;
     if (event.button === 0 && !event.shiftKey && !event.altKey) this.state.select(null);
-    const start = { x: event.clientX, y: event.clientY, box: [...this.box] };
-    const scale = this.svg.getScreenCTM().a;
+    const [left, top, width, height] = this.box;
+    const scale = this.screen.a;
     this.drag(event, (now) => {
-      this.box = [start.box[0] - (now.clientX - start.x) / scale, start.box[1] - (now.clientY - start.y) / scale, start.box[2], start.box[3]];
-      this.applyBox();
+      const [x, y] = [now.clientX - event.clientX, now.clientY - event.clientY];
+      this.look([left - x / scale, top - y / scale, width, height]);
     });
   }
 
+  /** @type {(event: PointerEvent, onMove: (now: PointerEvent) => void, onEnd?: () => void) => void} */
   drag(event, onMove, onEnd = () => {}) {
     const target = this.svg;
     target.setPointerCapture(event.pointerId);
@@ -153,8 +236,9 @@ export class Radiograph {
     target.addEventListener("pointercancel", end);
   }
 
+  /** @param {MouseEvent} event */
   addMark(event) {
-    if (!this.state.case || this.nearest(event)?.pixels < SHAPE_PX) return;
+    if (!this.state.case || (this.nearest(event)?.pixels ?? Infinity) < SHAPE_PX) return;
     const [row, column] = this.pixel(event);
     if (row < 0 || column < 0 || row > this.rows - 1 || column > this.columns - 1) return;
     try {
@@ -168,23 +252,24 @@ export class Radiograph {
   drawWindow() {
     const slope = (this.inverted ? -1 : 1) / this.window;
     const intercept = 0.5 - slope * this.level;
-    for (const curve of this.curves) {
-      curve.setAttribute("slope", slope);
-      curve.setAttribute("intercept", intercept);
-    }
+    for (const curve of this.curves) setAll(curve, { slope, intercept });
   }
 
-  drawLetters() {
+  /** @param {[number, number, number, number]} box */
+  drawLetters([left, top, width]) {
     this.letters.replaceChildren();
-    const [left, right] = this.flipped ? [...LETTERS[this.name]].reverse() : LETTERS[this.name];
-    const size = this.box[2] / 22;
-    for (const [letter, x, anchor] of [[left, this.box[0] + size * 0.4, "start"], [right, this.box[0] + this.box[2] - size * 0.4, "end"]]) {
-      const text = node("text", { x, y: this.box[1] + size * 1.2, "text-anchor": anchor, class: "corner-letter", "font-size": size }, this.letters);
+    const letters = this.flipped ? [...LETTERS[this.name]].reverse() : LETTERS[this.name];
+    const size = width / 22;
+    const places = [{ x: left + size * 0.4, anchor: "start" }, { x: left + width - size * 0.4, anchor: "end" }];
+    places.forEach(({ x, anchor }, index) => {
+      const place = { x, y: top + size * 1.2, "text-anchor": anchor, "font-size": size };
+      const text = node("text", { ...place, class: "corner-letter" }, this.letters);
       text.style.fontSize = `${size}px`;
-      text.textContent = letter;
-    }
+      text.textContent = letters[index];
+    });
   }
 
+  /** @param {Change} what */
   draw(what) {
     if (!this.state.case || !this.box) return;
     if (["case", "marks", "results", "look"].includes(what)) this.drawOutlines();
@@ -195,14 +280,15 @@ export class Radiograph {
 
   // Screen pixels in millimetres, so that marks keep their size while the film is zoomed.
   unit() {
-    const scale = this.svg.getScreenCTM()?.a || 1;
-    return 1 / scale;
+    return 1 / (this.screen.a || 1);
   }
 
   drawOutlines() {
     this.outlines.replaceChildren();
     const current = this.state.marks;
-    if (this.state.comparing) for (const [level, result] of Object.entries(this.state.before)) this.drawOutline(level, result, " before");
+    if (this.state.comparing) {
+      for (const [level, result] of Object.entries(this.state.before)) this.drawOutline(level, result, " before");
+    }
     for (const [level, result] of Object.entries(this.state.results)) {
       if (!result.outlines) continue;
       const fresh = result.marked === JSON.stringify([current.ap[level]?.centroid, current.lat[level]?.centroid]);
@@ -210,9 +296,10 @@ export class Radiograph {
     }
   }
 
+  /** @type {(level: string, result: Result, kind: string) => void} */
   drawOutline(level, result, kind) {
     if (this.state.hidden.has(level)) return;
-    for (const polygon of result.outlines[this.name]) {
+    for (const polygon of result.outlines?.[this.name] ?? []) {
       const points = polygon.map(([row, column]) => `${this.x(column)},${this.y(row)}`).join(" ");
       const drawn = node("polygon", { class: `outline${kind}`, points, "data-level": level }, this.outlines);
       if (!kind.includes("before")) drawn.style.stroke = this.state.colours[level];
@@ -220,30 +307,56 @@ export class Radiograph {
   }
 
   drawMarks() {
-    const focused = document.activeElement?.closest?.(`svg[data-view=${this.name}] .mark`)?.dataset.level;
+    /** @type {SVGElement | null | undefined} */
+    const mark = document.activeElement?.closest(`svg[data-view=${this.name}] .mark`);
+    const focused = mark?.dataset.level;
     this.marks.replaceChildren();
     const unit = this.unit();
     const marks = this.state.marks[this.name];
     for (const level of this.state.sorted(Object.keys(marks))) this.drawMark(level, marks[level], unit);
     // The focus follows the selection: a mark that gets it back would select itself again.
-    if (focused) (this.marks.querySelector(".selected") ?? this.marks.querySelector(`[data-level="${focused}"]`))?.focus();
+    if (focused && !this.focus(".selected")) this.focus(`[data-level="${focused}"]`);
   }
 
+  /**
+   * Whether there is such a mark.
+   * @param {string} selector
+   */
+  focus(selector) {
+    /** @type {SVGElement | null} */
+    const found = this.marks.querySelector(selector);
+    found?.focus();
+    return found !== null;
+  }
+
+  /** @type {(level: string, mark: Mark, unit: number) => void} */
   drawMark(level, mark, unit) {
     const [row, column] = mark.centroid;
     const look = grade(mark);
     const selected = level === this.state.selected;
     const where = `row ${row.toFixed(0)}, column ${column.toFixed(0)}`;
     const group = node("g", {
-      class: `mark${selected ? " selected" : ""}`, "data-level": level, "data-row": row, "data-column": column, tabindex: 0, role: "button",
-      "aria-label": `${level}, ${look.name}, ${where}`, "aria-pressed": selected,
+      class: `mark${selected ? " selected" : ""}`,
+      "data-level": level,
+      "data-row": row,
+      "data-column": column,
+      tabindex: 0,
+      role: "button",
+      "aria-label": `${level}, ${look.name}, ${where}`,
+      "aria-pressed": selected,
       transform: `translate(${this.x(column)} ${this.y(row)})`,
     }, this.marks);
     if (mark.corners) {
       const points = mark.corners.map(([r, c]) => `${this.x(c) - this.x(column)},${this.y(r) - this.y(row)}`);
       const box = node("polygon", { class: "box", points: points.join(" ") }, group);
       box.style.stroke = look.colour;
-      if (selected) mark.corners.forEach((corner, index) => this.drawCorner(group, level, index, corner, mark, look, unit));
+      if (selected) {
+        mark.corners.forEach((corner, index) => {
+          const [x, y] = [this.x(corner[1]) - this.x(column), this.y(corner[0]) - this.y(row)];
+          const handle = node("circle", { class: "corner", r: unit * 5, cx: x, cy: y, "data-corner": index }, group);
+          handle.style.stroke = look.colour;
+        });
+      }
     }
     const sign = node("g", { transform: `scale(${unit * 6})` }, group);
     node("circle", { class: "hit", r: 2.2 }, sign);
@@ -259,33 +372,32 @@ export class Radiograph {
     group.addEventListener("keydown", (event) => this.nudge(event, level));
   }
 
-  drawCorner(group, level, index, corner, mark, look, unit) {
-    const handle = node("circle", {
-      class: "corner", r: unit * 5, cx: this.x(corner[1]) - this.x(mark.centroid[1]), cy: this.y(corner[0]) - this.y(mark.centroid[0]), "data-corner": index,
-    }, group);
-    handle.style.stroke = look.colour;
-  }
-
-  // Where marks are close, the areas in which they can be caught overlap: the nearest one is meant.
+  /**
+   * Where marks are close, the areas in which they can be caught overlap: the nearest one is meant.
+   * @param {MouseEvent} event
+   * @returns {{ level: string, pixels: number } | undefined}
+   */
   nearest(event) {
+    /** @param {string} level */
     const away = (level) => {
       const [row, column] = this.state.marks[this.name][level].centroid;
-      const at = new DOMPoint(this.x(column), this.y(row)).matrixTransform(this.svg.getScreenCTM());
+      const at = new DOMPoint(this.x(column), this.y(row)).matrixTransform(this.screen);
       return Math.hypot(at.x - event.clientX, at.y - event.clientY);
     };
     const found = Object.keys(this.state.marks[this.name]).map((level) => ({ level, pixels: away(level) }));
     return found.sort((a, b) => a.pixels - b.pixels)[0];
   }
 
+  /** @type {(event: PointerEvent, touched: string) => void} */
   grab(event, touched) {
     if (event.button !== 0) return;
     event.preventDefault();
     event.stopPropagation();
-    const corner = event.target.dataset.corner;
-    const level = corner === undefined ? this.nearest(event).level : touched;
+    const { corner } = /** @type {SVGElement} */ (event.target).dataset;
+    const level = corner === undefined ? this.nearest(event)?.level ?? touched : touched;
     this.state.select(level);
     const mark = this.state.marks[this.name][level];
-    const from = corner === undefined ? mark.centroid : mark.corners[corner];
+    const from = corner === undefined ? mark.centroid : mark.corners?.[Number(corner)] ?? mark.centroid;
     const at = this.pixel(event);
     const step = [from[0] - at[0], from[1] - at[1]];
     let merge = false;
@@ -297,13 +409,20 @@ export class Radiograph {
       merge = true;
     }, () => {
       this.dragging = false;
-      this.marks.querySelector(`[data-level="${level}"]`)?.focus();
+      this.focus(`[data-level="${level}"]`);
       this.state.changed("settled");
     });
   }
 
+  /** @type {(event: KeyboardEvent, level: string) => void} */
   nudge(event, level) {
-    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, this.flipped ? 1 : -1], ArrowRight: [0, this.flipped ? -1 : 1] };
+    /** @type {Record<string, Pixel>} */
+    const steps = {
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+      ArrowLeft: [0, this.flipped ? 1 : -1],
+      ArrowRight: [0, this.flipped ? -1 : 1],
+    };
     const step = steps[event.key];
     if (!step) return;
     event.preventDefault();
@@ -315,10 +434,10 @@ export class Radiograph {
   }
 
   drawHeightLine() {
-    const mark = this.state.marks[this.name][this.state.selected];
+    const mark = this.state.marks[this.name][this.state.selected ?? ""];
     this.line.setAttribute("visibility", mark ? "visible" : "hidden");
     if (!mark) return;
     const y = this.y(mark.centroid[0]);
-    for (const [key, value] of [["x1", 0], ["x2", this.width], ["y1", y], ["y2", y]]) this.line.setAttribute(key, value);
+    setAll(this.line, { x1: 0, x2: this.width, y1: y, y2: y });
   }
 }

@@ -1,16 +1,46 @@
 // The reconstructed spine in 3D. Draws only when something has changed.
 
 import * as THREE from "/static/vendor/three.module.min.js";
+import { filmUrl } from "./api.js";
+import { within } from "./dom.js";
 import { filmCorners } from "./geometry.js";
+import { VIEWS } from "./state.js";
 
+/** @import { State } from "./state.js" */
+
+/** @typedef {[azimuth: number, elevation: number, roll: number]} Angles degrees */
+
+/** @type {Record<string, Angles>} */
 export const PRESETS = { ap: [0, 0, 0], lat: [90, 0, 0], top: [0, 90, 0], side60: [60, 0, 0] };
 
 export class Scene {
+  /**
+   * @param {HTMLElement} section
+   * @param {HTMLElement} canvas
+   * @param {HTMLElement} names
+   * @param {State} state
+   */
   constructor(section, canvas, names, state) {
-    Object.assign(this, { section, canvas, names, state, azimuth: 35, elevation: 10, roll: 0, opacity: 1, spread: 0 });
+    this.section = section;
+    this.canvas = canvas;
+    this.names = names;
+    this.state = state;
+    this.azimuth = 35;
+    this.elevation = 10;
+    this.roll = 0;
+    this.opacity = 1;
+    this.spread = 0;
+    this.named =
+      this.isolated =
+      this.framed =
+      this.asked =
+        false;
     this.onTurned = () => {};
-    this.meshes = new Map(); // level -> {mesh, key}
-    this.before = new Map(); // level -> mesh, as it was before its last correction
+    /** @type {Map<string, { mesh: any, key: string }>} by level */
+    this.meshes = new Map();
+    /** @type {Map<string, any>} meshes by level, as they were before their last correction */
+    this.before = new Map();
+    /** @type {any[]} */
     this.films = [];
     this.root = new THREE.Scene();
     this.camera = new THREE.OrthographicCamera();
@@ -26,8 +56,8 @@ export class Scene {
     canvas.addEventListener("pointerdown", (event) => this.turn(event));
     canvas.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event));
-    state.addEventListener("change", ({ detail }) => {
-      if (detail === "case") this.clear();
+    state.onChange((what) => {
+      if (what === "case") this.clear();
       this.ask();
     });
   }
@@ -37,7 +67,8 @@ export class Scene {
       this.renderer = new THREE.WebGLRenderer({ canvas: this.canvas, antialias: true, preserveDrawingBuffer: true });
     } catch {
       this.renderer = null;
-      this.section.querySelector("#scene-empty").textContent = "This browser has no WebGL: the 3D picture cannot be shown. Everything else works.";
+      within(this.section, "#scene-empty").textContent =
+        "This browser has no WebGL: the 3D picture cannot be shown. Everything else works.";
       return;
     }
     this.renderer.setClearColor(0x0c0e12);
@@ -45,16 +76,21 @@ export class Scene {
     this.canvas.addEventListener("webglcontextrestored", () => this.ask());
   }
 
+  /** @type {(level: string, key: string, surface: Surface) => void} */
   put(level, key, { positions, indices }) {
     const known = this.meshes.get(level);
-    if (known && known.key !== key) this.keep(level);
+    if (known && known.key !== key) this.keep(level, known.mesh);
     else this.drop(level);
     const geometry = new THREE.BufferGeometry();
     geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
     geometry.setIndex(new THREE.BufferAttribute(indices, 1));
     geometry.computeVertexNormals();
     geometry.computeBoundingBox();
-    const material = new THREE.MeshStandardMaterial({ color: this.state.colours[level], roughness: 0.65, metalness: 0 });
+    const material = new THREE.MeshStandardMaterial({
+      color: this.state.colours[level],
+      roughness: 0.65,
+      metalness: 0,
+    });
     const mesh = new THREE.Mesh(geometry, material);
     mesh.name = level;
     this.root.add(mesh);
@@ -63,21 +99,25 @@ export class Scene {
     this.ask();
   }
 
-  // The surface stays as a grey net, to compare the corrected one with.
-  keep(level) {
+  /**
+   * The surface stays as a grey net, to compare the corrected one with.
+   * @type {(level: string, mesh: any) => void}
+   */
+  keep(level, mesh) {
     this.forget(this.before, level, this.before.get(level));
-    const { mesh } = this.meshes.get(level);
     mesh.material.dispose();
     mesh.material = new THREE.MeshBasicMaterial({ color: 0xd8dde6, wireframe: true, transparent: true, opacity: 0.12 });
     this.before.set(level, mesh);
     this.meshes.delete(level);
   }
 
+  /** @param {string} level */
   drop(level) {
     this.forget(this.meshes, level, this.meshes.get(level)?.mesh);
     this.forget(this.before, level, this.before.get(level));
   }
 
+  /** @type {(map: Map<string, any>, level: string, mesh: any) => void} */
   forget(map, level, mesh) {
     if (!mesh) return;
     this.root.remove(mesh);
@@ -93,7 +133,10 @@ export class Scene {
     this.framed = false;
   }
 
-  // Both films behind the spine, where an orthographic look along their beam lays the spine over its own shadow.
+  /**
+   * Both films behind the spine, where an orthographic look along their beam lays the spine over its own shadow.
+   * @param {boolean} shown
+   */
   hang(shown) {
     for (const film of this.films) {
       this.root.remove(film);
@@ -102,17 +145,24 @@ export class Scene {
       film.material.dispose();
     }
     this.films = [];
-    for (const name of shown && this.state.case ? ["ap", "lat"] : []) {
-      const view = this.state.case.geometry[name];
+    for (const name of shown && this.state.case ? VIEWS : []) {
+      const { id, geometry: known, views } = this.state.opened;
+      const view = known[name];
       const back = new THREE.Vector3(...view.beam_direction).multiplyScalar(this.size / 4);
-      const corners = filmCorners(view, this.state.case.views[name].shape, this.centre.toArray());
+      const corners = filmCorners(view, views[name].shape, this.centre.toArray());
       const geometry = new THREE.BufferGeometry();
-      geometry.setAttribute("position", new THREE.Float32BufferAttribute(corners.flatMap((c) => new THREE.Vector3(...c).add(back).toArray()), 3));
+      geometry.setAttribute(
+        "position",
+        new THREE.Float32BufferAttribute(corners.flatMap((c) => new THREE.Vector3(...c).add(back).toArray()), 3),
+      );
       geometry.setAttribute("uv", new THREE.Float32BufferAttribute([0, 1, 1, 1, 0, 0, 1, 0], 2));
       geometry.setIndex([0, 2, 1, 1, 2, 3]);
-      const map = new THREE.TextureLoader().load(this.state.filmUrl(name), () => this.ask());
+      const map = new THREE.TextureLoader().load(filmUrl(id, name), () => this.ask());
       map.colorSpace = THREE.SRGBColorSpace;
-      const film = new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ map, side: THREE.DoubleSide, transparent: true, opacity: 0.85 }));
+      const film = new THREE.Mesh(
+        geometry,
+        new THREE.MeshBasicMaterial({ map, side: THREE.DoubleSide, transparent: true, opacity: 0.85 }),
+      );
       this.films.push(film);
       this.root.add(film);
     }
@@ -121,7 +171,9 @@ export class Scene {
 
   fit() {
     const box = new THREE.Box3();
-    for (const { mesh } of this.meshes.values()) if (mesh.visible) box.union(mesh.geometry.boundingBox.clone().translate(mesh.position));
+    for (const { mesh } of this.meshes.values()) {
+      if (mesh.visible) box.union(mesh.geometry.boundingBox.clone().translate(mesh.position));
+    }
     if (box.isEmpty()) return;
     box.getCenter(this.centre);
     this.size = Math.max(box.getSize(new THREE.Vector3()).length() * 1.02, 60);
@@ -130,15 +182,22 @@ export class Scene {
     this.ask();
   }
 
-  // Pull the vertebrae apart by some mm each, and step back so that all stay in sight.
+  /**
+   * Pull the vertebrae apart by some mm each, and step back so that all stay in sight.
+   * @param {number} spread
+   */
   explode(spread) {
     this.spread = spread;
     this.styleAll();
     this.fit();
   }
 
-  // Azimuth 0 is from the front, 90 from the patient's left; elevation 90 from above. Degrees.
+  /**
+   * Azimuth 0 is from the front, 90 from the patient's left; elevation 90 from above. Degrees.
+   * @type {(azimuth: number, elevation: number, roll?: number) => void}
+   */
   view(azimuth, elevation, roll = this.roll) {
+    /** @param {number} angle */
     const wrap = (angle) => ((((angle + 180) % 360) + 360) % 360) - 180;
     this.azimuth = wrap(azimuth);
     this.elevation = Math.min(Math.max(elevation, -90), 90);
@@ -159,7 +218,7 @@ export class Scene {
   draw() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!width || !height) return;
-    this.section.querySelector("#scene-empty").hidden = this.meshes.size > 0;
+    within(this.section, "#scene-empty").hidden = this.meshes.size > 0;
     const ratio = Math.min(window.devicePixelRatio, 2);
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
@@ -171,20 +230,33 @@ export class Scene {
 
   styleAll() {
     const levels = this.state.sorted([...this.meshes.keys()]);
-    levels.forEach((level, index) => this.style(level, index - (levels.length - 1) / 2));
+    levels.forEach((level, index) => {
+      this.style(level, this.meshes.get(level)?.mesh, index - (levels.length - 1) / 2);
+    });
     return levels;
   }
 
+  /** @type {(width: number, height: number) => void} */
   aim(width, height) {
     const [a, e, r] = [this.azimuth, this.elevation, this.roll].map(THREE.MathUtils.degToRad);
     // RAS: the patient's left is -x, front +y, head +z.
     const back = new THREE.Vector3(-Math.sin(a) * Math.cos(e), Math.cos(a) * Math.cos(e), Math.sin(e));
-    const up = new THREE.Vector3(Math.sin(a) * Math.sin(e), -Math.cos(a) * Math.sin(e), Math.cos(e)).applyAxisAngle(back, r);
+    const up = new THREE.Vector3(Math.sin(a) * Math.sin(e), -Math.cos(a) * Math.sin(e), Math.cos(e)).applyAxisAngle(
+      back,
+      r,
+    );
     const tall = this.size / this.scale;
     const wide = (tall * width) / height;
     const right = new THREE.Vector3().crossVectors(up, back);
     const target = this.centre.clone().addScaledVector(right, this.offset.x).addScaledVector(up, this.offset.y);
-    Object.assign(this.camera, { left: -wide / 2, right: wide / 2, top: tall / 2, bottom: -tall / 2, near: 1, far: 6000 });
+    Object.assign(this.camera, {
+      left: -wide / 2,
+      right: wide / 2,
+      top: tall / 2,
+      bottom: -tall / 2,
+      near: 1,
+      far: 6000,
+    });
     this.camera.position.copy(target).addScaledVector(back, 3000);
     this.camera.up.copy(up);
     this.camera.lookAt(target);
@@ -194,8 +266,8 @@ export class Scene {
     this.light.target.updateMatrixWorld();
   }
 
-  style(level, place) {
-    const { mesh } = this.meshes.get(level);
+  /** @type {(level: string, mesh: any, place: number) => void} */
+  style(level, mesh, place) {
     const selected = level === this.state.selected;
     mesh.visible = !this.state.hidden.has(level) && (!this.isolated || !this.state.selected || selected);
     mesh.position.set(0, 0, -place * this.spread);
@@ -211,13 +283,14 @@ export class Scene {
     }
   }
 
+  /** @type {(levels: string[], width: number, height: number) => void} */
   drawNames(levels, width, height) {
     this.names.replaceChildren();
     this.names.style.width = `${width}px`;
     this.names.style.height = `${height}px`;
     if (!this.named) return;
     for (const level of levels) {
-      const { mesh } = this.meshes.get(level);
+      const mesh = this.meshes.get(level)?.mesh;
       if (!mesh.visible) continue;
       const at = mesh.geometry.boundingBox.getCenter(new THREE.Vector3()).add(mesh.position).project(this.camera);
       const label = Object.assign(document.createElement("span"), { textContent: level });
@@ -227,11 +300,19 @@ export class Scene {
     }
   }
 
+  /** @param {PointerEvent} event */
   turn(event) {
-    const start = { x: event.clientX, y: event.clientY, azimuth: this.azimuth, elevation: this.elevation, offset: this.offset.clone() };
+    const start = {
+      x: event.clientX,
+      y: event.clientY,
+      azimuth: this.azimuth,
+      elevation: this.elevation,
+      offset: this.offset.clone(),
+    };
     const panning = event.shiftKey || event.button !== 0;
     let moved = false;
     this.canvas.setPointerCapture(event.pointerId);
+    /** @param {PointerEvent} now */
     const move = (now) => {
       const [dx, dy] = [now.clientX - start.x, now.clientY - start.y];
       moved ||= Math.hypot(dx, dy) > 3;
@@ -242,6 +323,7 @@ export class Scene {
         this.ask();
       } else this.view(start.azimuth - dx * 0.5, start.elevation + dy * 0.5);
     };
+    /** @param {PointerEvent} last */
     const end = (last) => {
       this.canvas.removeEventListener("pointermove", move);
       this.canvas.removeEventListener("pointerup", end);
@@ -251,22 +333,33 @@ export class Scene {
     this.canvas.addEventListener("pointerup", end);
   }
 
+  /**
+   * The level in sight at a place of the picture.
+   * @param {PointerEvent} event
+   * @returns {string | null}
+   */
   pick(event) {
     const box = this.canvas.getBoundingClientRect();
-    const at = new THREE.Vector2(((event.clientX - box.left) / box.width) * 2 - 1, 1 - ((event.clientY - box.top) / box.height) * 2);
+    const at = new THREE.Vector2(
+      ((event.clientX - box.left) / box.width) * 2 - 1,
+      1 - ((event.clientY - box.top) / box.height) * 2,
+    );
     const caster = new THREE.Raycaster();
     caster.setFromCamera(at, this.camera);
     const seen = [...this.meshes.values()].map(({ mesh }) => mesh).filter((mesh) => mesh.visible);
     return caster.intersectObjects(seen, false)[0]?.object.name ?? null;
   }
 
+  /** @param {WheelEvent} event */
   zoom(event) {
     event.preventDefault();
     this.scale = Math.min(Math.max(this.scale * Math.exp(-event.deltaY * 0.0015), 0.3), 20);
     this.ask();
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
+    /** @type {Record<string, [number, number]>} */
     const steps = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, 5], ArrowDown: [0, -5] };
     const step = steps[event.key];
     if (!step) return;

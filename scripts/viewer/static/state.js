@@ -2,7 +2,9 @@
 
 import { matchingRow } from "./geometry.js";
 
+/** @type {ViewName[]} */
 export const VIEWS = ["ap", "lat"];
+/** @type {(view: ViewName) => ViewName} */
 export const other = (view) => (view === "ap" ? "lat" : "ap");
 
 export class Refused extends Error {}
@@ -10,24 +12,48 @@ export class Refused extends Error {}
 export class State extends EventTarget {
   constructor() {
     super();
+    /** @type {Case | null} */
     this.case = null;
+    /** @type {string | null} */
     this.selected = null;
+    /** @type {Set<string>} */
     this.chosen = new Set();
-    this.results = {}; // level -> what the service said of its reconstruction
-    this.before = {}; // the same, before its last correction
+    /** @type {PerLevel<Result>} what the service said of the reconstruction */
+    this.results = {};
+    /** @type {PerLevel<Result>} the same, before the last correction */
+    this.before = {};
     this.comparing = false;
+    /** @type {Set<string>} */
     this.hidden = new Set();
+    /** @type {PerLevel<string>} */
     this.colours = {};
+    /** @type {string[]} all levels from head to foot */
+    this.order = [];
     this.linked = true;
+    /** @type {{ marks: Marks, what: string }[]} */
     this.history = [];
     this.position = -1;
+    /** @type {Marks | null} what the service has */
+    this.saved = null;
   }
 
-  // `what` changed: "case", "marks", "selection", "results", "look".
+  /** The case, where there must be one. */
+  get opened() {
+    if (!this.case) throw new Error("no case is open");
+    return this.case;
+  }
+
+  /** @param {(what: Change) => void} action */
+  onChange(action) {
+    this.addEventListener("change", (event) => action(/** @type {CustomEvent<Change>} */ (event).detail));
+  }
+
+  /** @param {Change} what */
   changed(what) {
     this.dispatchEvent(new CustomEvent("change", { detail: what }));
   }
 
+  /** @param {Case} description */
   load(description) {
     this.case = description;
     this.order = description.levels.map((level) => level.name);
@@ -43,10 +69,12 @@ export class State extends EventTarget {
     this.changed("case");
   }
 
+  /** @returns {Marks} */
   get marks() {
     return this.history[this.position]?.marks ?? { ap: {}, lat: {} };
   }
 
+  /** @param {Iterable<string>} levels */
   sorted(levels) {
     return [...levels].sort((a, b) => this.order.indexOf(a) - this.order.indexOf(b));
   }
@@ -59,7 +87,11 @@ export class State extends EventTarget {
     return this.sorted(Object.keys(this.marks.ap).filter((level) => level in this.marks.lat));
   }
 
-  // `what` names the step; steps of the same name that follow each other with `merge` count as one (a drag).
+  /**
+   * Steps of the same name that follow each other with `merge` count as one (a drag).
+   * @param {string} what
+   * @param {(marks: Marks) => void} change
+   */
   edit(what, change, merge = false) {
     const marks = structuredClone(this.marks);
     change(marks);
@@ -91,13 +123,16 @@ export class State extends EventTarget {
     this.changed("marks");
   }
 
+  /** @param {string | null} level */
   select(level) {
     this.selected = level;
     this.changed("selection");
   }
 
+  /** @type {(view: ViewName, level: string, row: number, column: number, merge?: boolean) => void} */
   move(view, level, row, column, merge = false) {
-    const [rows, columns] = this.case.views[view].shape;
+    const [rows, columns] = this.opened.views[view].shape;
+    /** @type {Pixel} */
     const place = [clamp(row, rows - 1), clamp(column, columns - 1)];
     this.edit(`move ${level}`, (marks) => {
       moveTo(marks[view][level], place);
@@ -109,28 +144,33 @@ export class State extends EventTarget {
     }, merge);
   }
 
+  /** @type {(view: ViewName, level: string, index: number, row: number, column: number, merge?: boolean) => void} */
   moveCorner(view, level, index, row, column, merge = false) {
     this.edit(`corner ${level}`, (marks) => {
       const mark = marks[view][level];
-      mark.corners[index] = [row, column];
+      if (mark.corners) mark.corners[index] = [row, column];
       mark.set_by = "edited";
     }, merge);
   }
 
+  /** @type {(view: ViewName, pixel: Pixel, column: number) => number} */
   matching(view, pixel, column) {
-    const geometry = this.case.geometry;
+    const { geometry, views } = this.opened;
     const height = matchingRow(geometry[view], pixel, geometry[other(view)], column);
-    return clamp(height, this.case.views[other(view)].shape[0] - 1);
+    return clamp(height, views[other(view)].shape[0] - 1);
   }
 
-  // A mark where there is none: the free level that fits between its neighbours.
+  /**
+   * A mark where there is none: the free level that fits between its neighbours.
+   * @type {(view: ViewName, row: number, column: number) => string}
+   */
   add(view, row, column) {
     const level = this.proposed(view, row);
     this.edit(`add ${level}`, (marks) => {
       marks[view][level] = newMark([row, column]);
       const there = other(view);
       if (!marks[there][level] && this.linked) {
-        const guess = columnAt(marks[there], row, this.case, view) ?? this.case.views[there].shape[1] / 2;
+        const guess = columnAt(marks[there], row, this.opened, view) ?? this.opened.views[there].shape[1] / 2;
         marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
       }
     });
@@ -139,6 +179,7 @@ export class State extends EventTarget {
     return level;
   }
 
+  /** @type {(view: ViewName, row: number) => string} */
   proposed(view, row) {
     const marks = this.marks[view];
     const waiting = this.sorted(Object.keys(this.marks[other(view)]).filter((level) => !(level in marks)));
@@ -153,25 +194,32 @@ export class State extends EventTarget {
     const best = waiting.find((level) => fits.includes(level)) ?? (below && !above ? choices.pop() : choices[0]);
     const level = best ?? fits.find((name) => !(name in marks)) ?? (present.length ? null : "L3");
     if (!level) {
-      throw new Refused(`there is no free level between ${above ?? "the top"} and ${below ?? "the bottom"}; relabel one first`);
+      throw new Refused(
+        `there is no free level between ${above ?? "the top"} and ${below ?? "the bottom"}; relabel one first`,
+      );
     }
     return level;
   }
 
-  remove(level, view = null) {
+  /** @param {string} level */
+  remove(level) {
     const following = this.levels();
     const next = following[following.indexOf(level) + 1] ?? following[following.indexOf(level) - 1] ?? null;
     this.edit(`remove ${level}`, (marks) => {
-      for (const name of view ? [view] : VIEWS) delete marks[name][level];
+      for (const view of VIEWS) delete marks[view][level];
     });
     this.select(this.levels().includes(level) ? level : next);
   }
 
-  // Another name for a mark; with `ripple` its neighbours move by as many levels.
+  /**
+   * Another name for a mark; with `ripple` its neighbours move by as many levels.
+   * @type {(level: string, name: string, ripple: boolean) => void}
+   */
   relabel(level, name, ripple) {
     if (level === name) return;
     const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === name);
     const shift = usual.indexOf(name) - usual.indexOf(level);
+    /** @type {PerLevel<string>} */
     const names = {};
     for (const old of this.levels()) {
       if (old !== level && !ripple) continue;
@@ -180,14 +228,20 @@ export class State extends EventTarget {
       if (!moved) throw new Refused(`${old} cannot move by ${shift}: there is no such level`);
       names[old] = moved;
     }
-    if (!ripple && this.levels().includes(name)) throw new Refused(`${name} is taken; relabel with its neighbours, or move that one first`);
-    const renamed = (marks) => Object.fromEntries(Object.entries(marks).map(([old, mark]) => [names[old] ?? old, mark]));
+    if (!ripple && this.levels().includes(name)) {
+      throw new Refused(`${name} is taken; relabel with its neighbours, or move that one first`);
+    }
+    /** @type {(marks: PerLevel<Mark>) => PerLevel<Mark>} */
+    const renamed = (marks) =>
+      Object.fromEntries(Object.entries(marks).map(([old, mark]) => [names[old] ?? old, mark]));
     const proposal = { ap: renamed(this.marks.ap), lat: renamed(this.marks.lat) };
     for (const view of VIEWS) this.checkOrder(proposal[view], view);
     this.edit(`relabel ${level}`, (marks) => {
       for (const view of VIEWS) {
         marks[view] = proposal[view];
-        for (const [old, now] of Object.entries(names)) if (old !== now && marks[view][now]) marks[view][now].set_by = "edited";
+        for (const [old, now] of Object.entries(names)) {
+          if (old !== now && marks[view][now]) marks[view][now].set_by = "edited";
+        }
       }
     });
     this.chosen = new Set([...this.chosen].map((old) => names[old] ?? old));
@@ -197,6 +251,7 @@ export class State extends EventTarget {
     this.changed("results");
   }
 
+  /** @type {(marks: PerLevel<Mark>, view: ViewName) => void} */
   checkOrder(marks, view) {
     const levels = this.sorted(Object.keys(marks));
     for (let i = 1; i < levels.length; i += 1) {
@@ -206,24 +261,28 @@ export class State extends EventTarget {
     }
   }
 
-  // As `annotations.json` has them.
+  /** As `annotations.json` has them. */
   views() {
+    /** @type {(marks: PerLevel<Mark>) => (Mark & { level: string })[]} */
     const list = (marks) => this.sorted(Object.keys(marks)).map((level) => ({ ...marks[level], level }));
     return Object.fromEntries(
-      VIEWS.map((view) => [view, { shape: this.case.views[view].shape, vertebrae: list(this.marks[view]) }]),
+      VIEWS.map((view) => [view, { shape: this.opened.views[view].shape, vertebrae: list(this.marks[view]) }]),
     );
   }
 }
 
+/** @type {(value: number, most: number) => number} */
 const clamp = (value, most) => Math.min(Math.max(value, 0), most);
+/** @type {(centroid: Pixel) => Mark} */
 const newMark = (centroid) => ({ centroid, corners: null, confidence: 1, set_by: "edited" });
 
+/** @type {(views: Case["marks"]) => Marks} */
 function toMarks(views) {
-  return Object.fromEntries(
-    VIEWS.map((view) => [view, Object.fromEntries(views[view].vertebrae.map((mark) => [mark.level, mark]))]),
-  );
+  const [ap, lat] = VIEWS.map((view) => Object.fromEntries(views[view].vertebrae.map((mark) => [mark.level, mark])));
+  return { ap, lat };
 }
 
+/** @type {(mark: Mark, place: Pixel) => void} */
 function moveTo(mark, [row, column]) {
   const step = [row - mark.centroid[0], column - mark.centroid[1]];
   mark.centroid = [row, column];
@@ -231,7 +290,10 @@ function moveTo(mark, [row, column]) {
   mark.set_by = "edited";
 }
 
-// Where the spine runs at a height of the other film, from the marks that are there.
+/**
+ * Where the spine runs at a height of the other film, from the marks that are there.
+ * @type {(marks: PerLevel<Mark>, row: number, description: Case, view: ViewName) => number | null}
+ */
 function columnAt(marks, row, description, view) {
   const list = Object.values(marks).map((mark) => mark.centroid).sort((a, b) => a[0] - b[0]);
   if (!list.length) return null;
