@@ -18,9 +18,11 @@ import pytest
 import trimesh
 from PIL import Image
 
+from tests.conftest import ROOT
 from tests.viewer_service import ARGUMENTS, CHROMIUM, engines, needs_browser, service, wait_for
 
 pytestmark = needs_browser
+SAMPLE = ROOT / "docs" / "sample"
 playwright = pytest.importorskip("playwright.sync_api")
 
 
@@ -128,11 +130,49 @@ def test_add_remove_and_relabel(page: Any) -> None:
     assert mark(page, "ap", "C7").count() == 1 and mark(page, "ap", "L1").count() == 0
     assert page.locator("#selected-name").inner_text() == "T4"
     page.keyboard.press("Control+z")
-    # Alone it would be a level that is taken.
-    page.uncheck("#ripple")
+    # Alone it would be a level that is taken; with those below L1 becomes L2.
     mark(page, "lat", "T6").focus()
+    page.select_option("#scope", "one")
     page.select_option("#relabel", "T7")
     assert "taken" in page.locator("#toast").inner_text() and mark(page, "ap", "T6").count() == 1
+    page.select_option("#scope", "below")
+    page.select_option("#relabel", "T7")
+    assert mark(page, "ap", "T5").count() == mark(page, "ap", "L2").count() == 1
+    assert mark(page, "ap", "T6").count() == 0
+    page.keyboard.press("Control+z")
+    # Between two that follow each other a vertebra is inserted, and those below move down.
+    rows = {level: place(page, "ap", level)[0] for level in ("T11", "T12", "L1")}
+    (x, above), (_, below) = (centre(page, "ap", level) for level in ("T11", "T12"))
+    page.mouse.dblclick(x + 45, (above + below) / 2)
+    assert rows["T11"] < place(page, "ap", "T12")[0] < rows["T12"]
+    assert place(page, "ap", "L1")[0] == rows["T12"] and place(page, "ap", "L2")[0] == rows["L1"]
+
+
+def test_uncertain_levels_are_asked_for(page: Any, tmp_path: Path) -> None:
+    marks = json.loads((SAMPLE / "annotations.json").read_text())
+    assert not page.is_visible("#uncertain")
+    (tmp_path / "annotations.json").write_text(json.dumps({**marks, "levels_uncertain": True}))
+    page.click("#open")
+    page.set_input_files("#file-ap", SAMPLE / "ap.nii.gz")
+    page.set_input_files("#file-lat", SAMPLE / "lat.nii.gz")
+    page.set_input_files("#file-annotations", tmp_path / "annotations.json")
+    page.click("#open-go")
+    page.wait_for_selector("#uncertain", state="visible")
+    # Counted from one that is known, all are; that can be undone.
+    mark(page, "ap", "T5").focus()
+    page.select_option("#relabel", "T6")
+    assert not page.is_visible("#uncertain") and mark(page, "ap", "L2").count() == 1
+    page.keyboard.press("Control+z")
+    assert page.is_visible("#uncertain") and mark(page, "ap", "L2").count() == 0
+    page.click("#levels-right")
+    assert not page.is_visible("#uncertain")
+    with page.expect_download() as download:
+        page.click("#save")
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert saved["levels_uncertain"] is False
+    assert [mark["level"] for mark in saved["views"]["ap"]["vertebrae"]] == [
+        mark["level"] for mark in marks["views"]["ap"]["vertebrae"]
+    ]
 
 
 def test_reconstruction_is_drawn_turned_and_corrected(page: Any) -> None:

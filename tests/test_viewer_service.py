@@ -101,6 +101,18 @@ def test_marks_are_checked_and_the_old_ones_stay(address: str) -> None:
     assert kept["vertebrae"][0]["level"] == "T1" and kept["vertebrae"][0]["residual_mm"] == pytest.approx(7, abs=0.01)
 
 
+def test_whether_levels_are_uncertain_is_kept_with_the_marks(address: str) -> None:
+    client = browser(address)
+    case = client.post("/api/sample").json()
+    path = f"/api/cases/{case['id']}"
+    assert case["levels_uncertain"] is False
+    for said in (True, False):
+        marks = {"views": case["marks"], "levels_uncertain": said}
+        assert client.put(f"{path}/marks", json=marks).status_code == 200
+        assert client.get(path).json()["levels_uncertain"] is said
+        assert client.get(f"{path}/session").json()["levels_uncertain"] is said
+
+
 def test_what_cannot_be_opened_is_refused_in_one_line(address: str) -> None:
     client = browser(address)
     film = (SAMPLE / "ap.nii.gz").read_bytes()

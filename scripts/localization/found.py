@@ -16,6 +16,8 @@ from scripts.localization.films import S1_INDEX
 from scripts.localization.path import Reading
 from scripts.localization.transforms import NAMES
 
+# How a warning of this kind begins.
+LEVELS_UNCERTAIN = "levels are uncertain by one"
 # Below this many nats between the best reading and one a level off, the user is told.
 LEAST_MARGIN = 2.0
 
@@ -140,7 +142,7 @@ def reading_warnings(vertebrae: Sequence[Vertebra], reading: Reading, anchored: 
             reason = "neither C2 nor the sacrum is in sight"
         else:
             reason = f"margin {reading.margin:.1f}"
-        warnings.append(f"levels are uncertain by one ({reason}): settle one with an anchor")
+        warnings.append(f"{LEVELS_UNCERTAIN} ({reason}): settle one with an anchor")
     return warnings
 
 

@@ -69,7 +69,7 @@ class PathOptions:
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
     sizes_unknown: tuple[float, ...] = (0.6, 0.68, 0.77, 0.87, 1.0, 1.13, 1.27, 1.43, 1.6)
     end: float = 0.25
-    anchored: float = 0.05
+    anchored: float = 0.2
 
 
 @dataclass(frozen=True)

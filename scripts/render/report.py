@@ -96,6 +96,7 @@ def report_page(report: dict[str, Any], panels: Panels) -> str:
     versions = ", ".join(f"{escape(name)} {escape(str(value))}" for name, value in report["versions"].items())
     return _PAGE.format(
         case=escape(report["case"] or "Reconstruction"),
+        uncertain="<b>Levels are uncertain by one.</b> " if report["levels_uncertain"] else "",
         summary=_summary(report["measurements"]),
         figures=figures,
         heads=heads,
@@ -207,7 +208,7 @@ th:first-child, td:first-child {{ text-align: left; font-weight: 600 }} .flag td
 ul {{ margin: 0; padding-left: 16px; columns: 2 }} footer {{ color: #555; font-size: 8px; margin-top: 3px }}
 * {{ print-color-adjust: exact; -webkit-print-color-adjust: exact }}
 </style></head><body>
-<h1>{case}</h1><p>{summary}.</p>
+<h1>{case}</h1><p>{uncertain}{summary}.</p>
 <div class="films">{figures}</div>
 <table><tr>{heads}</tr>{rows}</table>
 {warnings}

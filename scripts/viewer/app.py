@@ -152,10 +152,11 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
     async def set_marks(request: Request, name: str) -> dict[str, Any]:
         folder = owned(request, name).folder
         try:
-            views = (await request.json())["views"]
-        except (ValueError, TypeError, KeyError) as error:
+            sent = await request.json()
+            views, uncertain = sent["views"], bool(sent.get("levels_uncertain"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError("the marks are no JSON document with 'views'") from error
-        return await engine.call("case.set_marks", folder, views)
+        return await engine.call("case.set_marks", folder, views, uncertain)
 
     @app.post("/api/cases/{name}/reconstruct")
     async def reconstruct(request: Request, name: str) -> StreamingResponse:

@@ -26,6 +26,7 @@ from scripts.io.annotations import Annotations, ViewMarks, read_annotations, wri
 from scripts.io.atomic import write_text
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
+from scripts.localization.found import LEVELS_UNCERTAIN
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import ReconstructedVertebra, locate_vertebrae, patient_lattice
@@ -108,7 +109,8 @@ def describe(folder: Path) -> dict[str, Any]:
         },
         "geometry": case.films.geometry.to_dict(),
         "scale_sd": list(case.films.scale_sd),
-        "warnings": list(case.films.warnings),
+        "warnings": _warnings(case),
+        "levels_uncertain": case.marks.levels_uncertain,
         "name": case.marks.case,
         "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
         "vertebrae": _rows(case),
@@ -119,12 +121,13 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def set_marks(folder: Path, views: dict[str, Any]) -> dict[str, Any]:
+def set_marks(folder: Path, views: dict[str, Any], levels_uncertain: bool = False) -> dict[str, Any]:
     """Replace the marks.
 
     Args:
         folder: of the case.
         views: as in ``annotations.json``.
+        levels_uncertain: as there; false once the user has settled them.
 
     Returns:
         ``vertebrae`` (residual and whether it is reconstructed as marked), and the geometry, which follows the marks
@@ -136,14 +139,13 @@ def set_marks(folder: Path, views: dict[str, Any]) -> dict[str, Any]:
     case = opened(folder)
     proposal = folder / ".proposed.json"
     stored = json.loads((folder / MARKS_FILE).read_text())
-    write_text(proposal, json.dumps({**stored, "views": views}))
+    write_text(proposal, json.dumps({**stored, "views": views, "levels_uncertain": levels_uncertain}))
     marks = read_annotations(proposal)
     case.films.check_marks(marks)
-    proposal.replace(folder / MARKS_FILE)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
     case = _keep(folder, case.as_read, marks, case.session)
-    films = case.films
-    return {"vertebrae": _rows(case), "geometry": films.geometry.to_dict(), "warnings": list(films.warnings)}
+    proposal.replace(folder / MARKS_FILE)
+    return {"vertebrae": _rows(case), "geometry": case.films.geometry.to_dict(), "warnings": _warnings(case)}
 
 
 def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
@@ -227,6 +229,17 @@ def _find_marks(films: Films) -> Annotations:
         return annotate_films(films, localizer())[0]
     except UserError:
         return Annotations(ViewMarks(films.shapes[0], ()), ViewMarks(films.shapes[1], ()))
+
+
+def _warnings(case: OpenCase) -> list[str]:
+    """Of the films, and of the annotation network as long as its marks are as it set them.
+
+    That levels are uncertain is asked on the page, not told among these.
+    """
+    marks = [mark for view in (case.marks.ap, case.marks.lat) for mark in view.marks]
+    own = case.marks.warnings if all(mark.set_by == "model" for mark in marks) else ()
+    told = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
+    return list(dict.fromkeys([*case.films.warnings, *told]))
 
 
 def _key(case: OpenCase, level: int) -> str:

@@ -39,6 +39,7 @@ interface Case {
   marks: PerView<{ vertebrae: (Mark & { level: string })[] }>;
   levels: { name: string; colour: string }[];
   warnings: string[];
+  levels_uncertain: boolean;
 }
 
 /** A line of the answer to a reconstruction: one vertebra, its failure, or the end of what was cancelled. */

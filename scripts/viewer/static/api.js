@@ -36,9 +36,9 @@ export const openFiles = (form) => json("/api/cases", { method: "POST", body: fo
 export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
 /** @type {(id: string) => Promise<Response>} */
 export const close = (id) => request(`/api/cases/${id}`, { method: "DELETE" });
-/** @type {(id: string, views: unknown) => Promise<Pick<Case, "geometry" | "warnings">>} */
-export const putMarks = (id, views) =>
-  json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify({ views }) });
+/** @type {(id: string, views: unknown, uncertain: boolean) => Promise<Pick<Case, "geometry" | "warnings">>} */
+export const putMarks = (id, views, uncertain) =>
+  json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify({ views, levels_uncertain: uncertain }) });
 /** @type {(id: string) => Promise<unknown>} */
 export const cancel = (id) => json(`/api/cases/${id}/reconstruct`, { method: "DELETE" });
 /** @type {(id: string, levels: string[]) => Promise<Measurements>} */

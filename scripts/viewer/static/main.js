@@ -56,7 +56,7 @@ function sendMarks() {
   sending = sending.catch(() => {}).then(async () => {
     if (state.case?.id !== id || state.saved === state.marks) return;
     const sent = state.marks;
-    const answer = await api.putMarks(id, state.views());
+    const answer = await api.putMarks(id, state.views(), state.uncertain);
     state.saved = sent;
     Object.assign(state.case, { geometry: answer.geometry, warnings: answer.warnings });
     state.changed("warnings");
@@ -357,6 +357,11 @@ for (const [keys, what] of KEYS) {
   row.insertCell().textContent = keys;
   row.insertCell().textContent = what;
 }
+
+byId("levels-right").addEventListener("click", () => {
+  state.settle();
+  sendMarks().catch((error) => toast(messageOf(error)));
+});
 
 /** @param {number} by */
 function rename(by) {

@@ -2,7 +2,7 @@
 
 import { grade } from "./radiograph.js";
 import { residual } from "./geometry.js";
-import { buttonOf, byId, element, inputOf, within } from "./dom.js";
+import { buttonOf, byId, element, within } from "./dom.js";
 import { Refused } from "./state.js";
 
 /** @import { State } from "./state.js" */
@@ -48,6 +48,7 @@ export class Panel {
     this.state = state;
     this.onError = onError;
     this.select = element("relabel", HTMLSelectElement);
+    this.scope = element("scope", HTMLSelectElement);
     state.onChange((what) => this.draw(what));
     byId("choose-all").addEventListener("click", () => this.choose(state.paired()));
     byId("choose-none").addEventListener("click", () => this.choose([]));
@@ -64,7 +65,7 @@ export class Panel {
   relabel() {
     if (!this.state.selected) return;
     try {
-      this.state.relabel(this.state.selected, this.select.value, inputOf("ripple").checked);
+      this.state.relabel(this.state.selected, this.select.value, this.scope.value);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.onError(error.message);
@@ -80,6 +81,7 @@ export class Panel {
       this.drawWarnings();
     }
     if (what === "warnings") this.drawWarnings();
+    byId("uncertain").hidden = !this.state.uncertain;
     this.drawSelected();
     this.drawLevels();
     buttonOf("undo").disabled = this.state.position <= 0;
@@ -102,7 +104,7 @@ export class Panel {
     const { selected } = this.state;
     byId("selected-name").textContent = selected ?? "none";
     const { select } = this;
-    for (const tool of [select, buttonOf("remove"), inputOf("ripple")]) tool.disabled = !selected;
+    for (const tool of [select, buttonOf("remove"), this.scope]) tool.disabled = !selected;
     if (select.options.length !== this.state.order.length) {
       select.replaceChildren(...this.state.order.map((level) => new Option(level, level)));
     }

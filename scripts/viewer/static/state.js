@@ -30,7 +30,7 @@ export class State extends EventTarget {
     /** @type {string[]} all levels from head to foot */
     this.order = [];
     this.linked = true;
-    /** @type {{ marks: Marks, what: string }[]} */
+    /** @type {{ marks: Marks, what: string, uncertain: boolean }[]} */
     this.history = [];
     this.position = -1;
     /** @type {Marks | null} what the service has */
@@ -58,7 +58,8 @@ export class State extends EventTarget {
     this.case = description;
     this.order = description.levels.map((level) => level.name);
     this.colours = Object.fromEntries(description.levels.map((level) => [level.name, level.colour]));
-    this.history = [{ marks: toMarks(description.marks), what: "opened" }];
+    const marks = toMarks(description.marks);
+    this.history = [{ marks, what: "opened", uncertain: description.levels_uncertain }];
     this.position = 0;
     this.saved = this.marks;
     this.results = {};
@@ -72,6 +73,11 @@ export class State extends EventTarget {
   /** @returns {Marks} */
   get marks() {
     return this.history[this.position]?.marks ?? { ap: {}, lat: {} };
+  }
+
+  /** Whether all levels may be one too high or too low. */
+  get uncertain() {
+    return this.history[this.position]?.uncertain ?? false;
   }
 
   /** @param {Iterable<string>} levels */
@@ -92,14 +98,19 @@ export class State extends EventTarget {
    * @param {string} what
    * @param {(marks: Marks) => void} change
    */
-  edit(what, change, merge = false) {
+  edit(what, change, merge = false, uncertain = this.uncertain) {
     const marks = structuredClone(this.marks);
     change(marks);
     const again = merge && this.position > 0 && this.history[this.position].what === what;
     this.history = this.history.slice(0, this.position + (again ? 0 : 1));
-    this.history.push({ marks, what });
+    this.history.push({ marks, what, uncertain });
     this.position = this.history.length - 1;
     this.afterMarks();
+  }
+
+  /** The user knows that the levels are right. */
+  settle() {
+    this.edit("settle the levels", () => {}, false, false);
   }
 
   undo() {
@@ -161,12 +172,13 @@ export class State extends EventTarget {
   }
 
   /**
-   * A mark where there is none: the free level that fits between its neighbours.
+   * A mark where there is none: the free level that fits between its neighbours; without one those below move down.
    * @type {(view: ViewName, row: number, column: number) => string}
    */
   add(view, row, column) {
-    const level = this.proposed(view, row);
+    const { level, names } = this.proposed(view, row);
     this.edit(`add ${level}`, (marks) => {
+      Object.assign(marks, renamed(marks, names));
       marks[view][level] = newMark([row, column]);
       const there = other(view);
       if (!marks[there][level] && this.linked) {
@@ -174,12 +186,16 @@ export class State extends EventTarget {
         marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
       }
     });
+    if (Object.keys(names).length) this.follow(names);
     this.chosen.add(level);
     this.select(level);
     return level;
   }
 
-  /** @type {(view: ViewName, row: number) => string} */
+  /**
+   * The level of a new mark, and the new names of those below where it is inserted between two that follow each other.
+   * @type {(view: ViewName, row: number) => { level: string, names: PerLevel<string> }}
+   */
   proposed(view, row) {
     const marks = this.marks[view];
     const waiting = this.sorted(Object.keys(this.marks[other(view)]).filter((level) => !(level in marks)));
@@ -192,13 +208,11 @@ export class State extends EventTarget {
     const fits = this.order.slice(first, last);
     const choices = fits.filter((level) => usual.includes(level) && !(level in marks));
     const best = waiting.find((level) => fits.includes(level)) ?? (below && !above ? choices.pop() : choices[0]);
-    const level = best ?? fits.find((name) => !(name in marks)) ?? (present.length ? null : "L3");
-    if (!level) {
-      throw new Refused(
-        `there is no free level between ${above ?? "the top"} and ${below ?? "the bottom"}; relabel one first`,
-      );
-    }
-    return level;
+    const level = best ?? (above && below ? null : fits.find((name) => !(name in marks))) ??
+      (present.length ? null : "L3");
+    if (level) return { level, names: {} };
+    if (!above || !below) throw new Refused(`there is no level ${above ? `below ${above}` : `above ${below}`}`);
+    return { level: below, names: this.shifted(below, 1, "below") };
   }
 
   /** @param {string} level */
@@ -212,42 +226,54 @@ export class State extends EventTarget {
   }
 
   /**
-   * Another name for a mark; with `ripple` its neighbours move by as many levels.
-   * @type {(level: string, name: string, ripple: boolean) => void}
+   * Old names and new ones where a level moves by some places and others with it.
+   * @type {(level: string, by: number, scope: string, kept?: string) => PerLevel<string>}
    */
-  relabel(level, name, ripple) {
-    if (level === name) return;
-    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === name);
-    const shift = usual.indexOf(name) - usual.indexOf(level);
+  shifted(level, by, scope, kept = level) {
+    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === kept);
+    // Marks reach an L6 only where there is one more lumbar vertebra than usual.
+    const reached = by > 0 && !usual.includes("L6") ? [...usual, "L6"] : usual;
+    const here = this.order.indexOf(level);
     /** @type {PerLevel<string>} */
     const names = {};
     for (const old of this.levels()) {
-      if (old !== level && !ripple) continue;
-      const place = usual.indexOf(old);
-      const moved = old === level ? name : place < 0 ? undefined : usual[place + shift];
-      if (!moved) throw new Refused(`${old} cannot move by ${shift}: there is no such level`);
+      const away = this.order.indexOf(old) - here;
+      if (away && (scope === "one" || (scope === "below" && away < 0) || (scope === "above" && away > 0))) continue;
+      const place = reached.indexOf(old);
+      const moved = place < 0 ? undefined : reached[place + by];
+      if (!moved) throw new Refused(`${old} cannot move by ${by}: there is no such level`);
       names[old] = moved;
     }
-    if (!ripple && this.levels().includes(name)) {
-      throw new Refused(`${name} is taken; relabel with its neighbours, or move that one first`);
-    }
-    /** @type {(marks: PerLevel<Mark>) => PerLevel<Mark>} */
-    const renamed = (marks) =>
-      Object.fromEntries(Object.entries(marks).map(([old, mark]) => [names[old] ?? old, mark]));
-    const proposal = { ap: renamed(this.marks.ap), lat: renamed(this.marks.lat) };
+    return names;
+  }
+
+  /**
+   * Another name for a mark; those of its scope (all, below, above, one) move by as many levels.
+   * @type {(level: string, name: string, scope: string) => void}
+   */
+  relabel(level, name, scope) {
+    if (level === name) return;
+    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === name);
+    const names = this.shifted(level, usual.indexOf(name) - usual.indexOf(level), scope, name);
+    const taken = this.levels().find((old) => !(old in names) && Object.values(names).includes(old));
+    if (taken) throw new Refused(`${taken} is taken; rename more of its neighbours, or move that one first`);
+    const proposal = renamed(this.marks, names);
     for (const view of VIEWS) this.checkOrder(proposal[view], view);
-    this.edit(`relabel ${level}`, (marks) => {
-      for (const view of VIEWS) {
-        marks[view] = proposal[view];
-        for (const [old, now] of Object.entries(names)) {
-          if (old !== now && marks[view][now]) marks[view][now].set_by = "edited";
-        }
-      }
-    });
+    // Who counts all from one vertebra knows that one.
+    const uncertain = this.uncertain && scope !== "all";
+    this.edit(`relabel ${level}`, (marks) => Object.assign(marks, proposal), false, uncertain);
+    this.follow(names);
+    this.select(name);
+  }
+
+  /**
+   * What is chosen bears new names; what was reconstructed bore old ones and goes.
+   * @param {PerLevel<string>} names
+   */
+  follow(names) {
     this.chosen = new Set([...this.chosen].map((old) => names[old] ?? old));
     this.results = {};
     this.before = {};
-    this.select(name);
     this.changed("results");
   }
 
@@ -273,6 +299,20 @@ export class State extends EventTarget {
 
 /** @type {(value: number, most: number) => number} */
 const clamp = (value, most) => Math.min(Math.max(value, 0), most);
+/**
+ * Marks with new names where there are some; what has another name than before was set by the user.
+ * @type {(marks: Marks, names: PerLevel<string>) => Marks}
+ */
+function renamed(marks, names) {
+  /** @type {(level: string, mark: Mark) => [string, Mark]} */
+  const entry = (level, mark) =>
+    (names[level] ?? level) === level ? [level, mark] : [names[level], { ...mark, set_by: "edited" }];
+  const [ap, lat] = VIEWS.map((view) =>
+    Object.fromEntries(Object.entries(marks[view]).map(([level, mark]) => entry(level, mark)))
+  );
+  return { ap, lat };
+}
+
 /** @type {(centroid: Pixel) => Mark} */
 const newMark = (centroid) => ({ centroid, corners: null, confidence: 1, set_by: "edited" });
 
