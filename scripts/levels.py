@@ -7,6 +7,7 @@ VerSe numbers (Sekuboyina 2021, doi 10.1016/j.media.2021.102166): 1-7 = C1-C7, 8
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from scripts.errors import UserError
 
@@ -75,6 +76,10 @@ def level_number(name: str) -> int:
     if key not in LEVEL_NUMBERS:
         raise UserError(f"unknown vertebra level '{name}'; use C1-C7, T1-T13 or L1-L6")
     return LEVEL_NUMBERS[key]
+
+
+# A VerSe number; on the command line a name.
+Level = Annotated[int, level_number]
 
 
 def region(number: int) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from scripts.benchmarks.assembled import main
 from scripts.errors import UserError
-from scripts.job.run import Job, Networks, run_job
+from scripts.job.options import Job, NetworkOptions, OutputOptions
+from scripts.job.run import Networks, run_job
 from scripts.reconstruction.metrics.table import read_metrics_csv
 
 SAMPLE = Path(__file__).resolve().parents[1] / "docs" / "sample"
@@ -38,12 +39,12 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_numbers_are_those_that_reconstruct_reports(dataset: Path, tmp_path: Path) -> None:
-    main(str(dataset), str(tmp_path / "out"), precision="float32")
+    main(dataset, tmp_path / "out", NetworkOptions(precision="float32"))
     rows = {row.level: row for row in read_metrics_csv(tmp_path / "out" / "metrics.csv")}
     case = dataset / "cases" / "sample"
     job = Job(case / "ap.nii.gz", case / "lat.nii.gz", annotations=case / "annotations.json")
-    networks = Networks(precision="float32")
-    report = run_job(job, tmp_path / "made", networks, truth=case / "labelmap.nii.gz")
+    networks = Networks(NetworkOptions(precision="float32"))
+    report = run_job(job, tmp_path / "made", networks, OutputOptions(truth=case / "labelmap.nii.gz"))
     assert [row["level"] for row in report["vertebrae"]] == ["T11", "T12"]
     for row in report["vertebrae"]:
         assert rows[row["level"]].status == "ok"
@@ -59,7 +60,7 @@ def test_numbers_are_those_that_reconstruct_reports(dataset: Path, tmp_path: Pat
 
 def test_what_is_not_there_is_said(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--marks guessed: use true or found"):
-        main(str(dataset), str(tmp_path / "out"), marks="guessed")
+        main(dataset, tmp_path / "out", NetworkOptions(), marks="guessed")
     with pytest.raises(UserError, match="none of nobody"):
-        main(str(dataset), str(tmp_path / "out"), subjects="nobody")
+        main(dataset, tmp_path / "out", NetworkOptions(), subjects=("nobody",))
     assert not (tmp_path / "out").exists()

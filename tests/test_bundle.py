@@ -281,7 +281,7 @@ def test_inference_from_torchscript_gives_the_same_masks(dataset: Path, tmp_path
 def test_evaluate_verb_agrees_with_the_bundle_workflow(dataset: Path, tmp_path: Path) -> None:
     from scripts.__main__ import main
 
-    assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'verb'}", "--network_only"]) == 0
+    assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'verb'}", "--network-only"]) == 0
     evaluating = with_overlays(fill(documented("run", "evaluating"), DATASET=dataset))
     bundle(*evaluating, "--output_dir", str(tmp_path / "workflow"), "--num_workers", "0", "--amp", "False")
     rows = [read_metrics_csv(tmp_path / name / "metrics.csv") for name in ("verb", "workflow")]
@@ -304,5 +304,5 @@ def test_evaluate_counts_what_it_cannot_read(dataset: Path, tmp_path: Path) -> N
         failed.status.startswith("failed") and failed.dice == 0 and failed.hd95_mm == pytest.approx(207.846, abs=0.01)
     )
     assert main(["evaluate", f"--dataset={tmp_path}", f"--output={tmp_path / 'no'}"]) == 1
-    assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'no'}", "--data_list=none"]) == 1
+    assert main(["evaluate", f"--dataset={dataset}", f"--output={tmp_path / 'no'}", "--list=none"]) == 1
     assert not (tmp_path / "no").exists()

@@ -58,4 +58,4 @@ def test_regions_and_bad_input(tmp_path: Path) -> None:
         "cervical", "thoracic", "thoracic", "thoracic", "lumbar", "lumbar",
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"dataset\.json"):
-        main(str(tmp_path / "none"), str(tmp_path / "out"))
+        main((str(tmp_path / "none"),), tmp_path / "out")

@@ -13,6 +13,7 @@ from PIL import Image
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate
 from scripts.films.geometry_file import read_geometry
+from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import Grid
@@ -35,7 +36,9 @@ def test_spacing_holds_where_the_file_says(beam: str, at: str, tmp_path: Path) -
     """A rod of 30 mm across the isocentre measures what the beam and the spacing say."""
     document = {"beam": beam, "ap": {**VIEW, "spacing_at": at}, "lat": {**VIEW, "spacing_at": at}}
     pair = read_films(
-        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+        write_dicom(tmp_path / "a", "ap"),
+        write_dicom(tmp_path / "l", "lat"),
+        ReadingOptions(geometry=written(tmp_path, document)),
     )
     rod = np.array([[-15.0, 0, 15.0], [15.0, 0, -15.0]])
     rows, columns = np.abs(np.diff(pair.geometry.ap.project(rod), axis=0))[0]
@@ -53,7 +56,9 @@ def test_sides_central_ray_and_turn(tmp_path: Path) -> None:
         "lat": {**view, "source": "right", "yaw_deg": 5},
     }
     pair = read_films(
-        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+        write_dicom(tmp_path / "a", "ap"),
+        write_dicom(tmp_path / "l", "lat"),
+        ReadingOptions(geometry=written(tmp_path, document)),
     )
     ap, lat = pair.geometry.ap, pair.geometry.lat
     assert np.allclose(ap.project(np.zeros((1, 3))), [[10, 20]])
@@ -67,14 +72,16 @@ def test_sides_central_ray_and_turn(tmp_path: Path) -> None:
 def test_simultaneous_films_are_registered_by_their_rows(tmp_path: Path) -> None:
     document = {"beam": "parallel", "simultaneous": True}
     pair = read_films(
-        write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat"), geometry=written(tmp_path, document)
+        write_dicom(tmp_path / "a", "ap"),
+        write_dicom(tmp_path / "l", "lat"),
+        ReadingOptions(geometry=written(tmp_path, document)),
     )
     assert pair.registered
     point = pair.geometry.ap.project(np.array([[0, 0, -50.0]]))[0, 0]
     assert point == pair.geometry.lat.project(np.array([[0, 0, -50.0]]))[0, 0] == pytest.approx(50)
     short = write_dicom(tmp_path / "l", "lat", film=np.eye(120, dtype=np.float32))
     with pytest.raises(UserError, match="different heights"):
-        read_films(tmp_path / "a", short, geometry=tmp_path / "geometry.yaml")
+        read_films(tmp_path / "a", short, ReadingOptions(geometry=tmp_path / "geometry.yaml"))
 
 
 def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:
@@ -82,17 +89,17 @@ def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:
     exact = geometry_of_grid(grid, Beam.CONE)
     path = tmp_path / "geometry.json"
     path.write_text(json.dumps(exact.to_dict()))
-    pair = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", geometry=path)
+    pair = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", ReadingOptions(geometry=path))
     assert pair.geometry == exact and pair.registered
     # Pictures, which know no scale of their own, have that of the geometry: nothing is estimated from the marks.
     for name, view in (("a", exact.ap), ("l", exact.lat)):
         Image.fromarray(np.eye(*view.shape, dtype=np.uint8) * 200).save(tmp_path / f"{name}.png")
-    pictures = read_films(tmp_path / "a.png", tmp_path / "l.png", geometry=path)
+    pictures = read_films(tmp_path / "a.png", tmp_path / "l.png", ReadingOptions(geometry=path))
     assert pictures.in_one_frame and pictures.ap.spacing_mm == exact.ap.pixel_mm
     assert calibrate(pictures, read_annotations(SAMPLE / "annotations.json")).geometry == exact
     with pytest.raises(UserError, match="films of another size"):
         other = write_dicom(tmp_path / "a", "ap", film=np.eye(64, dtype=np.float32))
-        read_films(other, SAMPLE / "lat.nii.gz", geometry=path)
+        read_films(other, SAMPLE / "lat.nii.gz", ReadingOptions(geometry=path))
 
 
 BAD = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,10 +150,10 @@ def test_idealised_subjects_are_drawn_as_often_as_the_options_say() -> None:
     assert share(dataclasses.replace(usual, subject_weights={"bodyparts3d": 0.0})) == 0
 
 
-@pytest.mark.parametrize("weights", [{"nobody": 1.0}, {"remus": -1}, "remus"])
-def test_wrong_weights_are_refused(weights: object, tmp_path) -> None:
-    with pytest.raises(UserError, match="subject_weights"):
-        simulate(str(tmp_path / "out"), 1, subject_weights=weights)
+@pytest.mark.parametrize("weights", [{"nobody": 1.0}, {"remus": -1}])
+def test_wrong_weights_are_refused(weights: dict[str, Any], tmp_path) -> None:
+    with pytest.raises(UserError, match="subject-weights"):
+        simulate(tmp_path / "out", 1, subject_weights=weights)
 
 
 def test_the_yardstick_stands_along_the_marks_and_leaves_the_patient_out(tmp_path) -> None:

@@ -168,7 +168,7 @@ def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
         assert inbox.store(Event(film)) == 0x0000
     inbox.hand_over()
     (job,) = (tmp_path / "spool" / "waiting").iterdir()
-    assert job_of_folder(job / STUDY).anchors == parse_anchors("L5")
+    assert job_of_folder(job / STUDY).anchor == parse_anchors("L5")
     del ap.StudyInstanceUID
     assert inbox.store(Event(ap)) == 0xC000
 

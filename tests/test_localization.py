@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import default_collate
 
 from scripts.errors import UserError
+from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
@@ -424,10 +425,10 @@ def test_inputs_of_every_kind(tmp_path: Path) -> None:
     alone = read_films(tmp_path / "noise.png", None)
     assert alone.shown[0] is not None and alone.shown[0].shape == (64, 48) and alone.shown[1] is None
     assert not alone.in_one_frame and alone.ap.spacing_mm is None and alone.shapes == ((64, 48), (1, 1))
-    assert read_films(None, tmp_path / "noise.png", spacing=(0.3, 0.4)).lat.spacing_mm == (0.4, 0.4)
+    assert read_films(None, tmp_path / "noise.png", ReadingOptions(spacing=(0.3, 0.4))).lat.spacing_mm == (0.4, 0.4)
     with pytest.raises(UserError, match="two films"):
-        read_films(tmp_path / "noise.png", None, geometry=tmp_path / "geometry.yaml")
-    mirrored = read_films(tmp_path / "noise.png", None, mirror=("ap",))
+        read_films(tmp_path / "noise.png", None, ReadingOptions(geometry=tmp_path / "geometry.yaml"))
+    mirrored = read_films(tmp_path / "noise.png", None, ReadingOptions(mirror=("ap",)))
     assert np.array_equal(mirrored.ap.pixels, alone.ap.pixels[:, ::-1])
     sample = ROOT / "docs" / "sample"
     both = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")

@@ -28,7 +28,7 @@ def test_real_patients_are_taken_whole_and_simulated_ones_drawn(tmp_path: Path) 
     one = dataset(tmp_path / "one", {"real": 3, "sim1": 10, "sim2": 10})
     two = dataset(tmp_path / "two", {"real": 2, "sim3": 10})
     for seed, name in ((4, "mix"), (4, "again"), (5, "other")):
-        main(f"{one},{two}", str(tmp_path / name), "sim*=6,4", seed)
+        main((one, two), tmp_path / name, "sim*=6,4", seed)
     mixed, again, other = (json.loads((tmp_path / n / "dataset.json").read_text()) for n in ("mix", "again", "other"))
     assert mixed == again and mixed["training"] != other["training"]
     subjects = [item["subject"] for item in mixed["training"]]
@@ -45,11 +45,11 @@ def test_what_cannot_be_mixed(tmp_path: Path) -> None:
     one = dataset(tmp_path / "one", {"real": 3, "sim1": 10})
     leaking = dataset(tmp_path / "leaking", {"held": 2}, validation="else")
     for datasets, wanted, words in (
-        (f"{one},{leaking}", "", "held out in .*one: held"),
-        (f"{one}", "sim*=11", "11 vertebrae of 'sim\\*' are wanted, and there are 10"),
-        (f"{one}", "sim*", "a number for each dataset"),
-        (f"{one},{tmp_path / 'none'}", "", "no such file"),
+        ((one, leaking), "", "held out in .*one: held"),
+        ((one,), "sim*=11", "11 vertebrae of 'sim\\*' are wanted, and there are 10"),
+        ((one,), "sim*", "a number for each dataset"),
+        ((one, tmp_path / "none"), "", "no such file"),
     ):
         with pytest.raises(UserError, match=words):
-            main(datasets, str(tmp_path / "out"), wanted)
+            main(datasets, tmp_path / "out", wanted)
         assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless, generate_uid
 from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.films.film import Projection, Radiograph
+from scripts.films.options import ReadingOptions
 from scripts.films.orientation import view_evidence
 from scripts.films.pair import read_films, read_radiograph
 from scripts.geometry.biplanar import Beam
@@ -79,9 +80,9 @@ def test_no_orientation_is_a_warning_and_mirror_mends_it(tmp_path: Path) -> None
     pair = read_films(ap, lat)
     assert any("no PatientOrientation" in line for line in pair.warnings)
     assert same_picture(pair.ap, mirrored) > 0.9999
-    assert same_picture(read_films(ap, lat, mirror=["ap"]).ap, sample_film("ap")) > 0.9999
+    assert same_picture(read_films(ap, lat, ReadingOptions(mirror=("ap",))).ap, sample_film("ap")) > 0.9999
     with pytest.raises(UserError, match="--mirror takes"):
-        read_films(ap, lat, mirror=["front"])
+        read_films(ap, lat, ReadingOptions(mirror=("front",)))
 
 
 def test_rescale_window_and_lut(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_pictures(kind: str, tmp_path: Path) -> None:
     (image.convert("RGB") if kind == "rgb" else image).save(path)
     read = read_radiograph(path, AP)
     assert same_picture(read, film) > (0.995 if kind == "jpg" else 0.9999) and read.spacing_mm is None
-    pair = read_films(path, path, spacing=(0.5, 0.25))
+    pair = read_films(path, path, ReadingOptions(spacing=(0.5, 0.25)))
     assert None not in (pair.ap.spacing_mm, pair.lat.spacing_mm) and pair.geometry.lat.pixel_spacing_mm == (0.25, 0.25)
     assert not pair.registered and any("without a header" in line for line in pair.warnings)
 
@@ -254,7 +255,7 @@ def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
     film = sample_film("ap")
     dark = Image.fromarray(((1 - film / film.max()) * 255).astype(np.uint8))
     dark.save(tmp_path / "a.png")
-    pair = read_films(tmp_path / "a.png", tmp_path / "a.png", invert=["ap"])
+    pair = read_films(tmp_path / "a.png", tmp_path / "a.png", ReadingOptions(invert=("ap",)))
     assert any("use --invert" in line for line in pair.lat.warnings)
     assert same_picture(pair.ap, film) > 0.999 and same_picture(pair.lat, film) < -0.999
 

@@ -20,7 +20,8 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.io.nifti import read_nifti
-from scripts.job.output import OutputOptions, write_reconstruction
+from scripts.job.options import OutputOptions
+from scripts.job.output import write_reconstruction
 from scripts.levels import level_name
 from scripts.measure.reprojection import cast_shadow, raster_of, reproject
 from scripts.reconstruction.predictor import Predictor
@@ -152,7 +153,7 @@ def test_a_wrong_mark_is_flagged_in_every_output(
         result = Session(films, network).reconstruct(annotations)
         assert result.parts[0].probability.shape == (CUBE_SIZE,) * 3
         folder = tmp_path / str(wrong)
-        options = OutputOptions(("stl", "obj", "ply"), 0.5, timings=True)
+        options = OutputOptions(mesh_formats=("stl", "obj", "ply"), decimate=0.5, timings=True)
         write_reconstruction(folder, films, annotations, result, network, options=options)
         report = json.loads((folder / "report.json").read_text())
         flagged = {row["level"]: row["flags"] for row in report["vertebrae"] if row["flags"]}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 
 from scripts.anatomy.distances import STATISTICS_FILE
+from scripts.command import run_module
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
 
 FEWEST_SCANS = 15
@@ -108,4 +108,4 @@ def _correlation(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    build_distances(Path(sys.argv[1]))
+    run_module(build_distances)

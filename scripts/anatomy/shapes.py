@@ -11,9 +11,11 @@ inside.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -55,25 +57,21 @@ def shape_subjects() -> list[str]:
     return sorted(path.stem for path in SHAPES_FOLDER.glob("*.npz"))
 
 
-def subject_weights_with(given: object) -> dict[str, float]:
+def subject_weights_with(given: Mapping[str, Any] | None) -> dict[str, float]:
     """`SUBJECT_WEIGHTS` with a user's own over them.
 
     Args:
-        given: a dictionary subject -> weight, or None.
+        given: subject -> weight.
 
     Raises:
         UserError: no such subject, or a weight below 0.
     """
     weights = dict(SUBJECT_WEIGHTS)
-    if given is None:
-        return weights
-    if not isinstance(given, dict):
-        raise UserError(f"--subject_weights {given}: use a dictionary such as '{{remus: 0.5}}'")
-    for subject, weight in given.items():
+    for subject, weight in (given or {}).items():
         if subject not in shape_subjects():
-            raise UserError(f"--subject_weights: no shapes of '{subject}'; there are {', '.join(shape_subjects())}")
+            raise UserError(f"--subject-weights: no shapes of '{subject}'; there are {', '.join(shape_subjects())}")
         if not isinstance(weight, int | float) or weight < 0:
-            raise UserError(f"--subject_weights: {subject} has {weight}; use a number, 0 or more")
+            raise UserError(f"--subject-weights: {subject} has {weight}; use a number, 0 or more")
         weights[subject] = float(weight)
     return weights
 

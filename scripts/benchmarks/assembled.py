@@ -1,7 +1,7 @@
 """Whole patients of a prepared dataset as `reconstruct` makes them, measured in the assembled spine.
 
     python -m scripts.benchmarks.assembled --dataset DATASET --output FOLDER [--marks true|found] [--weights FILE]
-        [--localizer_weights FILE] [--precision auto|float32|bfloat16] [--list_name test] [--subjects A,B]
+        [--localizer-weights FILE] [--precision auto|float32|bfloat16] [--list test] [--subjects A,B]
 
 `evaluate` measures vertebrae alone, each in its cube. Here films and marks go through the whole road: patches along
 the line of the marks, overlaps resolved, one labelmap. With ``--marks found`` the marks are the annotation network's.
@@ -21,10 +21,12 @@ from scripts.benchmarks.model_card import interval, table
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
+from scripts.films.options import ReadingOptions
 from scripts.geometry.leaning import spine_leans
 from scripts.io.tables import markdown_table
+from scripts.job.options import Job, NetworkOptions
 from scripts.job.output import read_truth
-from scripts.job.run import Job, Networks, find_marks, read_job_films, reconstruct_job
+from scripts.job.run import Networks, find_marks, read_job_films, reconstruct_job
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
@@ -42,7 +44,7 @@ def reconstruct_case(case: Path, networks: Networks, marks: str) -> Reconstructi
         case / "ap.nii.gz",
         case / "lat.nii.gz",
         annotations=annotations if marks == "true" else None,
-        geometry=geometry if geometry.is_file() else None,
+        reading=ReadingOptions(geometry if geometry.is_file() else None),
     )
     try:
         films = read_job_films(job)
@@ -100,40 +102,43 @@ def level_table(rows: list[MetricsRow]) -> list[str]:
 
 
 def main(
-    dataset: str,
-    output: str,
+    dataset: Path,
+    output: Path,
+    networks: NetworkOptions,
     marks: str = "true",
-    weights: str = "",
-    localizer_weights: str = "",
-    precision: str = "auto",
-    list_name: str = "test",
-    subjects: str | tuple[str, ...] = (),
+    list_: str = "test",
+    subjects: tuple[str, ...] = (),
 ) -> None:
     """Measure, write and print.
+
+    Args:
+        dataset: folder made by prepare.
+        output: folder for the results.
+        networks: which are measured.
+        marks: true, those of the dataset, or found, those of the annotation network.
+        list_: test, validation or training.
+        subjects: patients to take, comma-separated; all of the list if left out.
 
     Raises:
         UserError: no such list or marks, or a patient's files cannot be read.
     """
     if marks not in MARKS:
         raise UserError(f"--marks {marks}: use {' or '.join(MARKS)}")
-    root, folder = Path(dataset), Path(output)
-    names = subjects.split(",") if isinstance(subjects, str) else subjects
     cases: dict[Path, list[dict[str, Any]]] = {}
-    for item in read_datalist(root, list_name):
-        if not names or item["subject"] in names:
-            cases.setdefault((root / item["label"]).parent, []).append(item)
+    for item in read_datalist(dataset, list_):
+        if not subjects or item["subject"] in subjects:
+            cases.setdefault((dataset / item["label"]).parent, []).append(item)
     if not cases:
-        raise UserError(f"{root}: none of {', '.join(names)} is in its list '{list_name}'")
-    own, localizers = (Path(name) if name else None for name in (weights, localizer_weights))
-    networks = Networks(own, localizers, precision=precision)
+        raise UserError(f"{dataset}: none of {', '.join(subjects)} is in its list '{list_}'")
+    loaded = Networks(networks)
     rows, average = [], []
     for case, items in tqdm(cases.items(), unit="patient"):
-        result = reconstruct_case(case, networks, marks)
+        result = reconstruct_case(case, loaded, marks)
         rows += measured(case, items, result)
         average += average_rows(case, items, result)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_metrics_csv(rows, folder / "metrics.csv")
-    write_metrics_csv(average, folder / "average.csv")
+    output.mkdir(parents=True, exist_ok=True)
+    write_metrics_csv(rows, output / "metrics.csv")
+    write_metrics_csv(average, output / "average.csv")
     there = [row for row in rows if row.status != MISSED]
     lines = [f"{len(cases)} patients, {len(rows)} vertebrae, {len(rows) - len(there)} missed", ""]
     if there:
@@ -141,7 +146,7 @@ def main(
         lines += ["", *level_table(there)]
     if len(there) < len(rows):
         lines += ["", "Dice with missed ones as 0: {:.3f} ({:.3f}-{:.3f})".format(*interval(rows, "dice"))]
-    (folder / "assembled.md").write_text("\n".join(lines) + "\n")
+    (output / "assembled.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

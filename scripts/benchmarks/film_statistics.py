@@ -102,7 +102,7 @@ def region_of(level: str) -> str:
     return REGIONS[0] if number <= 7 else REGIONS[1] if number <= 19 or number == 28 else REGIONS[2]
 
 
-def main(dataset: Any, output: str, samples: int = 8, effects: Any = ()) -> None:
+def main(dataset: tuple[str, ...], output: Path, samples: int = 8, effects: tuple[str, ...] = ()) -> None:
     """Measure and write; see the module.
 
     Args:
@@ -114,14 +114,12 @@ def main(dataset: Any, output: str, samples: int = 8, effects: Any = ()) -> None
     Raises:
         UserError: a dataset is missing or has no vertebra.
     """
-    words = [dataset] if isinstance(dataset, str) else list(dataset)
-    folders = dict(_named(w) for word in words for w in str(word).split(",") if w)
+    folders = dict(_named(word) for word in dataset)
     rows: list[Row] = []
     pictures: dict[str, dict[str, list[Image.Image]]] = {region: defaultdict(list) for region in REGIONS}
-    twice = [effects] if isinstance(effects, str) else list(effects)
-    if unknown := set(twice) - set(folders):
+    if unknown := set(effects) - set(folders):
         raise UserError(f"--effects {', '.join(sorted(unknown))}: not a name of a dataset")
-    names = [n for name in folders for n in ((name, name + EFFECTS) if name in twice else (name,))]
+    names = [n for name in folders for n in ((name, name + EFFECTS) if name in effects else (name,))]
     for name in names:
         folder = folders[name.removesuffix(EFFECTS)]
         items = _items(folder)
@@ -137,10 +135,10 @@ def main(dataset: Any, output: str, samples: int = 8, effects: Any = ()) -> None
                     rows.append(Row(name, item["subject"], item["level"], region, view, **asdict(found)))
             if item["image"] in wanted:
                 pictures[region][name].append(_picture(patches, label, item))
-    write(rows, names, Path(output))
+    write(rows, names, output)
     for region, by_dataset in pictures.items():
         if by_dataset:
-            _sheet(by_dataset).save(Path(output) / f"{region}.png")
+            _sheet(by_dataset).save(output / f"{region}.png")
 
 
 def write(rows: list[Row], names: list[str], output: Path) -> None:

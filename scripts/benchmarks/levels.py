@@ -92,7 +92,7 @@ def identified(
     return hit
 
 
-def run(source: str, scans: int = 400, seed: int = 0) -> None:
+def run(source: Path, scans: int = 400, seed: int = 0) -> None:
     """Print a table.
 
     Args:
@@ -103,9 +103,9 @@ def run(source: str, scans: int = 400, seed: int = 0) -> None:
     full = PathOptions(end=0.0)
     rows = []
     for part in ("Validation", "Training"):
-        paths = sorted(Path(source).glob(f"**/KeypointGroundTruthNoSacrum/{part}/*.json"))[: int(scans)]
+        paths = sorted(source.glob(f"**/KeypointGroundTruthNoSacrum/{part}/*.json"))[:scans]
         for name, right in EVIDENCE.items():
-            rng = np.random.default_rng(int(seed))
+            rng = np.random.default_rng(seed)
             results: dict[str, list[np.ndarray]] = {}
             for path in tqdm(paths, desc=f"{part}, {name}", leave=False):
                 levels, points = read_scan(path)

@@ -32,18 +32,18 @@ def gradients(loss: Any, logits: torch.Tensor, target: torch.Tensor, judge: torc
 
 def compare(
     dataset: str,
-    weights: str = "models/model.pt",
-    config_file: str = "configs/train.json",
-    data_list: str = "validation",
+    weights: Path = Path("models/model.pt"),
+    config: str = "configs/train.json",
+    list_: str = "validation",
     count: int = 8,
-    output: str = "",
+    output: Path | None = None,
 ) -> None:
     """Print the table; see the module."""
     set_determinism(0)
     parser = ConfigParser()
-    parser.read_config(config_file)
+    parser.read_config(config)
     parser["dataset_dir"] = dataset
-    parser["validate#dataset#data"] = parser["validate#dataset#data"].replace("'validation'", f"'{data_list}'")
+    parser["validate#dataset#data"] = parser["validate#dataset#data"].replace("'validation'", f"'{list_}'")
     data = parser.get_parsed_content("validate#dataset")
     network = parser.get_parsed_content("network_def")
     judge = parser.get_parsed_content("discriminator_def")
@@ -68,7 +68,7 @@ def compare(
     text = "\n".join(markdown_table(columns, table)) + "\n"
     print(text)
     if output:
-        Path(output).write_text(text)
+        output.write_text(text)
 
 
 if __name__ == "__main__":

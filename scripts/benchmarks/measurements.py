@@ -1,6 +1,6 @@
 """How well angles are measured on true masks of simulated spines: the tables of ``docs/measurements.md``.
 
-    python -m scripts.benchmarks.measurements --count 20 [--seed 0] [--first_level 2]
+    python -m scripts.benchmarks.measurements --count 20 [--seed 0] [--first-level 2]
 
 Each vertebra's true pose is known from the simulation. Its endplates are read a second time from the exact signed
 distance of its shape, in its own frame, by casting rays through the body, and turned by the true pose: the truth. The

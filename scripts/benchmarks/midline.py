@@ -20,10 +20,10 @@ from scripts.levels import in_order, level_number
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
 
 
-def main(simulated: str, dataset: str) -> None:
+def main(simulated: Path, dataset: Path) -> None:
     """Print the errors, by the number of vertebrae in sight."""
-    truth = json.loads((Path(simulated) / "simulation.json").read_text())["patients"]
-    lists = read_document(Path(dataset))
+    truth = json.loads((simulated / "simulation.json").read_text())["patients"]
+    lists = read_document(dataset)
     centroids: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for name in ("training", "validation", "test", "excluded"):
         for item in lists[name]:

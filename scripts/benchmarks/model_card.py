@@ -115,34 +115,35 @@ def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow]
     figure.savefig(path, dpi=110, pil_kwargs={"quality": 85})
 
 
-def main(dataset: str, output: str, source: str = "", weights: str = "", subjects: Any = ()) -> None:
+def main(
+    dataset: Path, output: Path, source: str = "", weights: Path | None = None, subjects: tuple[str, ...] = ()
+) -> None:
     """Measure and write."""
-    folder, names = Path(output), subjects.split(",") if isinstance(subjects, str) else list(subjects)
-    folder.mkdir(parents=True, exist_ok=True)
-    document = read_document(Path(dataset))
-    items = [i for i in list_of(document, Path(dataset), "test") if not names or i["subject"] in names]
-    predictor = Predictor(Path(weights) if weights else None, "cpu", batch_size=1)
-    vertebrae = list(read_vertebrae(Path(dataset), items))
+    output.mkdir(parents=True, exist_ok=True)
+    document = read_document(dataset)
+    items = [i for i in list_of(document, dataset, "test") if not subjects or i["subject"] in subjects]
+    predictor = Predictor(weights, "cpu", batch_size=1)
+    vertebrae = list(read_vertebrae(dataset, items))
     plain = scored(predictor, vertebrae)
-    write_metrics_csv(plain, folder / "metrics.csv")
-    average = [row for _, row in yardstick_rows(Path(dataset), document, [v.item for v in vertebrae])]
-    write_metrics_csv(average, folder / "average.csv")
+    write_metrics_csv(plain, output / "metrics.csv")
+    average = [row for _, row in yardstick_rows(dataset, document, [v.item for v in vertebrae])]
+    write_metrics_csv(average, output / "average.csv")
     means = [["none", _mean(plain)]]
     for curve in tqdm(CURVES, desc="disturbances"):
         if curve.kind == "angle":
             if not source:
                 continue
-            images = folder / "angles" / curve.name
+            images = output / "angles" / curve.name
             tilted_images(source, items, curve.amount, images)
-            rows = scored(predictor, list(read_vertebrae(Path(dataset), items, images)))
+            rows = scored(predictor, list(read_vertebrae(dataset, items, images)))
         else:
             rows = scored(predictor, vertebrae, partial(_disturbed, curve))
         means.append([f"{curve.kind} {curve.amount:g}", _mean(rows)])
     means.append(["film", _mean(scored(predictor, vertebrae, film))])
     lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
     lines += ["", *markdown_table(["disturbance", "Dice"], means)]
-    draw_worst(folder / "worst.jpg", vertebrae, plain, predictor)
-    (folder / "card.md").write_text("\n".join(lines) + "\n")
+    draw_worst(output / "worst.jpg", vertebrae, plain, predictor)
+    (output / "card.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

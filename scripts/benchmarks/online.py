@@ -1,6 +1,6 @@
 """How fast fresh samples are made, and how fast the networks learn from them.
 
-    python -m scripts.benchmarks.online --cases CASES [--device cuda] [--batch_sizes 4] [--pixel_mm 2] [--seconds 20]
+    python -m scripts.benchmarks.online --cases CASES [--device cuda] [--batch-sizes 4] [--pixel-mm 2] [--seconds 20]
         [--networks generator,level]
 
 Prints a line for the engine alone and one for each network's training step (bfloat16) at each batch size.
@@ -57,12 +57,12 @@ def training_step(name: str, device: torch.device) -> Callable[[dict[str, torch.
 
 
 def main(
-    cases: str,
+    cases: tuple[str, ...],
     device: str = "cpu",
-    batch_sizes: Any = 4,
-    pixel_mm: Any = 2.0,
+    batch_sizes: tuple[int, ...] = (4,),
+    pixel_mm: tuple[float, ...] = (2.0,),
     seconds: float = 20.0,
-    networks: str | tuple[str, ...] = ("generator",),
+    networks: tuple[str, ...] = ("generator",),
 ) -> None:
     """Measure and print; see the module.
 
@@ -79,24 +79,20 @@ def main(
         torch.set_num_threads(1)
     else:
         torch.backends.cudnn.benchmark = True
-    pool = CasePool(load_cases(str(cases).split(",")), device=place)
-    for size in _several(batch_sizes):
-        for pixel in _several(pixel_mm):
-            options = SampleOptions(pixel_mm=float(pixel), voxel_mm=float(pixel))
-            data = OnlineBatches(pool, options, batch_size=int(size))
-            each = seconds_each(data.make, place, seconds) / int(size)
+    pool = CasePool(load_cases(cases), device=place)
+    for size in batch_sizes:
+        for pixel in pixel_mm:
+            options = SampleOptions(pixel_mm=pixel, voxel_mm=pixel)
+            data = OnlineBatches(pool, options, batch_size=size)
+            each = seconds_each(data.make, place, seconds) / size
             print(f"engine, {pixel} mm, batches of {size}: {1000 * each:.1f} ms a sample, {1 / each:.0f} a second")
         batch = data.make(0)
-        for name in networks.split(",") if isinstance(networks, str) else networks:
+        for name in networks:
             step = training_step(name, place)
-            each = seconds_each(partial(_again, step, batch), place, seconds) / int(size)
+            each = seconds_each(partial(_again, step, batch), place, seconds) / size
             print(f"{name}, training step of {size}: {1000 * each:.1f} ms a sample, {1 / each:.0f} a second")
     if place.type == "cuda":
         print(f"{torch.cuda.get_device_name()}: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most")
-
-
-def _several(values: Any) -> tuple[Any, ...]:
-    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
 
 
 def _again(step: Callable[[dict[str, torch.Tensor]], None], batch: dict[str, torch.Tensor], number: int) -> None:

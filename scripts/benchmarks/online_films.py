@@ -1,14 +1,12 @@
 """How fast fresh windows of whole films are made, and how fast the annotation network learns from them.
 
-    python -m scripts.benchmarks.online_films --patients PATIENTS [--device cuda] [--batch_sizes 8] [--seconds 20]
+    python -m scripts.benchmarks.online_films --patients PATIENTS [--device cuda] [--batch-sizes 8] [--seconds 20]
 
 Prints a line for the engine alone, one for the training step (bfloat16) and one for both one after the other, at each
 batch size.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -22,7 +20,9 @@ from scripts.paths import BUNDLE_ROOT
 CONFIGS = BUNDLE_ROOT / "configs"
 
 
-def main(patients: str, device: str = "cpu", batch_sizes: Any = 8, seconds: float = 20.0) -> None:
+def main(
+    patients: tuple[str, ...], device: str = "cpu", batch_sizes: tuple[int, ...] = (8,), seconds: float = 20.0
+) -> None:
     """Measure and print; see the module.
 
     Args:
@@ -39,7 +39,7 @@ def main(patients: str, device: str = "cpu", batch_sizes: Any = 8, seconds: floa
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / f"{name}.json") for name in ("train_localization", "online_films")])
     parser["device"] = place
-    pool = PatientPool(load_patients(str(patients).split(",")), device=place)
+    pool = PatientPool(load_patients(patients), device=place)
     network, loss = parser.get_parsed_content("network").train(), parser.get_parsed_content("loss")
     optimizer = parser.get_parsed_content("optimizer")
 
@@ -50,8 +50,8 @@ def main(patients: str, device: str = "cpu", batch_sizes: Any = 8, seconds: floa
         loss(maps, batch).backward()
         optimizer.step()
 
-    for size in batch_sizes if isinstance(batch_sizes, (list, tuple)) else (batch_sizes,):
-        data = FilmBatches(pool, parser.get_parsed_content("samples"), batch_size=int(size))
+    for size in batch_sizes:
+        data = FilmBatches(pool, parser.get_parsed_content("samples"), batch_size=size)
         batch = data.make(0)
 
         def again(_: int, batch: dict[str, torch.Tensor] = batch) -> None:
@@ -61,7 +61,7 @@ def main(patients: str, device: str = "cpu", batch_sizes: Any = 8, seconds: floa
             step(data.make(number))
 
         for name, work in (("engine", data.make), ("training step", again), ("both", both)):
-            each = seconds_each(work, place, seconds) / int(size)
+            each = seconds_each(work, place, seconds) / size
             print(f"{name}, batches of {size}: {1000 * each:.1f} ms a pair of windows, {1 / each:.1f} a second")
     if place.type == "cuda":
         print(f"{torch.cuda.get_device_name()}: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most")

@@ -44,10 +44,9 @@ def dice(dataset: Path, weights: Path | None) -> dict[Key, float]:
         return {(row.subject, row.level): row.dice for row in read_metrics_csv(Path(folder) / "metrics.csv")}
 
 
-def main(cone: str, parallel: str, weights: str = "") -> None:
+def main(cone: Path, parallel: Path, weights: Path | None = None) -> None:
     """Print the table."""
-    file = Path(weights) if weights else None
-    heights, ours, theirs = heights_mm(Path(cone)), dice(Path(cone), file), dice(Path(parallel), file)
+    heights, ours, theirs = heights_mm(cone), dice(cone, weights), dice(parallel, weights)
     keys = sorted(heights.keys() & ours.keys() & theirs.keys())
     height = np.array([heights[key] for key in keys])
     loss = np.array([theirs[key] - ours[key] for key in keys])

@@ -110,18 +110,17 @@ def _save(figure: plt.Figure, axes: np.ndarray, path: Path) -> None:
     print(f"{path} {path.stat().st_size // 1024} kB")
 
 
-def main(output: str = "output", seed: int = 0) -> None:
+def main(output: Path = Path("output"), seed: int = 0) -> None:
     """Draw both pictures.
 
     Args:
         output: folder.
         seed: of the augmentation.
     """
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     films = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
-    film_variants(films, folder / "film_variants.jpg")
-    augmented_patches(films, folder / "augmented_patches.jpg", seed)
+    film_variants(films, output / "film_variants.jpg")
+    augmented_patches(films, output / "augmented_patches.jpg", seed)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Do reconstructed vertebrae lean as much as the true ones?
 
-    python -m scripts.benchmarks.tilts --dataset DATASET [--weights FILE] [--list_name test]
+    python -m scripts.benchmarks.tilts --dataset DATASET [--weights FILE] [--list test]
 
 Reconstructs every patient of a prepared dataset's list from the films and true marks, and sets each vertebra's pose
 beside that of its true mask, both by `scripts.measure.pose`. Slope: of the degrees by which a true vertebra leans more
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist
 from scripts.films.calibration import calibrate
+from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti
@@ -53,17 +54,16 @@ def true_pose(labels: np.ndarray, affine: np.ndarray, level: int, centroid_mm: n
     return estimate_pose(level, (labels[box] == level).astype(np.float32), moved, centroid_mm)
 
 
-def main(dataset: str, weights: str = "", list_name: str = "test") -> None:
+def main(dataset: Path, weights: Path | None = None, list_: str = "test") -> None:
     """Print a row a plane."""
-    root = Path(dataset)
-    cases = sorted({(root / item["label"]).parent for item in read_datalist(root, list_name)})
-    predictor = Predictor(Path(weights) if weights else None, precision="auto")
+    cases = sorted({(dataset / item["label"]).parent for item in read_datalist(dataset, list_)})
+    predictor = Predictor(weights, precision="auto")
     pairs = []
     for case in tqdm(cases, unit="patient"):
         geometry = case / "geometry.json"
         marks = read_annotations(case / "annotations.json")
         where = geometry if geometry.is_file() else None
-        films = calibrate(read_films(case / "ap.nii.gz", case / "lat.nii.gz", geometry=where), marks)
+        films = calibrate(read_films(case / "ap.nii.gz", case / "lat.nii.gz", ReadingOptions(where)), marks)
         labels, affine = read_nifti(case / "labelmap.nii.gz")
         for part in reconstruct_films(films, marks, predictor).parts:
             centroid = np.array(part.vertebra.cube.body_centroid_mm)

@@ -116,7 +116,7 @@ def _peak_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def compare(device: str = "cpu", repeats: int = 5, output: str = "", case: str = "", which: int = -1) -> None:
+def compare(device: str = "cpu", repeats: int = 5, output: Path | None = None, case: str = "", which: int = -1) -> None:
     """Print the table; see the module.
 
     Args:
@@ -144,7 +144,7 @@ def compare(device: str = "cpu", repeats: int = 5, output: str = "", case: str =
     text = "\n".join([how, "", *markdown_table(columns, table), ""])
     print(text)
     if output:
-        Path(output).write_text(text)
+        output.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each ingredient of the simulation is worth: train on simulation alone, score on radiographs of real CTs.
 
-    python -m scripts.benchmarks.transfer --real DATASET --output DIR [--recipes water,bone]
+    python -m scripts.benchmarks.transfer --dataset DATASET --output DIR [--recipes water,bone]
 
 Per recipe: simulate the same spines with the recipe's ingredients, prepare them, train a half-resolution generator
 (``configs/transfer.json``, some minutes on one core) and measure its Dice on the ``test`` list of a dataset that was
@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -107,18 +106,18 @@ RECIPES = {
 
 
 def transfer(
-    real: str,
-    output: str,
-    recipes: Any = tuple(RECIPES),
+    dataset: Path,
+    output: Path,
+    recipes: tuple[str, ...] = tuple(RECIPES),
     patients: int = 40,
     epochs: int = 10,
-    without: Any = ("verse083",),
+    without: tuple[str, ...] = ("verse083",),
     seed: int = 0,
 ) -> None:
     """Run recipes and write the table; see the module.
 
     Args:
-        real: dataset prepared from real CTs; its ``test`` list is scored.
+        dataset: prepared from real CTs; its ``test`` list is scored.
         output: working folder and results.
         recipes: which, comma-separated.
         patients: simulated for each.
@@ -126,27 +125,25 @@ def transfer(
         without: shape subjects that the real dataset contains, comma-separated.
         seed: of simulation and training.
     """
-    wanted, excluded = ([value] if isinstance(value, str) else list(value) for value in (recipes, without))
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    ingredients, simulated = BARE, folder
+    output.mkdir(parents=True, exist_ok=True)
+    ingredients, simulated = BARE, output
     for name, recipe in RECIPES.items():
         previous, ingredients = ingredients, recipe.add(ingredients)
         if ingredients != previous or name == "water":
-            simulated = folder / name
-        if name not in wanted:
+            simulated = output / name
+        if name not in recipes:
             continue
-        spine = SpineOptions(without=tuple(excluded))
-        options = SimulationOptions(spacing_mm=2.0, spine=spine, ingredients=ingredients, seed=int(seed))
-        dataset, results = simulated.with_name(f"{simulated.name}_dataset"), folder / f"{name}_results"
-        simulate_dataset(simulated, int(patients), options)
-        prepare_dataset(simulated, dataset, PrepareOptions(seed=int(seed)), SplitOptions(test_share=0.0))
+        spine = SpineOptions(without=without)
+        options = SimulationOptions(spacing_mm=2.0, spine=spine, ingredients=ingredients, seed=seed)
+        prepared, results = simulated.with_name(f"{simulated.name}_dataset"), output / f"{name}_results"
+        simulate_dataset(simulated, patients, options)
+        prepare_dataset(simulated, prepared, PrepareOptions(seed=seed), SplitOptions(test_share=0.0))
         if not (results / "metrics.csv").is_file():
             train = ["--max_epochs", str(epochs), "--seed", str(seed), *recipe.overrides]
-            _bundle("training", (*recipe.configs, "configs/transfer.json"), dataset, results, train)
+            _bundle("training", (*recipe.configs, "configs/transfer.json"), prepared, results, train)
             score = ["--ckpt_path", str(results / "model_final.pt")]
-            _bundle("evaluating", ("configs/transfer.json", "configs/evaluate.json"), Path(real), results, score)
-        write_table(folder, int(patients), int(epochs))
+            _bundle("evaluating", ("configs/transfer.json", "configs/evaluate.json"), dataset, results, score)
+        write_table(output, patients, epochs)
 
 
 def write_table(folder: Path, patients: int, epochs: int) -> None:

@@ -1,6 +1,6 @@
 """The interface as a user sees it, and how long it lets him wait: the pictures and times of ``docs/viewer.md``.
 
-    python -m scripts.benchmarks.viewer_pictures --output FOLDER [--name sample] [--case CASE_FOLDER] [--size 1280x800]
+    python -m scripts.benchmarks.viewer_pictures --output FOLDER [--name sample] [--case CASE_FOLDER] [--size 1280,800]
         [--ap FILM --lat FILM] [--steps correct]
 
 A case folder is one of a prepared dataset, or anything with ap.nii.gz, lat.nii.gz and annotations.json. Needs Chromium
@@ -40,23 +40,22 @@ def wait(condition: Callable[[], Any], seconds: float = 600) -> None:
 
 
 def main(
-    output: str,
+    output: Path,
     name: str = "sample",
-    case: str = "",
-    ap: str = "",
-    lat: str = "",
-    size: str = "1280x800",
+    case: Path | None = None,
+    ap: Path | None = None,
+    lat: Path | None = None,
+    size: tuple[int, int] = (1280, 800),
     quality: int = 82,
 ) -> None:
     """Open a case, reconstruct it, turn it, and keep a JPEG of each state."""
     from playwright.sync_api import sync_playwright
 
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    width, height = (int(n) for n in size.split("x"))
+    output.mkdir(parents=True, exist_ok=True)
+    width, height = size
     files = {"ap": ap, "lat": lat}
     if case:
-        files = {"ap": f"{case}/ap.nii.gz", "lat": f"{case}/lat.nii.gz", "annotations": f"{case}/annotations.json"}
+        files = {"ap": case / "ap.nii.gz", "lat": case / "lat.nii.gz", "annotations": case / "annotations.json"}
     options = [f"--{key}={value}" for key, value in files.items() if value]
     command = [sys.executable, "-W", "ignore", "-m", "scripts", "view", "--port=0", "--browser=False", *options]
     service = subprocess.Popen(command, cwd=BUNDLE_ROOT, stdout=subprocess.PIPE, text=True)
@@ -71,7 +70,7 @@ def main(
 
             def keep(state: str) -> None:
                 picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-                picture.save(folder / f"viewer_{name}_{state}.jpg", quality=quality)
+                picture.save(output / f"viewer_{name}_{state}.jpg", quality=quality)
 
             page.goto(found[0])
             started = time.monotonic()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from scripts.cli.arguments import split_words
 from scripts.errors import UserError
 
 
@@ -20,8 +18,8 @@ def verify() -> None:
         raise UserError(f"{blocking[0]} ({len(blocking)} in all)")
 
 
-def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
-    """Build the zip that is handed out, with exports, checksums, bill of materials and licences; see docs/release.md.
+def release(output: Path, base_url: str = "", tests: tuple[str, ...] = ("tests",)) -> None:
+    """Build the zip that is handed out, with exports, checksums, bill of materials and licences.
 
     Args:
         output: folder for all of it.
@@ -32,7 +30,6 @@ def release(output: str, base_url: str = "", tests: Any = "tests") -> None:
     from scripts.release.build import release as build_release
     from scripts.release.bundle import Bundle
 
-    folder = Path(str(output))
-    report = build_release(Bundle(BUNDLE_ROOT), folder, str(base_url), split_words(tests))
+    report = build_release(Bundle(BUNDLE_ROOT), output, base_url, tests)
     for name in report["files"]:
-        print(folder / name if (folder / name).exists() else f"  with {name}")
+        print(output / name if (output / name).exists() else f"  with {name}")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from scripts.cli.arguments import optional_path, split_words
 
 
-def serve(spool: str, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0) -> None:
-    """Reconstruct what is handed in over HTTP, one pair after the other; see docs/deployment.md.
+def serve(spool: Path, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0) -> None:
+    """Reconstruct what is handed in over HTTP, one pair after the other.
 
     Args:
         spool: folder for what waits and what is done; a job that was accepted is never lost.
@@ -20,21 +17,21 @@ def serve(spool: str, host: str = "127.0.0.1", port: int = 8766, capacity: int =
     """
     from scripts.deploy.service import serve as serve_jobs
 
-    serve_jobs(Path(str(spool)), str(host), int(port), int(capacity), float(keep_hours))
+    serve_jobs(spool, host, port, capacity, keep_hours)
 
 
 def listen(
-    spool: str,
+    spool: Path,
     send_to: str = "",
     host: str = "127.0.0.1",
     port: int = 11112,
     ae_title: str = "SPINE3D",
     settle_s: float = 30.0,
     keep_hours: float = 24.0,
-    geometry: str = "",
-    anchor: Any = (),
+    geometry: Path | None = None,
+    anchor: str = "",
 ) -> None:
-    """Receive studies over DICOM, reconstruct each pair of films and send the results on; see docs/deployment.md.
+    """Receive studies over DICOM, reconstruct each pair of films and send the results on.
 
     Args:
         spool: folder for what waits and what is done; a study that was received is never lost.
@@ -44,20 +41,10 @@ def listen(
         ae_title: of this node.
         settle_s: a study is complete when it has a pair and nothing has come for so long.
         keep_hours: how long results, and studies without a pair, stay.
-        geometry: YAML or JSON file that says how the machine takes its films, where their headers do not; see
-            docs/films.md.
+        geometry: YAML or JSON file that says how the machine takes its films, where their headers do not;
+            docs/films.md describes it.
         anchor: a level that holds in all films, as L5 where the lowest whole vertebra always is L5.
     """
     from scripts.deploy.listener import listen as listen_dicom
 
-    listen_dicom(
-        Path(str(spool)),
-        str(send_to),
-        str(host),
-        int(port),
-        str(ae_title),
-        float(settle_s),
-        float(keep_hours),
-        optional_path(geometry),
-        ",".join(split_words(anchor)),
-    )
+    listen_dicom(spool, send_to, host, port, ae_title, settle_s, keep_hours, geometry, anchor)

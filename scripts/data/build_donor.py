@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from scripts.anatomy.centroids import body_centroid
+from scripts.command import run_module
 from scripts.data.cases import find_cases
 from scripts.data.volumes import read_case
 from scripts.geometry.frames import bounding_grid, resample, resample_labels
@@ -62,4 +62,4 @@ def without_bone(hu: np.ndarray, spine: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    build_donor(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    run_module(build_donor)

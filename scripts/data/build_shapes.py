@@ -13,7 +13,6 @@ since the one neighbour they have lies askew.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from scripts.anatomy.alignment import frame_from_average
 from scripts.anatomy.centroids import body_centroid
 from scripts.anatomy.distances import pair_statistics
 from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
+from scripts.command import run_module
 from scripts.data.meshes import LEVEL_IN_NAME
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
@@ -249,6 +249,11 @@ def _voxels(surface: trimesh.Trimesh, row: dict[str, Any]) -> Solid:
     return occupancy, affine
 
 
+def build_subjects(manifest: Path) -> None:
+    """All subjects of a list, a JSON file; their files lie beside it."""
+    for subject in json.loads(manifest.read_text()):
+        build_subject(subject, manifest.parent)
+
+
 if __name__ == "__main__":
-    for subject in json.loads(Path(sys.argv[1]).read_text()):
-        build_subject(subject, Path(sys.argv[1]).parent)
+    run_module(build_subjects)

@@ -1,9 +1,9 @@
 """One training list of several prepared datasets.
 
-    python -m scripts.data.mixing --datasets UPRIGHT,ALONG --output MIX --draw_from 'sim*=288,288' --seed 10
+    python -m scripts.data.mixing --dataset UPRIGHT,ALONG --output MIX --draw-from 'sim*=288,288' --seed 10
 
 Writes ``MIX/dataset.json`` alone; it points to the datasets' files where they are. Of subjects that fit a pattern of
-``--draw_from`` that many vertebrae are drawn from each dataset, all others are taken whole: so real patients, of whom
+``--draw-from`` that many vertebrae are drawn from each dataset, all others are taken whole: so real patients, of whom
 there are few, are not drowned in simulated ones. Validation and test lists are those of the first dataset.
 """
 
@@ -45,41 +45,39 @@ def placed(items: list[Item], dataset: Path) -> list[Item]:
     return [{**item, "image": str(root / item["image"]), "label": str(root / item["label"])} for item in items]
 
 
-def main(datasets: str | tuple[str, ...], output: str, draw_from: str = "", seed: int = 0) -> None:
+def main(dataset: tuple[Path, ...], output: Path, draw_from: str = "", seed: int = 0) -> None:
     """Mix and say what there is.
 
     Raises:
         UserError: a dataset or list is missing, two datasets train on what another one tests, a pattern fits too few.
     """
-    folders = [Path(name) for name in (datasets.split(",") if isinstance(datasets, str) else datasets)]
-    pattern, counts = _pattern(draw_from, len(folders))
+    pattern, counts = _pattern(draw_from, len(dataset))
     rng = np.random.default_rng(seed)
     training = []
-    for folder, count in zip(folders, counts, strict=True):
+    for folder, count in zip(dataset, counts, strict=True):
         items = read_datalist(folder, "training")
         training += placed(draw(items, pattern, count, rng) if pattern else items, folder)
-    document = read_document(folders[0])
+    document = read_document(dataset[0])
     for name in LISTS[1:]:
-        document[name] = placed(document.get(name, []), folders[0])
+        document[name] = placed(document.get(name, []), dataset[0])
     held_out = {item["subject"] for name in LISTS[1:] for item in document[name]}
     leaked = sorted({item["subject"] for item in training} & held_out)
     if leaked:
-        raise UserError(f"trained on in one dataset and held out in {folders[0]}: {', '.join(leaked)}")
-    document |= {"training": training, "excluded": [], "mixed_from": [str(f) for f in folders]}
-    target = Path(output)
-    target.mkdir(parents=True, exist_ok=True)
-    write_text(target / "dataset.json", json.dumps(document, indent=1) + "\n")
+        raise UserError(f"trained on in one dataset and held out in {dataset[0]}: {', '.join(leaked)}")
+    document |= {"training": training, "excluded": [], "mixed_from": [str(f) for f in dataset]}
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "dataset.json", json.dumps(document, indent=1) + "\n")
     print(f"{len(training)} vertebrae of {len({i['subject'] for i in training})} patients for training")
 
 
 def _pattern(text: str, datasets: int) -> tuple[str, list[int]]:
     if not text:
         return "", [0] * datasets
-    pattern, _, numbers = str(text).partition("=")
+    pattern, _, numbers = text.partition("=")
     counts = [int(number) for number in numbers.split(",") if number.strip().isdigit()]
     if not pattern or len(counts) != datasets:
         raise UserError(
-            f"--draw_from is a pattern of subjects and a number for each dataset, 'sim*=288,288'; not {text!r}"
+            f"--draw-from is a pattern of subjects and a number for each dataset, 'sim*=288,288'; not {text!r}"
         )
     return pattern, counts
 

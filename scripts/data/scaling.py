@@ -19,7 +19,6 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from scripts.command import run_module
 from scripts.data.building import STAMP_FILE, stamp_of
@@ -159,7 +158,13 @@ def report(costs: list[Cost]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scaling(source: str, workers: Any = (1, 2), copies: Any = 1, output: str = "", bookkeep: int = 0) -> None:
+def scaling(
+    source: str,
+    workers: tuple[int, ...] = (1, 2),
+    copies: tuple[int, ...] = (1,),
+    output: Path | None = None,
+    bookkeep: int = 0,
+) -> None:
     """Measure and print; see the module.
 
     Args:
@@ -170,17 +175,13 @@ def scaling(source: str, workers: Any = (1, 2), copies: Any = 1, output: str = "
         bookkeep: instead, measure the bookkeeping of so many cases.
     """
     if bookkeep:
-        text = bookkeeping(str(source), int(bookkeep))
+        text = bookkeeping(source, bookkeep)
     else:
-        trials = [(w, c) for c in _numbers(copies) for w in _numbers(workers)]
-        text = report([measure(str(source), *trial) for trial in trials])
+        trials = [(w, c) for c in copies for w in workers]
+        text = report([measure(source, *trial) for trial in trials])
     print(text)
     if output:
-        write_text(Path(output), text)
-
-
-def _numbers(value: Any) -> list[int]:
-    return [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+        write_text(output, text)
 
 
 def _family(parent: int) -> list[int]:

@@ -18,11 +18,11 @@ class SplitOptions:
     """Who goes where; whole patients always.
 
     Args:
-        test_share: of all patients (the paper's 4:1).
-        validation_share: of the remaining ones.
-        test: patients that are in the test list whatever the draw.
-        validation: likewise.
-        training: likewise.
+        test_share: share of patients drawn for the test list (the paper's 4:1).
+        validation_share: share of the remaining ones drawn for validation.
+        test: patients that are in the test list whatever the draw, comma-separated.
+        validation: likewise for validation.
+        training: likewise for training.
     """
 
     test_share: float = 0.2

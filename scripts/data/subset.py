@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scripts.data.metal import MetalEvidence
 from scripts.errors import UserError
 from scripts.io.tables import write_csv
 from scripts.levels import in_order, level_name, region
+
+if TYPE_CHECKING:
+    from scripts.data.metal import MetalEvidence
 
 SUBSETS = ("full", "small")
 FEWEST_THORACIC = 3
@@ -47,9 +50,9 @@ class SubsetOptions:
     """Which spines to take.
 
     Args:
-        subset: ``full`` or ``small``.
-        metal: cases (keys) that have metal whatever their CT says.
-        no_metal: cases that have none.
+        subset: full, or small: the paper's VerSe-small (no cervical vertebra, T13, L6 or metal; three thoracic ones).
+        metal: cases that have metal whatever their CT says, comma-separated; subset.csv lists their names.
+        no_metal: cases that have none whatever their CT says.
     """
 
     subset: str = "full"

@@ -9,6 +9,7 @@ from monai.deploy.core import Application
 
 from scripts.deploy.operators import Annotator, PairSelector, Reconstructor, SpineWriter
 from scripts.errors import UserError
+from scripts.job.options import NetworkOptions
 from scripts.job.run import Networks
 
 # The first that there is; a MAP carries TorchScript, the bundle both.
@@ -26,7 +27,7 @@ class SpineApplication(Application):
         """Wire the operators."""
         context = Application.init_app_context(self.argv)
         models = Path(context.model_path)
-        networks = Networks(_weights(models, GENERATOR), _weights(models, LOCALIZER))
+        networks = Networks(NetworkOptions(_weights(models, GENERATOR), _weights(models, LOCALIZER)))
         select = PairSelector(self, CountCondition(self, 1), folder=Path(context.input_path), name="select")
         annotate = Annotator(self, networks=networks, name="annotate")
         reconstruct = Reconstructor(self, networks=networks, name="reconstruct")

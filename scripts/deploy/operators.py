@@ -9,7 +9,8 @@ from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from scripts.deploy.study import job_of_folder
 from scripts.export.export import export_dicom
-from scripts.job.output import OutputOptions, write_reconstruction
+from scripts.job.options import OutputOptions
+from scripts.job.output import write_reconstruction
 from scripts.job.run import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
 
 FORMATS = ("stl", "obj")
@@ -28,7 +29,7 @@ class PairSelector(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Out: a `scripts.job.run.Job`."""
+        """Out: a `scripts.job.options.Job`."""
         spec.output("job")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
@@ -100,6 +101,6 @@ class SpineWriter(Operator):
         """Once."""
         films, marks, result = op_input.receive("spine")
         write_reconstruction(
-            self.folder, films, marks, result, self.networks.predictor, options=OutputOptions(formats=FORMATS)
+            self.folder, films, marks, result, self.networks.predictor, OutputOptions(mesh_formats=FORMATS)
         )
         export_dicom(self.folder, self.folder / DICOM_FOLDER, films.headers)

@@ -67,10 +67,10 @@ def package_command(folder: Path, version: str) -> str:
     )
 
 
-def main(output: str) -> None:
+def main(output: Path) -> None:
     """Write the folders and say what to do with them."""
     bundle = Bundle(BUNDLE_ROOT)
-    folder = write_application(bundle, Path(str(output)))
+    folder = write_application(bundle, output)
     print(package_command(folder, bundle.version))
 
 

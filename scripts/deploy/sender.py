@@ -43,7 +43,7 @@ class Peer:
         """
         found = ADDRESS.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 65536:
-            raise UserError(f"--send_to is AETITLE@host:port, not '{text}'")
+            raise UserError(f"--send-to is AETITLE@host:port, not '{text}'")
         return cls(found["title"], found["host"], int(found["port"]), own_title)
 
 

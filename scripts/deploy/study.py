@@ -6,8 +6,9 @@ from pathlib import Path
 
 from scripts.errors import UserError
 from scripts.films.film import Projection
+from scripts.films.options import ReadingOptions
 from scripts.films.study import choose_film
-from scripts.job.run import Job
+from scripts.job.options import Job
 from scripts.localization.anchors import parse_anchors
 
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")
@@ -34,8 +35,13 @@ def job_of_folder(folder: Path) -> Job:
     marks = folder / ANNOTATIONS_FILE
     geometry = next((folder / name for name in GEOMETRY_FILES if (folder / name).is_file()), None)
     anchor = folder / ANCHOR_FILE
-    anchors = parse_anchors(anchor.read_text().strip()) if anchor.is_file() else ()
-    return Job(films[0], films[1], marks if marks.is_file() else None, geometry, anchors=anchors)
+    return Job(
+        films[0],
+        films[1],
+        marks if marks.is_file() else None,
+        anchor=parse_anchors(anchor.read_text().strip()) if anchor.is_file() else (),
+        reading=ReadingOptions(geometry),
+    )
 
 
 def _named(folder: Path, view: str) -> Path | None:

@@ -28,11 +28,12 @@ def process(folder: str) -> None:
         UserError: it cannot be done; the line says why and names no folder of this machine.
     """
     from scripts.deploy.study import job_of_folder
+    from scripts.job.options import OutputOptions
     from scripts.job.run import run_job
 
     study = Path(folder) / STUDY
     try:
-        run_job(job_of_folder(study), Path(folder) / OUTPUT, _networks(), dicom=True)
+        run_job(job_of_folder(study), Path(folder) / OUTPUT, _networks(), OutputOptions(dicom=True))
     except UserError as error:
         raise UserError(str(error).replace(f"{study}/", "").replace(str(study), "the study")) from error
 

@@ -13,6 +13,7 @@ from scripts.errors import UserError
 from scripts.films.dicom import read_dicom, read_header
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
+from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
 from scripts.films.study import choose_film
@@ -21,27 +22,16 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.nifti import read_film
 
 MAX_HEIGHT_DIFFERENCE_MM = 1.0
-Spacing = tuple[float, float]
 
 
-def read_films(
-    ap: Path | None,
-    lat: Path | None,
-    spacing: Spacing | None = None,
-    geometry: Path | None = None,
-    mirror: Sequence[str] = (),
-    invert: Sequence[str] = (),
-) -> Films:
+def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_THE_FILES_SAY) -> Films:
     """Both films, checked against each other, or one of them alone.
 
     Args:
         ap: frontal film (DICOM, NIfTI, PNG, JPEG, TIFF), or a folder from which the one frontal film is taken; None if
             there is none.
         lat: lateral film, or a folder, likewise.
-        spacing: mm a pixel in the patient of the AP and of the LAT film; it overrides what the files say.
-        geometry: YAML or JSON file, see `scripts.films.geometry_file`.
-        mirror: views (``ap``, ``lat``) to mirror left to right.
-        invert: views whose bones are dark.
+        options: what is known of the films beside what their files say.
 
     Raises:
         UserError: neither is given, or one alone with what only a pair has; a film is unreadable or the other view;
@@ -54,21 +44,21 @@ def read_films(
     [('AP', (333, 360), (1.0, 1.0)), ('LAT', (333, 275), (1.0, 1.0))]
     """
     if ap is None or lat is None:
-        if geometry is not None:
+        if options.geometry is not None:
             raise UserError("--geometry is for two films")
-        return _read_one(ap, lat, spacing, mirror, invert)
-    setup = read_geometry(geometry) if geometry is not None else None
+        return _read_one(ap, lat, options)
+    setup = read_geometry(options.geometry) if options.geometry is not None else None
     films = [
-        _read_view(path, wanted, mirror, invert)
-        for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
+        _read_view(path, wanted, options) for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
     ]
     frontal, lateral = films
     placed = frontal.placed is not None and lateral.placed is not None
     notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
-    if spacing is not None:
-        frontal, lateral = _with_spacing(frontal, spacing[0], "AP"), _with_spacing(lateral, spacing[1], "LAT")
+    if options.spacing is not None:
+        frontal = _with_spacing(frontal, options.spacing[0], "AP")
+        lateral = _with_spacing(lateral, options.spacing[1], "LAT")
     if setup is not None and setup.exact is not None:
-        _check_shapes(setup.exact, frontal, lateral, str(geometry))
+        _check_shapes(setup.exact, frontal, lateral, str(options.geometry))
         exact, registered = setup.exact, True
         frontal = replace(frontal, spacing_mm=exact.ap.pixel_mm)
         lateral = replace(lateral, spacing_mm=exact.lat.pixel_mm)
@@ -109,25 +99,23 @@ def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
     raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
 
 
-def _read_view(path: Path, wanted: Projection, mirror: Sequence[str], invert: Sequence[str]) -> Radiograph:
+def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radiograph:
     """One film, mirrored or inverted if the user says so."""
     film = read_radiograph(path, wanted)
-    if wanted.value.lower() in _views(mirror, "mirror"):
+    if wanted.value.lower() in _views(options.mirror, "mirror"):
         film = _mirrored(film, path)
-    if wanted.value.lower() in _views(invert, "invert"):
+    if wanted.value.lower() in _views(options.invert, "invert"):
         film = replace(film, pixels=film.pixels.max() + film.pixels.min() - film.pixels)
     return film
 
 
-def _read_one(
-    ap: Path | None, lat: Path | None, spacing: Spacing | None, mirror: Sequence[str], invert: Sequence[str]
-) -> Films:
+def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Films:
     path = ap or lat
     if path is None:
         raise UserError("give --ap or --lat, or both")
-    film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, mirror, invert)
-    if spacing is not None:
-        film = _with_spacing(film, spacing[0 if ap else 1], "AP" if ap else "LAT")
+    film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, options)
+    if options.spacing is not None:
+        film = _with_spacing(film, options.spacing[0 if ap else 1], "AP" if ap else "LAT")
     both = (film, NO_FILM) if ap else (NO_FILM, film)
     return Films(*both, pair_geometry(*both), False, (*film.warnings, *film.scale_notes), name=_name(path))
 

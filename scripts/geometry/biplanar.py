@@ -15,24 +15,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from scripts.errors import UserError
+from scripts.geometry.beam import Beam
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
 
 Vector = tuple[float, float, float]
-
-
-class Beam(str, Enum):
-    """Which image axes the rays diverge along."""
-
-    PARALLEL = "parallel"
-    SLOT = "slot"
-    CONE = "cone"
 
 
 # Per beam: do the rays diverge along (rows, columns)?

@@ -6,7 +6,6 @@ import json
 import platform
 import resource
 import time
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
 from scripts.io.atomic import atomic_folder, write_text
 from scripts.io.nifti import read_nifti, write_nifti
+from scripts.job.options import OutputOptions
 from scripts.measure.review import Review, review
 from scripts.paths import BUNDLE_ROOT
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
@@ -41,30 +41,18 @@ REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
 REPORT_HEIGHT = 640
 
 
-@dataclass(frozen=True)
-class OutputOptions:
-    """What a reconstruction's folder holds beside what it always does.
-
-    Args:
-        formats: of the surfaces in ``meshes/``: stl, obj, ply; ``spine.glb`` is always written.
-        keep: share of the triangles to keep, 1 keeps all.
-        turntable: name of a film of the turning spine (.gif or .mp4), or empty.
-        timings: whether ``report.json`` says what took how long, a vertebra too, and how much memory.
-    """
-
-    formats: tuple[str, ...] = ("stl",)
-    keep: float = 1.0
-    turntable: str = ""
-    timings: bool = False
-
-    def check(self) -> None:
-        """Raise a UserError for what cannot be written, before any work is done."""
-        check_meshes(self.formats, self.keep)
-        if self.turntable:
-            check_turntable(self.turntable)
-
-
 DEFAULT_OUTPUT = OutputOptions()
+
+
+def check_output(options: OutputOptions) -> None:
+    """Refuse what cannot be written, before any work is done.
+
+    Raises:
+        UserError: an unknown format of surfaces or of the film, or a share of triangles that is none.
+    """
+    check_meshes(options.mesh_formats, options.decimate)
+    if options.turntable:
+        check_turntable(options.turntable)
 
 
 def write_reconstruction(
@@ -73,7 +61,6 @@ def write_reconstruction(
     annotations: Annotations,
     result: Reconstruction,
     predictor: Predictor,
-    truth_path: Path | None = None,
     options: OutputOptions = DEFAULT_OUTPUT,
 ) -> dict[str, Any]:
     """The reconstruction's folder, whole or not at all.
@@ -84,13 +71,12 @@ def write_reconstruction(
         annotations: their marks.
         result: what was reconstructed.
         predictor: by which network.
-        truth_path: true labelmap to compare with, if there is one.
-        options: what else to write.
+        options: what else to write; ``dicom`` is the caller's.
 
     Returns:
         the report that was written as ``report.json``.
     """
-    truth = read_truth(truth_path, result.grid) if truth_path else None
+    truth = read_truth(options.truth, result.grid) if options.truth else None
     clock = _Clock(result.seconds)
     checked = review(films, result)
     clock.stop("measure")
@@ -98,7 +84,7 @@ def write_reconstruction(
         write_nifti(folder / "spine.nii.gz", result.labels, result.grid.affine)
         write_annotations(folder / "annotations.json", annotations)
         clock.stop("volume")
-        write_meshes({p.level: p.mesh for p in result.parts if p.found}, folder, options.formats, options.keep)
+        write_meshes({p.level: p.mesh for p in result.parts if p.found}, folder, options.mesh_formats, options.decimate)
         clock.stop("meshes")
         draw = partial(
             draw_panels,

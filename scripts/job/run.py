@@ -3,7 +3,6 @@ Deploy application have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
-from scripts.job.output import DEFAULT_OUTPUT, OutputOptions, write_reconstruction
-from scripts.localization.anchors import Anchor, renumber
+from scripts.job.options import Job, NetworkOptions, OutputOptions
+from scripts.job.output import DEFAULT_OUTPUT, check_output, write_reconstruction
+from scripts.localization.anchors import renumber
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
@@ -22,66 +22,29 @@ from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import reconstruct_films
 
 DICOM_FOLDER = "dicom"
-
-
-@dataclass(frozen=True)
-class Job:
-    """Two films, and what is known and wanted of them.
-
-    Args:
-        ap: frontal film, or a folder that holds it.
-        lat: lateral film, or a folder that holds it; it may be the same folder.
-        annotations: marks; found by the annotation network if None.
-        geometry: how the films were taken, see `scripts.films.geometry_file`.
-        spacing: mm a pixel in the patient of the AP and of the LAT film, where they do not say it.
-        mirror: films to mirror left to right, of ``ap`` and ``lat``.
-        invert: films whose bones are dark.
-        levels: VerSe numbers to reconstruct; all that are marked in both films if empty.
-        anchors: levels that the user settles; marks that are given are renumbered by them.
-    """
-
-    ap: Path
-    lat: Path
-    annotations: Path | None = None
-    geometry: Path | None = None
-    spacing: tuple[float, float] | None = None
-    mirror: tuple[str, ...] = ()
-    invert: tuple[str, ...] = ()
-    levels: tuple[int, ...] = ()
-    anchors: tuple[Anchor, ...] = ()
+SHIPPED = NetworkOptions()
 
 
 class Networks:
     """Both networks, each loaded when it is first needed, and then kept.
 
     Args:
-        weights: of the generator; the bundle's own if None.
-        localizer_weights: of the annotation network, likewise.
-        device: torch device; CUDA if there is one and None is given.
-        batch_size: vertebrae at a time.
-        precision: of the generator; see `choose_precision`.
+        options: which, and how they compute.
     """
 
-    def __init__(
-        self,
-        weights: Path | None = None,
-        localizer_weights: Path | None = None,
-        device: str | None = None,
-        batch_size: int = 4,
-        precision: str = "auto",
-    ) -> None:
-        self._weights, self._localizer_weights = weights, localizer_weights
-        self._device, self._batch_size, self._precision = device, batch_size, precision
+    def __init__(self, options: NetworkOptions = SHIPPED) -> None:
+        self._options = options
 
     @cached_property
     def predictor(self) -> Predictor:
         """Patches to vertebrae."""
-        return Predictor(self._weights, self._device, self._batch_size, precision=self._precision, fit_shapes=True)
+        o = self._options
+        return Predictor(o.weights, o.device, o.batch_size, precision=o.precision, fit_shapes=True)
 
     @cached_property
     def localizer(self) -> Localizer:
         """Films to marks."""
-        return Localizer(self._localizer_weights, self._device)
+        return Localizer(self._options.localizer_weights, self._options.device)
 
 
 def read_job_films(job: Job) -> Films:
@@ -90,7 +53,7 @@ def read_job_films(job: Job) -> Films:
     Raises:
         UserError: see `read_films`.
     """
-    return read_films(job.ap, job.lat, job.spacing, job.geometry, job.mirror, job.invert)
+    return read_films(job.ap, job.lat, job.reading)
 
 
 def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
@@ -100,8 +63,8 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
         UserError: the marks cannot be read, the films show no vertebra, or the anchors do not fit.
     """
     if job.annotations is not None:
-        return renumber(read_annotations(job.annotations), job.anchors)
-    return annotate_films(films, networks.localizer, anchors=job.anchors)[0]
+        return renumber(read_annotations(job.annotations), job.anchor)
+    return annotate_films(films, networks.localizer, anchors=job.anchor)[0]
 
 
 def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networks) -> tuple[Films, Reconstruction]:
@@ -116,34 +79,26 @@ def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networ
     return films, result
 
 
-def run_job(
-    job: Job,
-    output: Path,
-    networks: Networks,
-    truth: Path | None = None,
-    dicom: bool = False,
-    options: OutputOptions = DEFAULT_OUTPUT,
-) -> dict[str, Any]:
+def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions = DEFAULT_OUTPUT) -> dict[str, Any]:
     """Films to a folder, whole or not at all.
 
     Args:
         job: what to reconstruct.
-        output: see `write_reconstruction`.
+        output: folder to write; an older reconstruction there is replaced.
         networks: both.
-        truth: true labelmap to compare with.
-        dicom: also write ``dicom/``, with patient and study of DICOM films.
-        options: what else the folder holds.
+        options: what the folder holds beside what it always does.
 
     Returns:
         the content of ``report.json``.
 
     Raises:
-        UserError: as of the steps.
+        UserError: a film, a mark or an option is wrong, or the films show no vertebra.
     """
+    check_output(options)
     films = read_job_films(job)
     marks = find_marks(job, films, networks)
     films, result = reconstruct_job(job, films, marks, networks)
-    report = write_reconstruction(output, films, marks, result, networks.predictor, truth, options)
-    if dicom:
+    report = write_reconstruction(output, films, marks, result, networks.predictor, options)
+    if options.dicom:
         export_dicom(output, output / DICOM_FOLDER, films.headers)
     return report

@@ -91,16 +91,15 @@ def draw_runs(path: Path, runs: list[Run], term: str, window: int) -> None:
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def main(runs: str | tuple[str, ...], output: str, term: str = "loss_dice", window: int = 50) -> None:
+def main(runs: tuple[Path, ...], output: Path, term: str = "loss_dice", window: int = 50) -> None:
     """Draw them and say where each ended.
 
     Raises:
         UserError: see `read_run` and `running_mean`.
     """
-    folders = [Path(name) for name in (runs.split(",") if isinstance(runs, str) else runs)]
-    read = [read_run(folder, term) for folder in folders]
+    read = [read_run(folder, term) for folder in runs]
     ends = [running_mean(run.loss, window)[-1] for run in read]
-    draw_runs(Path(output), read, term, window)
+    draw_runs(output, read, term, window)
     for run, end in zip(read, ends, strict=True):
         print(f"{run.name}: {len(run.loss)} steps, {term} of the last {window}: {end:.4f}")
 

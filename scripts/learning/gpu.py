@@ -1,7 +1,7 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
     python -m scripts.learning.gpu --network generator|level|pose|localizer --cases CASES --output OUT [--minutes 10]
-        [--weights FILE] [--batch_size 64] [--learning_rate 0.0015] [--workers N]
+        [--weights FILE] [--batch-size 64] [--learning-rate 0.0015] [--workers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
 """
@@ -37,10 +37,10 @@ LAST_STEPS = 200
 
 def train(
     network: str,
-    output: str,
-    cases: str = "cases",
+    output: Path,
+    cases: tuple[Path, ...] = (Path("cases"),),
     minutes: float = 10.0,
-    weights: str = "",
+    weights: Path | None = None,
     batch_size: int = 0,
     learning_rate: float = 0.0,
     workers: int = 0,
@@ -67,11 +67,10 @@ def train(
     shipped, final = (
         ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
     )
-    start = Path(weights) if weights else BUNDLE_ROOT / "models" / shipped
+    start = weights or BUNDLE_ROOT / "models" / shipped
     if not start.is_file():
         raise UserError(f"{start}: no such weight file")
-    folder = Path(output)
-    work = folder / "work"
+    work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -85,15 +84,15 @@ def train(
         run_id="training",
         config_file=[str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
         bundle_root=str(BUNDLE_ROOT),
-        cases=[str(Path(name).absolute()) for name in str(cases).split(",")],
+        cases=[str(folder.absolute()) for folder in cases],
         output_dir=str(work),
-        minutes=float(minutes),
+        minutes=minutes,
         seed=seed,
         **{name: value for name, value in chosen.items() if value},
     )
-    compact_file(work / final, folder / f"{network}.pt")
-    shutil.copy(work / "training.csv", folder / "training.csv")
-    (folder / "speeds.json").write_text(json.dumps(speeds(folder / "training.csv"), indent=1) + "\n")
+    compact_file(work / final, output / f"{network}.pt")
+    shutil.copy(work / "training.csv", output / "training.csv")
+    (output / "speeds.json").write_text(json.dumps(speeds(output / "training.csv"), indent=1) + "\n")
     shutil.rmtree(work)
 
 

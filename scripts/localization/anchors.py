@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
@@ -64,6 +65,9 @@ def parse_anchors(text: str) -> tuple[Anchor, ...]:
     if sum(anchor.pixel is None for anchor in anchors) > 1:
         raise UserError(f"anchor '{text}': only one vertebra is the lowest; give others a place, as T12@lat:ROW,COLUMN")
     return tuple(anchors)
+
+
+Anchors = Annotated[tuple[Anchor, ...], parse_anchors]
 
 
 def nearest_mark(anchor: Anchor, centroids: np.ndarray, reach: float) -> int:

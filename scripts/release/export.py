@@ -75,13 +75,12 @@ def strip_onnx(source: Path, target: Path) -> None:
     target.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def main(output: str, formats: str = "ts,onnx") -> None:
+def main(output: Path, formats: tuple[str, ...] = ("ts", "onnx")) -> None:
     """Export here and now; see `export_networks`."""
     from monai.bundle import ckpt_export, onnx_export
 
     root = BUNDLE_ROOT
     bundle = Bundle(root)
-    wanted = formats.split(",") if isinstance(formats, str) else list(formats)
     for network in bundle.networks():
         common = {
             "net_id": "network_def",
@@ -93,15 +92,15 @@ def main(output: str, formats: str = "ts,onnx") -> None:
         with tempfile.TemporaryDirectory() as folder:
             # The archive's top folder is the file's stem, and MONAI Deploy expects it to stay so.
             raw = Path(folder) / network.weights.stem
-            if "ts" in wanted:
+            if "ts" in formats:
                 ckpt_export(
                     filepath=f"{raw}.ts",
                     input_shape=network.input_shape(1),
                     converter_kwargs={"verify": True, "atol": TOLERANCE},
                     **common,
                 )
-                strip_torchscript(raw.with_suffix(".ts"), Path(output) / f"{network.weights.stem}.ts")
-            if "onnx" in wanted:
+                strip_torchscript(raw.with_suffix(".ts"), output / f"{network.weights.stem}.ts")
+            if "onnx" in formats:
                 # A batch of two: a dimension of one would be taken for a constant.
                 onnx_export(
                     filepath=f"{raw}.onnx",
@@ -113,7 +112,7 @@ def main(output: str, formats: str = "ts,onnx") -> None:
                     },
                     **common,
                 )  # fmt: skip
-                strip_onnx(raw.with_suffix(".onnx"), Path(output) / f"{network.weights.stem}.onnx")
+                strip_onnx(raw.with_suffix(".onnx"), output / f"{network.weights.stem}.onnx")
 
 
 if __name__ == "__main__":

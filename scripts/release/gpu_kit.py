@@ -37,7 +37,7 @@ python3 -m scripts.learning.gpu --cases "$kit/cases" "$@"
 """
 
 
-def pack(cases: str, output: str, python: str = "3.12") -> None:
+def pack(cases: tuple[Path, ...], output: Path, python: str = "3.12") -> None:
     """Write the kit.
 
     Args:
@@ -48,10 +48,11 @@ def pack(cases: str, output: str, python: str = "3.12") -> None:
     Raises:
         UserError: a folder holds no case, a wheel cannot be had, or the kit would be larger than 60 MB.
     """
-    files = [path for folder in str(cases).split(",") for path in sorted(Path(folder).glob("*.npz"))]
+    files = [path for folder in cases for path in sorted(folder.glob("*.npz"))]
     if not files:
-        raise UserError(f"--cases {cases}: no file of an online case in it; see scripts.data.online.build")
-    with atomic_folder(Path(output), marker="train.sh") as kit:
+        where = ", ".join(map(str, cases))
+        raise UserError(f"{where}: no file of an online case (--cases); scripts.data.online.build makes them")
+    with atomic_folder(output, marker="train.sh") as kit:
         for name in _tracked():
             target = kit / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def pack(cases: str, output: str, python: str = "3.12") -> None:
         (kit / "cases").mkdir()
         for path in files:
             shutil.copy(path, kit / "cases" / path.name)
-        _download(kit / "wheels", str(python))
+        _download(kit / "wheels", python)
         (kit / "train.sh").write_text(TRAIN)
         size = sum(path.stat().st_size for path in kit.rglob("*") if path.is_file()) / 1e6
         if size > LIMIT_MB:

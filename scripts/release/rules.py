@@ -66,7 +66,7 @@ def files(bundle: Bundle) -> Iterator[Finding]:
         size = (bundle.root / path).stat().st_size
         if path not in bundle.large_files() and size > MAX_HOOK_BYTES:
             yield Finding(
-                f"{path}: {size / 1e6:.1f} MB; belongs into large_files.yml, which release --base_url writes",
+                f"{path}: {size / 1e6:.1f} MB; belongs into large_files.yml, which release --base-url writes",
                 size > MAX_GIT_BYTES,
             )
         if path.endswith((".pyc", ".orig", ".rej")) or path.startswith("eval/"):

@@ -11,9 +11,9 @@ from scripts.command import run_module
 from scripts.learning.compact import compact_file
 
 
-def main(source: str, output: str) -> None:
+def main(source: Path, output: Path) -> None:
     """Read a training's ``model.pt`` and write the bundle's."""
-    compact_file(Path(source), Path(output))
+    compact_file(source, output)
 
 
 if __name__ == "__main__":

@@ -73,14 +73,13 @@ def _as_shape(distance: np.ndarray, number: int) -> VertebraShape:
     return VertebraShape("mean", number, box, (float(origin[0]), float(origin[1]), float(origin[2])), 0.0, "")
 
 
-def main(without: str | tuple[str, ...] = ()) -> None:
+def main(without: tuple[str, ...] = ()) -> None:
     """Make the file.
 
     Args:
         without: subjects that take no part, such as test patients, comma-separated.
     """
-    left_out = without.split(",") if isinstance(without, str) else without
-    subjects = tuple(s for s in shape_subjects() if s not in left_out)
+    subjects = tuple(s for s in shape_subjects() if s not in without)
     shapes = []
     for number in LEVEL_ORDER:
         shapes.append(to_bytes(torch.from_numpy(mean_shape(number, subjects))).numpy())

@@ -9,7 +9,6 @@ from the other's after all that. Means over the others are the vertebra's depart
 
 from __future__ import annotations
 
-import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
 from scripts.anatomy.sizes import subject_size
+from scripts.command import run_module
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
 from scripts.simulation.displacement import bump_coefficients
 from scripts.simulation.draw import bump_radius
@@ -166,18 +166,18 @@ def correlation_length(likeness: np.ndarray) -> float:
     return best[1]
 
 
-def main() -> None:
-    """Measure the library."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--without", default="", help="subjects that take no part, comma-separated")
-    arguments = parser.parse_args()
-    left_out = (*NO_PERSON, *arguments.without.split(","))
-    subjects = tuple(s for s in shape_subjects() if s not in left_out)
+def main(workers: int = 1, without: tuple[str, ...] = ()) -> None:
+    """Measure the library.
+
+    Args:
+        workers: processes.
+        without: subjects that take no part, comma-separated.
+    """
+    subjects = tuple(s for s in shape_subjects() if s not in (*NO_PERSON, *without))
     numbers = [n for n in sorted(LEVEL_NAMES) if n not in (LEVEL_NUMBERS["L6"], LEVEL_NUMBERS["T13"])]
     rows: list[dict] = []
     likeness = np.zeros((len(LIKENESS_EDGES_MM), 2))
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         for number, (found, sums) in zip(
             numbers, pool.map(measure_level, numbers, [subjects] * len(numbers)), strict=True
         ):
@@ -189,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_module(main)

@@ -5,7 +5,6 @@ python -m scripts.simulation.check_variation [--draws 200]
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.special import ndtr
 from tqdm import tqdm
 
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.command import run_module
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_NAMES, region
 from scripts.simulation.draw import VariationOptions, draw_deformation
@@ -162,16 +162,17 @@ def _list(values: np.ndarray, digits: int) -> str:
     return ", ".join(f"{v:.{digits}f}" for v in values)
 
 
-def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--draws", type=int, default=200)
-    arguments = parser.parse_args()
+def main(draws: int = 200) -> None:
+    """Print both tables.
+
+    Args:
+        draws: of each vertebra.
+    """
     print(region_table(), variation().within_person, variation().size_slope, sep="\n\n")
     rows = []
     options, all_numbers, all_measures = VariationOptions(), [np.zeros((0, 27))], [np.zeros((0, len(MEASURES)))]
     for subject in tqdm(shape_subjects(), unit="subject"):
-        found = inside_share(subject, options, arguments.draws)
+        found = inside_share(subject, options, draws)
         if not found:
             continue
         table = np.array(list(found.values()))
@@ -193,4 +194,4 @@ def _share(inside: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_module(main)

@@ -22,7 +22,7 @@ from scripts.command import run_module
 from scripts.drawing import BACKGROUND, FAINT, TEXT, font
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
-from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number, region
+from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, Level, region
 
 # The part of a vertebra's cube that is shown: mm before and behind the body's centroid along I, P, L.
 ROOM_MM = ((34, 44), (30, 74), (54, 54))
@@ -112,24 +112,22 @@ def _panel(distance: np.ndarray, average: np.ndarray | None, axis: int) -> Image
     return image
 
 
-def main(output: str, levels: str | tuple[str, ...] = (), subjects: str | tuple[str, ...] = ()) -> None:
+def main(output: Path, levels: tuple[Level, ...] = (), subjects: tuple[str, ...] = ()) -> None:
     """Write ``library_cervical.jpg``, ``library_thoracic.jpg`` and ``library_lumbar.jpg``.
 
     Raises:
         UserError: an unknown level or subject.
     """
-    names = levels.split(",") if isinstance(levels, str) else list(levels)
-    numbers = [level_number(name) for name in names] or list(LEVEL_ORDER)
-    chosen = tuple(subjects.split(",") if isinstance(subjects, str) else subjects) or tuple(shape_subjects())
+    numbers = levels or LEVEL_ORDER
+    chosen = subjects or tuple(shape_subjects())
     for subject in chosen:
         load_subject(subject)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     for part in dict.fromkeys(region(number) for number in numbers):
         sheet = draw_region(part, [n for n in numbers if region(n) == part], chosen)
         if sheet is not None:
-            sheet.save(folder / f"library_{part}.jpg", quality=72)
-            print(folder / f"library_{part}.jpg")
+            sheet.save(output / f"library_{part}.jpg", quality=72)
+            print(output / f"library_{part}.jpg")
 
 
 if __name__ == "__main__":

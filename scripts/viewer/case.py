@@ -21,6 +21,7 @@ from scripts.drawing import level_colour
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
+from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
 from scripts.io.atomic import write_text
@@ -82,7 +83,7 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         folder: of the case; it holds the uploaded files.
         request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
-            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.pair.read_films`; ``name`` of the case.
+            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.options.ReadingOptions`; ``name`` of the case.
 
     Returns:
         see `describe`.
@@ -213,14 +214,13 @@ def _keep(folder: Path, as_read: Films, marks: Annotations, old: Session | None 
 
 def _read_films(folder: Path) -> Films:
     request = json.loads((folder / REQUEST_FILE).read_text())
-    return read_films(
-        folder / request["ap"],
-        folder / request["lat"],
-        tuple(request["spacing"]) if request.get("spacing") else None,
-        folder / request["geometry"] if request.get("geometry") else None,
-        request.get("mirror", []),
-        request.get("invert", []),
+    options = ReadingOptions(
+        geometry=folder / request["geometry"] if request.get("geometry") else None,
+        spacing=tuple(request["spacing"]) if request.get("spacing") else None,
+        mirror=tuple(request.get("mirror", ())),
+        invert=tuple(request.get("invert", ())),
     )
+    return read_films(folder / request["ap"], folder / request["lat"], options)
 
 
 def _find_marks(films: Films) -> Annotations:

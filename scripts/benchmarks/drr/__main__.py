@@ -1,7 +1,7 @@
 """Time, memory and error of the projector and of other engines on one volume, as one Markdown table.
 
     python -m scripts.benchmarks.drr --size 256
-    python -m scripts.benchmarks.drr --size 400x512x512 --spacing 0.8 --output output/drr.md
+    python -m scripts.benchmarks.drr --size 400,512,512 --spacing-mm 0.8 --output output/drr.md
 
 Each engine runs in a process of its own on one thread and makes an AP and a LAT film, 1 mm pixels at the isocentre. Its
 error is against closed-form line integrals: *smooth* (25 Gaussians: the engine's own error) and *edges* (ellipsoids and
@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 
 from scripts.benchmarks.drr.engines import ENGINES, Engine
 from scripts.benchmarks.drr.phantom import Body, edge_phantom, line_integrals, smooth_phantom, voxelise
+from scripts.command import run_module
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.tables import markdown_table
@@ -129,20 +129,20 @@ def table(rows: list[tuple[Engine, dict[str, Any]]]) -> str:
 
 
 def main(
-    size: Any = 256,
-    spacing: float = 1.0,
-    output: str = "output/drr_benchmark.md",
+    size: tuple[int, int, int] = (256, 256, 256),
+    spacing_mm: float = 1.0,
+    output: Path = Path("output/drr_benchmark.md"),
     device: str = "cpu",
     repeats: int = 3,
     only: str = "",
     engine: int = -1,
-    folder: str = "",
+    folder: Path = Path(),
 ) -> None:
     """Compare the engines and write the table.
 
     Args:
-        size: voxels along I, P, L as ``400x512x512``, or one number for a cube.
-        spacing: voxel size in mm.
+        size: voxels along I, P, L, such as 400,512,512, or one number for a cube.
+        spacing_mm: voxel size.
         output: the Markdown file.
         device: cpu or cuda, for the engines that know one.
         repeats: of each timing; the fastest counts.
@@ -150,14 +150,9 @@ def main(
         engine: (internal) number of the one engine to run in this process.
         folder: (internal) where the volumes are.
     """
-    shape = tuple(int(n) for n in str(size).split("x"))
-    if len(shape) == 1:
-        shape = shape * 3
-    if len(shape) != 3:
-        raise SystemExit(f"--size is one number or three, as 400x512x512, not {size}")
-    grid = centred_grid((shape[0], shape[1], shape[2]), float(spacing))
+    grid = centred_grid(size, spacing_mm)
     if engine >= 0:
-        print(json.dumps(measure(ENGINES[engine], Path(folder), grid, device, repeats)))
+        print(json.dumps(measure(ENGINES[engine], folder, grid, device, repeats)))
         return
     with tempfile.TemporaryDirectory() as volumes:
         for name, bodies in phantoms(grid).items():
@@ -165,14 +160,14 @@ def main(
         rows = []
         for number, candidate in enumerate(ENGINES):
             if only.lower() in candidate.name.lower():
-                command = [f"--size={size}", f"--spacing={spacing}", f"--device={device}", f"--repeats={repeats}",
-                           f"--engine={number}", f"--folder={volumes}"]  # fmt: skip
+                options = {"size": ",".join(map(str, size)), "spacing-mm": spacing_mm, "device": device,
+                           "repeats": repeats, "engine": number, "folder": volumes}  # fmt: skip
+                command = [f"--{name}={value}" for name, value in options.items()]
                 rows.append((candidate, _in_process(command)))
                 print(table(rows).splitlines()[-1], flush=True)
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(table(rows))
-    print(f"\n{table(rows)}\n{path}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(table(rows))
+    print(f"\n{table(rows)}\n{output}")
 
 
 def _in_process(arguments: list[str]) -> dict[str, Any]:
@@ -188,4 +183,4 @@ def _in_process(arguments: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_module(main)

@@ -23,7 +23,7 @@ from scripts.io.atomic import write_text
 from scripts.paths import BUNDLE_ROOT
 
 
-def measure(output: str, model: str) -> None:
+def measure(output: Path, model: str) -> None:
     """Print one line of JSON: parameters, FLOPs of one vertebra, peak memory of one forward pass beyond the weights.
 
     Memory is torch's count on a GPU, on a CPU what the process needs more than before the pass.
@@ -32,7 +32,7 @@ def measure(output: str, model: str) -> None:
         output: folder of a benchmark that was started.
         model: name.
     """
-    parser = read_plan(Path(str(output))).parser(MODELS[str(model)])
+    parser = read_plan(output).parser(MODELS[model])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = parser.get_parsed_content("network_def").eval()
     size = int(parser.get_parsed_content("patch_size"))

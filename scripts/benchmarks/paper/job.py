@@ -28,7 +28,7 @@ from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 
 
-def job(output: str, model: str, seed: int, curves: bool = False) -> None:
+def job(output: Path, model: str, seed: int, curves: bool = False) -> None:
     """Do what is not done yet; see the module.
 
     Args:
@@ -37,13 +37,13 @@ def job(output: str, model: str, seed: int, curves: bool = False) -> None:
         seed: of the training.
         curves: score under disturbances too.
     """
-    plan = read_plan(Path(str(output)))
-    folder = run_folder(Path(str(output)), str(model), int(seed))
+    plan = read_plan(output)
+    folder = run_folder(output, model, seed)
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
         (folder / "failed.txt").unlink(missing_ok=True)
-        _train(plan, MODELS[str(model)], int(seed), folder / "training")
-        _score(plan, MODELS[str(model)], folder, Path(str(output)), bool(curves))
+        _train(plan, MODELS[model], seed, folder / "training")
+        _score(plan, MODELS[model], folder, output, curves)
 
 
 def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:

@@ -23,7 +23,7 @@ def run_benchmark(
     output: Path,
     dataset: str,
     models: Sequence[Model],
-    seeds: Sequence[str],
+    seeds: Sequence[int],
     steps: Sequence[str],
     overlays: Sequence[str] = (),
     overrides: dict[str, Any] | None = None,
@@ -43,9 +43,8 @@ def run_benchmark(
     unknown = sorted(set(steps) - set(STEPS))
     if unknown or not steps:
         raise UserError(f"unknown step '{', '.join(unknown)}'; there are {', '.join(STEPS)}")
-    if not seeds or not all(seed.isdigit() for seed in seeds):
-        raise UserError(f"--seeds are whole numbers, not '{','.join(seeds)}'")
-    numbers = [int(seed) for seed in seeds]
+    if not seeds or min(seeds) < 0:
+        raise UserError("--seeds are whole numbers from 0 on, at least one")
     if dataset:
         plan = Plan(str(Path(dataset).absolute()), tuple(overlays), overrides or {}, _absolute(source))
         for name in ("training", "test"):
@@ -58,13 +57,13 @@ def run_benchmark(
     else:
         raise UserError(f"{output}: no benchmark was started there; it needs --dataset")
     output = output.absolute()
-    failed = run_matrix(output, models, numbers, visible_gpus() if gpus is None else gpus) if "matrix" in steps else {}
+    failed = run_matrix(output, models, seeds, visible_gpus() if gpus is None else gpus) if "matrix" in steps else {}
     if "speed" in steps:
         (output / "speed").mkdir(exist_ok=True)
-        speed_table(output, plan, models, numbers[0], machine()).write(output / "speed")
+        speed_table(output, plan, models, seeds[0], machine()).write(output / "speed")
     report = None
     if "report" in steps:
-        report = write_report(output, plan, models, numbers, _command(plan, models, numbers))
+        report = write_report(output, plan, models, seeds, _command(plan, models, seeds))
     return report, failed
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import fire
-
+from scripts.command import run_module
 from scripts.errors import UserError
 
 
-def picture(ct: str, output: str, marks: str = "") -> None:
+def picture(ct: Path, output: Path, marks: Path | None = None) -> None:
     """The spine made straight, sagittal and coronal, with a scale of arc lengths in mm to read discs off.
 
     Args:
@@ -26,14 +23,20 @@ def picture(ct: str, output: str, marks: str = "") -> None:
     from scripts.data.labelling.spine_line import find_spine
     from scripts.data.labelling.volume import read_ct
 
-    volume = read_ct(Path(str(ct)))
+    volume = read_ct(ct)
     line = find_spine(volume)
-    known = read_marks(Path(str(marks))).centroids() if marks else {}
-    draw_spine(volume, line, known, Path(str(ct)).name).save(str(output))
+    known = read_marks(marks).centroids() if marks else {}
+    draw_spine(volume, line, known, ct.name).save(output)
 
 
 def propose(
-    ct: str, output: str, disc: str, discs: Any = (), case: str = "", source: str = "", licence: str = ""
+    ct: Path,
+    output: Path,
+    disc: str,
+    discs: tuple[float, ...] = (),
+    case: str = "",
+    source: str = "",
+    licence: str = "",
 ) -> None:
     """Marks from one disc that was read off the picture, or from all of them.
 
@@ -53,31 +56,30 @@ def propose(
     from scripts.data.labelling.volume import read_ct
     from scripts.levels import LEVEL_ORDER, level_number
 
-    name, _, arc = str(disc).partition("=")
+    name, _, arc = disc.partition("=")
     try:
         anchor = Anchor(level_number(name), float(arc))
-        given = [float(v) for v in discs] if isinstance(discs, list | tuple) else [float(discs)]
     except ValueError as error:
         raise UserError(f"--disc {disc}: give a level and an arc length in mm, e.g. C2=68") from error
-    volume = read_ct(Path(str(ct)))
+    volume = read_ct(ct)
     line = find_spine(volume)
-    if given:
+    if discs:
         first = LEVEL_ORDER.index(anchor.below)
         levels = [n for n in LEVEL_ORDER[first:] if n not in (28, 25)]
-        found = dict(zip(levels, given, strict=False))
+        found = dict(zip(levels, discs, strict=False))
     else:
         ordinary = tuple(n for n in LEVEL_ORDER if n not in (28, 25))
         found = propose_discs(disc_response(volume, line), anchor, ordinary)
     if len(found) < 2:
         raise UserError(f"{ct}: fewer than two discs; look at the picture and give --discs")
     places = centred(volume, line, bodies_between(found))
-    by = "by eye" if given else "proposed"
+    by = "by eye" if discs else "proposed"
     vertebrae = tuple(VertebraMark(n, (float(p[0]), float(p[1]), float(p[2])), by) for n, p in places.items())
-    stem = str(case) or Path(str(ct)).name.removesuffix(".nii.gz").removesuffix("_ct")
-    write_marks(Path(str(output)), CaseMarks(stem, Path(str(ct)).name, vertebrae, str(source), str(licence)))
+    stem = case or ct.name.removesuffix(".nii.gz").removesuffix("_ct")
+    write_marks(output, CaseMarks(stem, ct.name, vertebrae, source, licence))
 
 
-def fit(ct: str, marks: str, output: str, without: Any = (), spacing_mm: float = 2.0) -> None:
+def fit(ct: Path, marks: Path, output: Path, without: tuple[str, ...] = (), spacing_mm: float = 2.0) -> None:
     """Fit library shapes to the bone around the marks; writes a case and its sheet, and manifest.json for prepare.
 
     Args:
@@ -89,12 +91,11 @@ def fit(ct: str, marks: str, output: str, without: Any = (), spacing_mm: float =
     """
     from scripts.data.labelling.job import fit_cases
 
-    names = without if isinstance(without, list | tuple) else [w for w in str(without).split(",") if w]
-    done = fit_cases(Path(str(ct)), Path(str(marks)), Path(str(output)), tuple(map(str, names)), float(spacing_mm))
+    done = fit_cases(ct, marks, output, without, spacing_mm)
     print(f"{done} cases; next: look at the sheets, decide, fit again, then prepare --source {output}/manifest.json")
 
 
-def decide(marks: str, accept: Any = (), reject: Any = (), reason: str = "") -> None:
+def decide(marks: Path, accept: tuple[str, ...] = (), reject: tuple[str, ...] = (), reason: str = "") -> None:
     """Write into the marks which fitted vertebrae are good.
 
     Args:
@@ -106,20 +107,24 @@ def decide(marks: str, accept: Any = (), reject: Any = (), reason: str = "") -> 
     from scripts.data.labelling.marks import read_marks, write_marks
     from scripts.levels import level_number
 
-    path = Path(str(marks))
-    stored = read_marks(path)
+    stored = read_marks(marks)
     every = [mark.level for mark in stored.vertebrae]
 
-    def numbers(value: Any) -> list[int]:
-        words = [str(v) for v in value] if isinstance(value, list | tuple) else [w for w in str(value).split(",") if w]
-        return every if words == ["all"] else [level_number(w) for w in words]
+    def numbers(names: tuple[str, ...]) -> list[int]:
+        return every if names == ("all",) else [level_number(name) for name in names]
 
     decisions = {n: ("accepted", "") for n in numbers(accept)}
-    decisions |= {n: ("rejected", str(reason)) for n in numbers(reject)}
-    write_marks(path, replace(stored.decided(decisions)))
+    decisions |= {n: ("rejected", reason) for n in numbers(reject)}
+    write_marks(marks, replace(stored.decided(decisions)))
 
 
-def check(source: str, output: str = "", without: Any = (), noise_mm: float = 1.5, seed: int = 0) -> None:
+def check(
+    source: str,
+    output: Path | None = None,
+    without: tuple[str, ...] = (),
+    noise_mm: float = 1.5,
+    seed: int = 0,
+) -> None:
     """How good the fit is: CTs that have masks, marks from the masks plus an error, Dice of fit against mask.
 
     Args:
@@ -131,14 +136,10 @@ def check(source: str, output: str = "", without: Any = (), noise_mm: float = 1.
     """
     from scripts.data.labelling.check import check_fit
 
-    names = without if isinstance(without, list | tuple) else [w for w in str(without).split(",") if w]
-    rows = check_fit(str(source), tuple(map(str, names)), float(noise_mm), int(seed))
+    rows = check_fit(source, without, noise_mm, seed)
     if output:
-        Path(str(output)).write_text(json.dumps(rows, indent=1) + "\n")
+        output.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    try:
-        fire.Fire({"picture": picture, "propose": propose, "fit": fit, "decide": decide, "check": check})
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_module({"picture": picture, "propose": propose, "fit": fit, "decide": decide, "check": check})

@@ -1,7 +1,7 @@
 """Cases for the online engine, one file a patient: real CTs, cropped CTs with a body around them, simulated patients.
 
     python -m scripts.data.online.build --output CASES [--source SOURCES] [--bodies N] [--without A,B] [--seed 0]
-        [--factor 2] [--simulate N] [--spacing_mm 2] [--workers 1]
+        [--factor 2] [--simulate N] [--spacing-mm 2] [--workers 1]
 
 ``--source`` is what ``prepare`` reads. With ``--bodies N`` each CT gets N painted bodies instead of being taken as it
 is. Files that are there already are kept.
@@ -54,11 +54,11 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
 
 
 def build(
-    output: str,
+    output: Path,
     source: str = "",
     bodies: int = 0,
-    without: str | tuple[str, ...] = (),
-    only: str | tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    subjects: tuple[str, ...] = (),
     seed: int = 0,
     factor: int = 2,
     simulate: int = 0,
@@ -71,8 +71,8 @@ def build(
         output: folder for them.
         source: CTs, as for prepare.
         bodies: to paint around each CT.
-        without: subjects to leave out.
-        only: subjects to take, all if empty.
+        without: subjects to leave out, comma-separated.
+        subjects: to take, comma-separated; all if left out.
         seed: of bodies and simulated patients.
         factor: how many times coarser than 1 mm real CTs are kept.
         simulate: number of simulated patients.
@@ -82,17 +82,15 @@ def build(
     Raises:
         UserError: nothing is asked for, or a case cannot be used.
     """
-    folder = Path(output)
     if not source and not simulate:
         raise UserError("nothing to build: give --source or --simulate")
-    folder.mkdir(parents=True, exist_ok=True)
-    dropped, wanted = (names.split(",") if isinstance(names, str) else names for names in (without, only))
+    output.mkdir(parents=True, exist_ok=True)
     cases = find_cases(source) if source else []
-    cases = [c for c in cases if c.subject not in dropped and (not wanted or c.subject in wanted)]
+    cases = [c for c in cases if c.subject not in without and (not subjects or c.subject in subjects)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
-    do_all(partial(build_case, folder=folder, factor=factor, seed=seed), jobs, workers, "CTs")
+    do_all(partial(build_case, folder=output, factor=factor, seed=seed), jobs, workers, "CTs")
     options = SimulationOptions(spacing_mm=spacing_mm, seed=seed)
-    do_all(partial(simulate_case, options=options, folder=folder), range(simulate), workers, "simulated")
+    do_all(partial(simulate_case, options=options, folder=output), range(simulate), workers, "simulated")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m scripts.data.online.sheet --cases CASES --output FILE.jpg [--count 20]
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def read_options(config: tuple[str, ...] = CONFIG) -> SampleOptions:
     return options
 
 
-def draw_sheet(cases: str, output: str, count: int = 20, seed: int = 0, config: Any = CONFIG) -> None:
+def draw_sheet(
+    cases: tuple[str, ...], output: Path, count: int = 20, seed: int = 0, config: tuple[str, ...] = CONFIG
+) -> None:
     """Draw.
 
     Args:
@@ -41,8 +44,8 @@ def draw_sheet(cases: str, output: str, count: int = 20, seed: int = 0, config: 
         seed: of everything.
         config: that says how samples are made, several with commas.
     """
-    options = read_options(tuple(config.split(",")) if isinstance(config, str) else tuple(config))
-    pool = CasePool(load_cases(str(cases).split(",")))
+    options = read_options(config)
+    pool = CasePool(load_cases(cases))
     rng = np.random.default_rng(seed)
     # One of each level before any comes again.
     picks = [pool.pick(rng) for _ in range(4 * count)]
