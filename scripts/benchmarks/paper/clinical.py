@@ -88,9 +88,9 @@ def clinical_table(folders: dict[str, Path], titles: dict[str, str]) -> Table | 
     if not rows:
         return None
     notes = [
-        "Median of the absolute errors (median of the signed ones: + is too large); in how many of the vertebrae whose "
-        "true mask can be measured the reconstruction can be. Measured by `scripts/measure/pose.py` and "
-        "`scripts/measure/arch.py` on both masks; one seed."
+        "Median of the absolute errors, in brackets of the signed errors (+: too large), then the number of vertebrae "
+        "measured in the reconstruction / in the true mask. Measured by `scripts/measure/pose.py` and "
+        "`scripts/measure/arch.py`; one seed."
     ]
     return Table("clinical", "Clinical measures of single vertebrae", ["model", *MEASURES.values()], rows, notes)
 

@@ -110,12 +110,13 @@ def _scale(plan: Plan, seeds: Sequence[int]) -> str:
     counts = []
     for name in ("training", "test"):
         items = read_datalist(dataset, name)
-        counts.append(f"{len(items)} vertebrae of {len({i['subject'] for i in items})} patients for {name}")
+        patients = len({i["subject"] for i in items})
+        counts.append(f"{len(items)} vertebrae of {patients} patients for {name.removesuffix('ing')}ing")
     options = ", ".join(f"{k} {v}" for k, v in plan.overrides.items()) or "none"
     overlays = ", ".join(plan.overlays) or "none"
     return (
-        f"Scale: {' and '.join(counts)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; overlays: {overlays}; "
-        f"settings: {options}. Scored at 1 mm, whatever the network's own grid."
+        f"Size of the run: {' and '.join(counts)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; overlays: {overlays}; "
+        f"settings: {options}. Every network is scored on a grid of 1 mm."
     )
 
 
@@ -144,7 +145,7 @@ def _curve_table(curves: Curves, plain: dict[str, float], titles: dict[str, str]
         values = [curves[p.kind, p.amount].get(name) for p in points]
         rows.append([titles[name], f"{plain[name]:.3f}", *("-" if v is None else f"{v:.3f}" for v in values)])
     note = (
-        "One seed. Angles need the CTs (`--source`): the lateral view is turned about the long axis. Marks are off "
-        "in a random direction."
+        "One seed. Angle: the lateral view is turned about the long axis, which needs the CTs (`--source`). Centroid: "
+        "the marks are moved in a random direction."
     )
     return Table("curves", "Mean Dice under disturbances", columns, rows, [note])

@@ -210,11 +210,11 @@ def speed_table(
             subject = Subject(reconstruct.network, inputs, [v.truth for v in vertebrae], Path(folder))
             rows += _rows(model, subject, runtimes, trained)
     notes = [
-        f"{machine}, one run; 'spine' is {SPINE} vertebrae one by one. The paper needs 7.72 s a spine on an RTX 4090.",
-        "'mask Dice' is the agreement with PyTorch's own masks, 'Dice' that with the truth, over the first 8 test "
-        "vertebrae; int8 ranges come from the same.",
+        f"{machine}, one run; a spine is {SPINE} vertebrae one by one. The paper: 7.72 s per spine on an RTX 4090.",
+        "'mask Dice' compares with PyTorch's masks, 'Dice' with the true masks, over the first 8 test vertebrae, which "
+        "also calibrate int8.",
     ]
-    columns = ["model", "runtime", "ms a vertebra", "s a spine", "mask Dice", "Dice"]
+    columns = ["model", "runtime", "ms per vertebra", "s per spine", "mask Dice", "Dice"]
     return Table("speed", "Inference speed", columns, rows, notes)
 
 

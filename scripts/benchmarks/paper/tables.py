@@ -85,13 +85,13 @@ def _notes(unit: str, scores: dict[str, Scores]) -> list[str]:
     notes = [
         "Mean ± half the 95 % interval over resampled patients; each vertebra is first averaged over the seeds. "
         "Empty and failed vertebrae count as Dice 0, NSD 0 and the cube's diagonal.",
-        "The columns marked 'paper' are copied from the paper's Tables 2 and 3: other data, training and NSD. They are "
-        "not to be compared with ours number by number.",
+        "The columns marked 'paper' are copied from the paper's Tables 2 and 3. Data, training and the definition "
+        "of NSD differ, so single numbers cannot be compared.",
     ]
     if unit:
         notes.append(
-            f"(p): two-sided Wilcoxon signed-rank test against ReVerteR over {unit}, corrected after Holm within the "
-            "column."
+            f"(p): two-sided Wilcoxon signed-rank test against ReVerteR over {unit}, with Holm's correction "
+            "within the column."
             + (
                 " With fewer than six patients the pairs are vertebrae, alike within a patient: p is too small."
                 if unit == "vertebrae"
@@ -138,7 +138,7 @@ def cost_table(
         "GFLOP",
         "memory of inference MiB",
         "peak memory of training MiB",
-        "s a step",
+        "s per step",
         "steps",
     ]
     rows, places = [], set()
@@ -159,8 +159,8 @@ def cost_table(
     device = sorted({str(c["device"]) for c in costs.values() if "device" in c})
     notes = [
         f"One vertebra, patches of {', '.join(sizes)} pixels, padding included. GFLOP: matrix products and "
-        f"convolutions, a multiplication and an addition each one. Memory of inference: beyond the weights, on "
-        f"{', '.join(device)}.",
+        f"convolutions; a multiplication and an addition count as one operation each. Memory of inference: beyond the "
+        f"weights, on {', '.join(device)}.",
         f"Trained on: {', '.join(sorted(places)) or 'nothing yet'}.",
     ]
     return Table("costs", "What each network costs", columns, rows, notes)
