@@ -66,7 +66,17 @@ def average_signed_distance(number: int, spacing_mm: float = 1.0, without: tuple
 def average_occupancy(
     number: int, spacing_mm: float = 1.0, without: tuple[str, ...] = (), softness_mm: float = 1.5
 ) -> np.ndarray:
-    """The average vertebra as a share of 1: ``sigmoid(-signed distance / softness)``; see `average_signed_distance`."""
+    """The average vertebra as a share of 1: ``sigmoid(-signed distance / softness)``.
+
+    Args:
+        number: VerSe number.
+        spacing_mm: edge of a voxel.
+        without: subjects that take no part.
+        softness_mm: how far the surface is spread.
+
+    Returns:
+        the cube in the vertebra's own frame (I, P, L), 120 mm wide.
+    """
     return 1 / (1 + np.exp(average_signed_distance(number, spacing_mm, without) / softness_mm))
 
 

@@ -56,7 +56,7 @@ def reconstruct_case(case: Path, networks: Networks, marks: str) -> Reconstructi
 
 
 def average_rows(case: Path, items: list[dict[str, Any]], result: Reconstruction | None) -> list[MetricsRow]:
-    """What the average vertebra of each level scores at the same marks, see `metrics.yardstick`."""
+    """What the average vertebra of each level scores at the same marks."""
     if result is None:
         return []
     truth = read_truth(case / "labelmap.nii.gz", result.grid)

@@ -58,8 +58,18 @@ def write_datalist(
 def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
     """The items of one list of a prepared dataset.
 
+    Args:
+        dataset: folder made by prepare.
+        data_list: training, validation, test or excluded.
+
     Raises:
         UserError: no dataset, no such list, or an empty one; or one of a version that said otherwise how it was cut.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "dataset.json").write_text('{"test": [{"subject": "p1", "level": "L1"}]}')
+    ...     read_datalist(Path(folder), "test")
+    [{'subject': 'p1', 'level': 'L1'}]
     """
     return list_of(read_document(dataset), dataset, data_list)
 

@@ -62,10 +62,10 @@ def prepare_dataset(
     subset: SubsetOptions | None = None,
     scheduler: str = "",
 ) -> dict[str, int]:
-    """Build a dataset; see the module's docstring.
+    """Build a dataset: ``dataset.json``, ``rejected.csv`` and one folder a case; a stopped build goes on.
 
     Args:
-        source: folder, manifest, or several with commas between them; see `scripts.data.cases.find_cases`.
+        source: folder of CTs with labelmaps, manifest (``.json``), or several with commas between them.
         output: the dataset's folder.
         options: what shapes the files.
         split: who goes where.

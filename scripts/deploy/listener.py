@@ -127,7 +127,7 @@ def listen(
     anchor: str = "",
     engine: Engine | None = None,
 ) -> None:
-    """Receive, reconstruct and send until interrupted; see ``python -m scripts listen --help``.
+    """Receive studies over DICOM, reconstruct each pair of films and send the results on, until interrupted.
 
     Args:
         folder: the spool's.
@@ -135,10 +135,10 @@ def listen(
         host: address to listen on.
         port: 0 for a free one.
         ae_title: of this node.
-        settle_s: see `Inbox`.
+        settle_s: a study is complete when it has a pair and nothing has come for so long.
         keep_hours: how long results, and studies without a pair, stay.
-        geometry: see `Inbox`.
-        anchor: see `Inbox`.
+        geometry: YAML or JSON file that says how the machine takes its films, where their headers do not.
+        anchor: a level that holds in all films, as `scripts.localization.anchors` reads it; empty if there is none.
         engine: whose ``worker.process`` computes; a new one of ours if None.
 
     Raises:

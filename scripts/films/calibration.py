@@ -64,6 +64,14 @@ def calibrate(films: Films, annotations: Annotations) -> Films:
 
     Raises:
         UserError: the marks are too few, or not those of these films.
+
+    >>> from scripts.films.pair import read_films
+    >>> from scripts.io.annotations import read_annotations
+    >>> from scripts.paths import BUNDLE_ROOT
+    >>> sample = BUNDLE_ROOT / "docs" / "sample"
+    >>> films = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")  # they say how they lie
+    >>> calibrate(films, read_annotations(sample / "annotations.json")) is films
+    True
     """
     films.check_marks(annotations)
     if films.in_one_frame:

@@ -80,7 +80,7 @@ class Radiograph:
 
     @property
     def there(self) -> bool:
-        """Whether there is a film at all; see `NO_FILM`."""
+        """Whether there is a film at all: `NO_FILM` stands where only the other view was taken."""
         return self.pixels.size > 1
 
 

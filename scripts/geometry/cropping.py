@@ -213,10 +213,20 @@ def network_input(
         centroid_pixels: the body centroid in each film, (2,) each.
         geometry: of the films.
         cube: of the vertebra.
-        lean: how it leans; the network's answer then has to be turned back, see `turned_back`.
+        lean: how it leans; `turned_back` puts what a network makes of it on the cube's own grid.
 
     Returns:
         (4, 120, 120) float32, the patches in the films' own units and NaN beyond the films.
+
+    >>> from scripts.geometry.biplanar import geometry_of_grid
+    >>> grid = Grid((0.0, 0.0, 0.0), (200, 160, 140))
+    >>> geometry = geometry_of_grid(grid)
+    >>> centroid = grid.to_world([100, 70, 70])  # an index I, P, L; the films are (I, L) and (I, P)
+    >>> ap, lat = geometry.project(centroid[None])
+    >>> cube = place_cube(centroid, grid)
+    >>> image = network_input((torch.ones(200, 140), torch.ones(200, 160)), (ap[0], lat[0]), geometry, cube)
+    >>> tuple(image.shape), cube.start
+    ((4, 120, 120), (40, 30, 10))
     """
     channels = []
     for film, pixel, view in zip(films, centroid_pixels, (geometry.ap, geometry.lat), strict=True):
@@ -233,7 +243,7 @@ def turned_back(probability: np.ndarray, lean: Lean) -> np.ndarray:
 
 
 def turned_upright(mask: np.ndarray, lean: Lean) -> np.ndarray:
-    """A leaning vertebra's mask (120, 120, 120) as a network should answer to its patches, uint8; see `turned_back`."""
+    """A leaning vertebra's mask (120, 120, 120) as a network should answer to its patches, uint8: the inverse of `turned_back`."""
     if lean == UPRIGHT:
         return mask.astype(np.uint8)
     upright = turned_object(mask.astype(np.float32), lean.rotation().T, NOMINAL_CENTROID, 0.0)

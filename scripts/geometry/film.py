@@ -201,7 +201,7 @@ def blur_each(
 
 
 def gaussian_transfer(image: torch.Tensor, sigma_rows: torch.Tensor, sigma_columns: torch.Tensor) -> torch.Tensor:
-    """What a Gaussian blur multiplies the `torch.fft.rfft2` of images (B, rows, columns) by; see `blur_each`."""
+    """What a Gaussian blur multiplies the `torch.fft.rfft2` of images (B, rows, columns) by; sigmas in pixels."""
     rows, columns = image.shape[-2:]
     row = torch.fft.fftfreq(rows, device=image.device, dtype=image.dtype)[:, None]
     column = torch.fft.rfftfreq(columns, device=image.device, dtype=image.dtype)

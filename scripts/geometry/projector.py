@@ -88,7 +88,28 @@ def project_volume(volume: torch.Tensor, affine: np.ndarray, view: View, chunk: 
 def project_pair(
     volume: torch.Tensor, affine: np.ndarray, geometry: BiplanarGeometry
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """AP and LAT radiographs of a volume; see `project_views`."""
+    """AP and LAT radiographs of a volume.
+
+    Args:
+        volume: (..., X, Y, Z) attenuation per mm, or masks: then the result is their thickness in mm.
+        affine: 4x4 index -> RAS mm; anisotropic and oblique ones are fine.
+        geometry: of the two films.
+
+    Returns:
+        two images (..., rows, columns) of line integrals, float32 at least.
+
+    Raises:
+        ValueError: a view opens so wide that some of its rays run across the axis of the march.
+
+    >>> from scripts.geometry.biplanar import geometry_of_grid
+    >>> from scripts.geometry.frames import Grid
+    >>> grid = Grid((0.0, 0.0, 0.0), (20, 20, 20))
+    >>> volume = torch.zeros(20, 20, 20)
+    >>> volume[5:15, 5:15, 5:15] = 0.02  # a cube of 10 mm that attenuates 0.02 a mm
+    >>> ap, lat = project_pair(volume, grid.affine, geometry_of_grid(grid))
+    >>> tuple(ap.shape), round(float(ap.max()), 3)
+    ((20, 20), 0.2)
+    """
     ap, lat = project_views(volume, affine, [geometry.ap, geometry.lat])
     return ap, lat
 

@@ -20,7 +20,7 @@ Pixel = tuple[float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """One vertebra in one view; see the schema.
+    """One vertebra in one view.
 
     Args:
         level: VerSe number.
@@ -108,6 +108,11 @@ def read_annotations(path: Path) -> Annotations:
 
     Raises:
         UserError: missing, no JSON, against the schema, an unknown level or one level twice in a view.
+
+    >>> from scripts.paths import BUNDLE_ROOT
+    >>> marks = read_annotations(BUNDLE_ROOT / "docs" / "sample" / "annotations.json")
+    >>> [level_name(number) for number in marks.paired_levels()][-2:]
+    ['T12', 'L1']
     """
     try:
         document = json.loads(path.read_text())

@@ -62,7 +62,7 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A whole text at once; see `atomic_file`."""
+    """Write a whole text or nothing: a reader never sees half of it."""
     with atomic_file(path) as stream:
         stream.write(text)
 

@@ -31,6 +31,6 @@ def compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def compact_file(source: Path, target: Path) -> None:
-    """What a training wrote, as it is handed out: a plain state dict, see `compact`."""
+    """Write what a training wrote as it is handed out: a plain state dict in half precision."""
     content = torch.load(source, map_location="cpu", weights_only=True)
     torch.save(compact(content.get("model", content)), target)

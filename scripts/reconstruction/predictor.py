@@ -108,7 +108,13 @@ class Predictor:
 
     @torch.inference_mode()
     def read(self, inputs: Sequence[torch.Tensor], levels: Sequence[int], tilts: Sequence[float]) -> np.ndarray:
-        """(N, 9) how the mean shapes of vertebrae lie, as the network reads it off the films; see `__call__`."""
+        """(N, 9) how the mean shapes of vertebrae lie, as the network reads it off the films.
+
+        Args:
+            inputs: raw network inputs, (4, 120, 120) each.
+            levels: VerSe number of each.
+            tilts: degrees by which each leans in the sagittal plane of its cube.
+        """
         rows = []
         for start in range(0, len(inputs), READ_AT_A_TIME):
             part = slice(start, start + READ_AT_A_TIME)

@@ -62,20 +62,20 @@ def write_preview(
     flagged: frozenset[int] = frozenset(),
     views: tuple[View, ...] = PREVIEW_VIEWS,
 ) -> None:
-    """Write one PNG: AP and LAT film with names, centroids and outlines, then the 3D spine; see `draw_panels`.
+    """Write one PNG: AP and LAT film with names, centroids and outlines, then the 3D spine.
 
     Args:
         path: PNG to write; missing folders are made.
-        ap_film: see `draw_panels`, like all that follow but one.
-        lat_film: see there.
-        marks: see there.
+        ap_film: (rows I, columns L) float, bones bright.
+        lat_film: (rows I, columns P) float, bones bright.
+        marks: VerSe number -> (row, column) of the centroid in the AP and in the LAT film, in pixels.
         labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
         title: headline; the caller keeps names of patients out of it.
-        mm_per_pixel: see there.
+        mm_per_pixel: size of a pixel in the AP and in the LAT film.
         voxel_mm: edge of a voxel in mm.
-        outlines: see there.
-        flagged: see there.
-        views: see there.
+        outlines: VerSe number -> outlines of the reconstruction on the AP and on the LAT film.
+        flagged: vertebrae to warn of; their names get an exclamation mark.
+        views: sides to show the spine from.
 
     Raises:
         UserError: a label or a mark is no vertebra.

@@ -223,6 +223,16 @@ def assemble(parts: Iterable[tuple[LocatedVertebra, np.ndarray]]) -> tuple[np.nd
 
     Returns:
         (I, P, L) uint8 with VerSe numbers, and its grid.
+
+    >>> lattice = Grid((0.0, 0.0, 0.0), (300, 200, 200))
+    >>> ball = np.zeros((120, 120, 120), np.float32)
+    >>> ball[50:70, 50:70, 50:70] = 0.9
+    >>> pixels = (np.zeros(2), np.zeros(2))
+    >>> places = {20: [100, 90, 90], 21: [130, 90, 90]}
+    >>> cubes = {number: place_cube(lattice.to_world(place), lattice) for number, place in places.items()}
+    >>> labels, grid = assemble((LocatedVertebra(n, cube, pixels, 0.0, 1.0), ball) for n, cube in cubes.items())
+    >>> labels.shape, [int((labels == number).sum()) for number in cubes]
+    ((150, 120, 120), [8000, 8000])
     """
     found = list(parts)
     starts = np.array([vertebra.cube.start for vertebra, _ in found])

@@ -215,7 +215,7 @@ class Session:
 def reconstruct_films(
     films: Films, annotations: Annotations, predictor: Predictor, levels: list[int] | None = None
 ) -> Reconstruction:
-    """All marked vertebrae of two films, once, with a progress bar; see `Session.reconstruct`.
+    """All marked vertebrae of two films, once, with a progress bar.
 
     Args:
         films: in one frame and with a scale.

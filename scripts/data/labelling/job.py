@@ -20,7 +20,15 @@ _ROW = "row.json"
 
 
 def fit_cases(ct: Path, marks: Path, output: Path, without: tuple[str, ...], spacing_mm: float) -> int:
-    """Fit every case of a folder of marks, or one; see the command's help. Returns how many there are."""
+    """Fit library shapes to every case of a folder of marks, or to one. Returns how many cases there are.
+
+    Args:
+        ct: NIfTI in HU; a folder if ``marks`` is one.
+        marks: JSON of marks, or a folder of them.
+        output: folder; every case gets one in it. A case that is there is fitted again only if its marks are newer.
+        without: library subjects not to use.
+        spacing_mm: of the written CT and labelmap.
+    """
     jobs = _jobs(ct, marks)
     subjects = tuple(s for s in shape_subjects() if s not in without)
     output.mkdir(parents=True, exist_ok=True)

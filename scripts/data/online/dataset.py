@@ -83,7 +83,7 @@ class OnlineBatches(FreshBatches):
         self.batch_size, self.seed = batch_size, seed
 
     def make(self, number: int) -> dict[str, torch.Tensor]:
-        """Batch ``number``, here and now; see `make_samples`."""
+        """Batch ``number``, made here and now: ``image``, ``label`` and what else a training reads, by name."""
         rng = np.random.default_rng([self.seed, int(number)])
         picks = [self.pool.pick(rng) for _ in range(self.batch_size)]
         generator = torch.Generator(self.pool.device).manual_seed(int(rng.integers(2**62)))

@@ -50,7 +50,7 @@ class CasePool(MemoryPool[OnlineCase]):
         super().__init__(cases, device)
 
     def add(self, patient: OnlineCase, room: int | None = None) -> None:
-        """See `MemoryPool.add`."""
+        """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
         super().add(patient, room)
         # One assignment, so that whoever chooses at the same time sees the old table or the new one.
         self._whole = (_by_level(self.real), _by_level(self.simulated))
@@ -90,7 +90,7 @@ def load_cases(folders: str | Sequence[str]) -> list[OnlineCase]:
 
 
 def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:
-    """See `simulate_once`."""
+    """Simulated patient ``number`` as a file of ``folder``; one that is there is kept."""
     return simulate_once(number, options, folder, _write)
 
 
@@ -99,7 +99,7 @@ def _write(path: Path, name: str, patient: SimulatedPatient) -> None:
 
 
 class GrowingPool(CasePool):
-    """A pool into which processes of this machine put new simulated patients; see `MemoryPool.grow`.
+    """A pool into which processes of this machine put new simulated patients while it is used.
 
     Args:
         cases: patients to begin with.

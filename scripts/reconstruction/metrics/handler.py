@@ -17,7 +17,7 @@ from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_
 
 
 class VertebraMetricsHandler:
-    """Writes ``metrics.csv`` and ``summary.json`` of an evaluation; see `scripts.reconstruction.metrics`.
+    """Writes ``metrics.csv`` and ``summary.json`` of an evaluation: a row a vertebra, and means.
 
     Of several processes that share the vertebrae, the first writes the rows of all, in the order of the data list.
 

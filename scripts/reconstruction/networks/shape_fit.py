@@ -24,7 +24,7 @@ def fit_mean_shapes(
     prior: LevelPrior,
     options: ShapeFitOptions,
 ) -> torch.Tensor:
-    """How mean shapes lie that overlap best with a network's probabilities; see `fit_shape`.
+    """How mean shapes lie that overlap best with a network's probabilities.
 
     Args:
         probabilities: (B, 120, 120, 120) along I, P, L of the vertebrae's cubes.

@@ -110,7 +110,7 @@ def fill_prior(network: nn.Module) -> None:
 
 
 def freeze_statistics(network: nn.Module) -> None:
-    """Keep batch normalisation in evaluation mode, whatever mode the network is put in; see `FrozenStatistics`."""
+    """Keep batch normalisation in evaluation mode, whatever mode the network is put in."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
