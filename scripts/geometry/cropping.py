@@ -243,7 +243,7 @@ def turned_back(probability: np.ndarray, lean: Lean) -> np.ndarray:
 
 
 def turned_upright(mask: np.ndarray, lean: Lean) -> np.ndarray:
-    """A leaning vertebra's mask (120, 120, 120) as a network should answer to its patches, uint8: the inverse of `turned_back`."""
+    """A leaning vertebra's mask (120, 120, 120) as a network should answer to its patches: not leaning, uint8."""
     if lean == UPRIGHT:
         return mask.astype(np.uint8)
     upright = turned_object(mask.astype(np.float32), lean.rotation().T, NOMINAL_CENTROID, 0.0)

@@ -38,7 +38,7 @@ class Lean:
     sagittal_deg: float = 0.0
 
     def left_over_deg(self) -> float:
-        """How much a vertebra still leans in the sagittal plane of its patches and cube, which turn with it only in part."""
+        """How much a vertebra still leans in the sagittal plane of its cube, which turns with it only in part."""
         return self.sagittal_deg * (1 - SAGITTAL_SHARE) / SAGITTAL_SHARE
 
     def rotation(self) -> np.ndarray:

@@ -115,8 +115,8 @@ def _scale(plan: Plan, seeds: Sequence[int]) -> str:
     options = ", ".join(f"{k} {v}" for k, v in plan.overrides.items()) or "none"
     overlays = ", ".join(plan.overlays) or "none"
     return (
-        f"Size of the run: {' and '.join(counts)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; overlays: {overlays}; "
-        f"settings: {options}. Every network is scored on a grid of 1 mm."
+        f"Size of the run: {' and '.join(counts)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; "
+        f"overlays: {overlays}; settings: {options}. Every network is scored on a grid of 1 mm."
     )
 
 
