@@ -13,7 +13,7 @@ import torch
 from scripts.__main__ import main
 from scripts.benchmarks.paper import matrix
 from scripts.benchmarks.paper.comparison import half_interval, holm, paired_p, read_scores
-from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, tilted_images
+from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, write_tilted_films
 from scripts.benchmarks.paper.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
 from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
 from scripts.benchmarks.paper.report import write_report
@@ -119,7 +119,7 @@ def test_tilted_by_nothing_is_the_prepared_image(dataset: tuple[Path, SimulatedC
     items = read_datalist(folder / "dataset", "test")
     images = {}
     for angle in (0.0, 10.0):
-        tilted_images(str(folder / "source"), items, angle, tmp_path / str(angle))
+        write_tilted_films(str(folder / "source"), items, angle, tmp_path / str(angle))
         path = tmp_path / str(angle) / items[0]["case"] / f"{items[0]['level']}_xray.nii.gz"
         images[angle] = np.nan_to_num(read_nifti(path)[0][:, :, 0])
     # Beyond the film there are no values.
@@ -128,7 +128,7 @@ def test_tilted_by_nothing_is_the_prepared_image(dataset: tuple[Path, SimulatedC
     change = np.abs(images[10.0] - prepared).mean((0, 1))
     assert change[2] > 20 * change[0]
     with pytest.raises(UserError, match="has no case"):
-        tilted_images(str(folder / "source"), [{**items[0], "case": "other"}], 1.0, tmp_path / "x")
+        write_tilted_films(str(folder / "source"), [{**items[0], "case": "other"}], 1.0, tmp_path / "x")
 
 
 class Box(torch.nn.Module):
@@ -222,7 +222,7 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     plan = Plan(str(folder / "dataset"), ("configs/transfer.json",))
     write_plan(tmp_path / "out", plan)
     facts = {"parameters": 1e6, "gflop": 2.0, "inference_memory_mib": 3, "device": "cpu", "patch_size": 60}
-    monkeypatch.setattr("scripts.benchmarks.paper.report.costs", lambda *_: facts)
+    monkeypatch.setattr("scripts.benchmarks.paper.report.measure_costs", lambda *_: facts)
     for name, offset in ((REFERENCE, 0.3), ("bx2s", 0.1)):
         table = rows({f"p{i}": [0.02 * i + offset, offset] for i in range(7)})
         written(run_folder(tmp_path / "out", name, 0) / "plain", table)

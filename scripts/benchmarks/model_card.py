@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, tilted_images
+from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, write_tilted_films
 from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.data.augmentation import RandFilmd
@@ -134,7 +134,7 @@ def main(
             if not source:
                 continue
             images = output / "angles" / curve.name
-            tilted_images(source, items, curve.amount, images)
+            write_tilted_films(source, items, curve.amount, images)
             rows = scored(predictor, list(read_vertebrae(dataset, items, images)))
         else:
             rows = scored(predictor, vertebrae, partial(_disturbed, curve))

@@ -116,7 +116,7 @@ def _copied(cases: list[CaseFiles], copies: int, manifest: Path) -> Path:
     return manifest
 
 
-def bookkeeping(source: str, count: int) -> str:
+def measure_bookkeeping(source: str, count: int) -> str:
     """What the parent needs for very many cases: ``prepare`` on a dataset that is there already.
 
     The dataset is one prepared case of ``source`` under ``count`` names, with nothing in its folders but what a build
@@ -158,7 +158,7 @@ def report(costs: list[Cost]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scaling(
+def measure_scaling(
     source: str,
     workers: tuple[int, ...] = (1, 2),
     copies: tuple[int, ...] = (1,),
@@ -175,7 +175,7 @@ def scaling(
         bookkeep: instead, measure the bookkeeping of so many cases.
     """
     if bookkeep:
-        text = bookkeeping(source, bookkeep)
+        text = measure_bookkeeping(source, bookkeep)
     else:
         trials = [(w, c) for c in copies for w in workers]
         text = report([measure(source, *trial) for trial in trials])
@@ -210,4 +210,4 @@ def _memory_mb(pid: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    run_module(scaling)
+    run_module(measure_scaling)

@@ -152,7 +152,7 @@ def _plain(values: np.ndarray, digits: list[int]) -> list[float | None]:
     return [round(float(v), d) if np.isfinite(v) else None for v, d in zip(values, digits, strict=True)]
 
 
-def correlation_length(likeness: np.ndarray) -> float:
+def fit_correlation_length(likeness: np.ndarray) -> float:
     """Length in mm of the Gaussian correlation that fits the likeness of residuals best; a part is noise."""
     middle = (LIKENESS_EDGES_MM[1:] + LIKENESS_EDGES_MM[:-1]) / 2
     sums, counts = likeness[: len(middle)].T
@@ -184,7 +184,7 @@ def main(workers: int = 1, without: tuple[str, ...] = ()) -> None:
             print(f"{LEVEL_NAMES[number]}: {len(found)} subjects", flush=True)
             rows += found
             likeness += sums
-    stored = {"smooth_length_mm": correlation_length(likeness), "vertebrae": rows}
+    stored = {"smooth_length_mm": fit_correlation_length(likeness), "vertebrae": rows}
     VARIATION_FILE.write_text(json.dumps(stored).replace('}, {"subject', '},\n{"subject') + "\n")
 
 

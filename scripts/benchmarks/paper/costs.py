@@ -92,7 +92,7 @@ def _now(device: torch.device) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def costs(output: Path, plan: Plan, model: Model) -> dict[str, float | str]:
+def measure_costs(output: Path, plan: Plan, model: Model) -> dict[str, float | str]:
     """The facts of `measure`, from a process of its own, kept in ``costs/<model>.json``; ``failed`` with a reason."""
     path = output / "costs" / f"{model.name}.json"
     if path.is_file():

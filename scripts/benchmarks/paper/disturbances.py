@@ -64,7 +64,7 @@ def disturb(
     Args:
         image: (4, N, N) before normalisation.
         truth: (N, N, N) bool.
-        kind: ``centroid`` or ``noise``; an angle is not made here, see `tilted_images`.
+        kind: ``centroid`` or ``noise``; an angle is not made here, see `write_tilted_films`.
         seed: of the direction or the noise.
     """
     rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ def _shifted(mask: np.ndarray, step: np.ndarray) -> np.ndarray:
     return out
 
 
-def tilted_images(source: str, items: Sequence[dict[str, object]], angle_deg: float, folder: Path) -> None:
+def write_tilted_films(source: str, items: Sequence[dict[str, object]], angle_deg: float, folder: Path) -> None:
     """Radiographs of a data list's vertebrae whose lateral view was taken at a wrong angle, which nobody knows of.
 
     The lateral view is turned about the patient's long axis. Marks are where the films show the centroid; all else

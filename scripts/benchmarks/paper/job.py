@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from monai.bundle import run as run_bundle
 
-from scripts.benchmarks.paper.disturbances import CURVES, tilted_images
+from scripts.benchmarks.paper.disturbances import CURVES, write_tilted_films
 from scripts.benchmarks.paper.models import MODELS, Model
 from scripts.benchmarks.paper.plan import Plan, read_plan, run_folder
 from scripts.benchmarks.paper.scoring import Reconstructor, score
@@ -28,7 +28,7 @@ from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 
 
-def job(output: Path, model: str, seed: int, curves: bool = False) -> None:
+def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -> None:
     """Do what is not done yet; see the module.
 
     Args:
@@ -96,11 +96,11 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
             images = output / "tilted" / disturbance.name
             images.parent.mkdir(exist_ok=True)
             with only_writer(images.parent, patience_s=3600):
-                tilted_images(plan.source, items, disturbance.amount, images)
+                write_tilted_films(plan.source, items, disturbance.amount, images)
         score(reconstruct, dataset, items, folder / disturbance.name, disturbance, images)
 
 
 if __name__ == "__main__":
     # A benchmark that is killed leaves no training behind that writes where the next one does.
     end_with_parent(os.getppid())
-    run_module(job)
+    run_module(train_and_score)

@@ -11,7 +11,7 @@ import torch
 
 from scripts.benchmarks.paper.clinical import clinical_table
 from scripts.benchmarks.paper.comparison import Scores, read_scores
-from scripts.benchmarks.paper.costs import costs
+from scripts.benchmarks.paper.costs import measure_costs
 from scripts.benchmarks.paper.disturbances import CURVES
 from scripts.benchmarks.paper.figures import Curves, draw_boxes, draw_curves
 from scripts.benchmarks.paper.models import REFERENCE, Model
@@ -67,7 +67,7 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
     clinical = clinical_table(folders, titles)
     if clinical:
         tables.append(clinical)
-    found = {model.name: costs(output, plan, model) for model in models}
+    found = {model.name: measure_costs(output, plan, model) for model in models}
     tables.append(cost_table(models, found, output, seeds[0], plan))
     for table in tables:
         table.write(folder)

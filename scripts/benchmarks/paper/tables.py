@@ -127,7 +127,7 @@ def cost_table(
 
     Args:
         models: rows.
-        costs: see `scripts.benchmarks.paper.costs.costs`.
+        costs: see `scripts.benchmarks.paper.costs.measure_costs`.
         output: the benchmark's folder.
         seed: whose training is looked at.
         plan: of the benchmark.
