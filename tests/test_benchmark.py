@@ -262,7 +262,7 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
     [
         (["--models", "nonsense"], "unknown model 'nonsense'"),
         (["--steps", "dance"], "unknown step 'dance'"),
-        (["--seeds", "x"], "whole numbers"),
+        (["--seeds", "x"], "takes a whole number"),
         (["--dataset", "nowhere"], "no such file"),
         ([], "needs --dataset"),
         (["--overrides", "3"], "dictionary"),

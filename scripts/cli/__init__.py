@@ -1,1 +1,1 @@
-"""The verbs of ``python -m scripts``: each turns words into types and hands them to the room that does the work."""
+"""The verbs of ``python -m scripts``: each hands what it is given to the room that does the work."""
