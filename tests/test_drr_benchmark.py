@@ -61,5 +61,5 @@ def test_parallel_joseph_is_not_the_plain_sum_in_disguise() -> None:
 
 
 def test_command_writes_the_table(tmp_path, capsys) -> None:
-    main(16, output=str(tmp_path / "new" / "t.md"), repeats=1, only="sum")
+    main((16, 16, 16), output=tmp_path / "new" / "t.md", repeats=1, only="sum")
     assert (tmp_path / "new" / "t.md").read_text().splitlines()[2].startswith("| ours, plain sum | parallel | ")
