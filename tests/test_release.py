@@ -455,7 +455,7 @@ def test_handed_out_weights_are_half_the_size_and_as_good(tmp_path: Path) -> Non
     network = torch.nn.Sequential(torch.nn.Conv3d(4, 32, 3), torch.nn.BatchNorm3d(32))
     network[1].running_var.fill_(4e5)
     torch.save({"model": network.state_dict()}, tmp_path / "training.pt")
-    write_weights(str(tmp_path / "training.pt"), str(tmp_path / "model.pt"))
+    write_weights(tmp_path / "training.pt", tmp_path / "model.pt")
     small = torch.load(tmp_path / "model.pt", weights_only=True)
     assert small["0.weight"].dtype == torch.float16 and small["1.running_var"].max() == 4e5
     again = torch.nn.Sequential(torch.nn.Conv3d(4, 32, 3), torch.nn.BatchNorm3d(32)).eval()
