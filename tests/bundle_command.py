@@ -79,7 +79,7 @@ def config(name: str) -> dict:
 
 SMALL = ["--batch_size", "2", "--num_workers", "0"]
 TINY = [
-    *options(tiny(config("train.json")["network_def"])), *SMALL,
+    *options({"attention_stride": 8, "generator_channels": [4, 4, 8, 8]}), *SMALL,
     "--discriminator_def#channels", "4", "--discriminator_def#num_layers_d", "2",
 ]  # fmt: skip
 

@@ -197,10 +197,11 @@ def pipeline(dataset: Path, prob: float | None = None, seed: int = 0) -> Dataset
     parser.read_config(CONFIGS)
     parser["bundle_root"], parser["dataset_dir"], parser["seed"] = str(ROOT), str(dataset), seed
     if prob is not None:
-        random = [n for n, step in enumerate(parser.config["train"]["random_transforms"]) if "prob" in step]
-        assert random
-        for number in random:
-            parser[f"train#random_transforms#{number}#prob"] = prob
+        random = [reference.removeprefix("@") for reference in parser["train#random_transforms"]]
+        with_prob = [name for name in random if "prob" in parser[name]]
+        assert with_prob
+        for name in with_prob:
+            parser[f"{name}#prob"] = prob
     return parser.get_parsed_content("train#dataset")
 
 
@@ -237,7 +238,11 @@ def test_same_seed_same_items(dataset: Path) -> None:
 
 def test_overlay_changes_training_only() -> None:
     overlay = json.loads((ROOT / "configs" / "augment_films.json").read_text())
-    assert set(overlay) == {"patches", "train#random_transforms"}
+    train = json.loads((ROOT / "configs" / "train.json").read_text())
+    steps = overlay.pop("train#random_transforms")
+    assert {f"@{name}" for name in overlay} == set(steps) - {"@normalise_patches"}
+    # What it replaces in train.json are random transforms of the training too.
+    assert {f"@{name}" for name in overlay.keys() & train.keys()} <= set(train["train"]["random_transforms"])
 
 
 def test_training_with_the_overlay(dataset: Path, tmp_path: Path) -> None:

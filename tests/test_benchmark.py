@@ -27,6 +27,8 @@ from scripts.io.nifti import read_nifti
 from scripts.reconstruction.metrics.table import MetricsRow, read_metrics_csv, write_metrics_csv
 from tests.conftest import ROOT, SimulatedCase
 
+HALF = ("configs/half_resolution.json", "configs/small_network.json", "configs/recipes/transfer.json")
+
 
 def rows(dice: dict[str, list[float]], status: str = "ok") -> list[MetricsRow]:
     levels = ("L1", "L2", "L3")
@@ -142,7 +144,7 @@ class Box(torch.nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("overlays", [(), ("configs/transfer.json",)])
+@pytest.mark.parametrize("overlays", [(), HALF])
 def test_every_resolution_is_scored_on_the_full_grid(
     dataset: tuple[Path, SimulatedCase], tmp_path: Path, overlays: tuple[str, ...]
 ) -> None:
@@ -176,7 +178,7 @@ def test_half_resolution_sees_what_its_training_sees(dataset: tuple[Path, Simula
     patches = torch.from_numpy(
         np.ascontiguousarray(read_nifti(folder / "dataset" / item["image"])[0][:, :, 0].transpose(2, 0, 1))
     )
-    for overlays in ((), ("configs/transfer.json",)):
+    for overlays in ((), HALF):
         parser = Plan(str(folder / "dataset"), overlays).parser(MODELS[REFERENCE])
         transforms = parser.get_parsed_content("load_transforms") + parser.get_parsed_content("normalise_transforms")
         files = {key: str(folder / "dataset" / item[key]) for key in ("image", "label")}
@@ -219,7 +221,7 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     dataset: tuple[Path, SimulatedCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = dataset
-    plan = Plan(str(folder / "dataset"), ("configs/transfer.json",))
+    plan = Plan(str(folder / "dataset"), HALF)
     write_plan(tmp_path / "out", plan)
     facts = {"parameters": 1e6, "gflop": 2.0, "inference_memory_mib": 3, "device": "cpu", "patch_size": 60}
     monkeypatch.setattr("scripts.benchmarks.paper.report.measure_costs", lambda *_: facts)

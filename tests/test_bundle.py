@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def inference_overlays() -> list[str]:
 def with_overlays(arguments: list[str], prefix: str = "configs/") -> list[str]:
     """The documented configs, and the overlays of inference.json's network after train.json."""
     train, *more = f"'{prefix}train.json'", *(f"'{prefix}{name}'" for name in inference_overlays())
+    if any(overlay in argument for overlay in more for argument in arguments):
+        return arguments
     single = [f"[{','.join([train, *more])}]" if a == f"{prefix}train.json" else a for a in arguments]
     return [a.replace(f"[{train}", f"[{','.join([train, *more])}") if a.startswith("['") else a for a in single]
 
@@ -144,7 +147,7 @@ def properties(dataset: Path, output: Path, kind: str, files: list[Path], ok: bo
     ("kind", "names", "absent"),
     [
         ("train", ("train",), []),
-        ("train", ("train", "train_improved"), []),
+        ("train", ("train", "view_encoders", "dice_focal", "recipes/fast"), []),
         # These belong to the validation of train.json, which is what evaluates.
         (
             "eval",
@@ -153,7 +156,7 @@ def properties(dataset: Path, output: Path, kind: str, files: list[Path], ok: bo
         ),
         ("infer", ("inference",), ["key_metric"]),
     ],
-    ids=["train", "train+train_improved", "train+evaluate", "inference"],
+    ids=["train", "train+fast", "train+evaluate", "inference"],
 )
 def test_workflows_have_what_monai_asks_of_them(
     dataset: Path, tmp_path: Path, kind: str, names: tuple[str, ...], absent: list[str]
@@ -218,7 +221,23 @@ def test_training_and_inference_normalise_alike(part: tuple[slice, slice] | None
 
 def test_overlays_and_bundle_describe_the_same_networks() -> None:
     assert config("level.json")["network_def"] == config("inference.json")["network_def"]
-    assert config("paper_network.json")["network_def"] == config("train.json")["network_def"]
+    train = config("train.json")
+    written = re.sub(r'"@(\w+)"', lambda found: json.dumps(train[found[1]]), json.dumps(train["network_def"]))
+    assert config("paper_network.json")["network_def"] == json.loads(written)
+
+
+def test_both_views_have_encoders_of_their_own() -> None:
+    """Written once, made twice."""
+    for name in ("inference.json", "view_encoders.json"):
+        network = ConfigParser(config(name)).get_parsed_content("network_def")
+        parts = [network.lift, network.reader] if hasattr(network, "reader") else [network.lift]
+        for part in parts:
+            ap, lat = part.ap_encoder.state_dict(), part.lat_encoder.state_dict()
+            assert {k: v.shape for k, v in ap.items()} == {k: v.shape for k, v in lat.items()}
+            assert not {p.data_ptr() for p in part.ap_encoder.parameters()} & {
+                p.data_ptr() for p in part.lat_encoder.parameters()
+            }
+        assert len(parts) == 1 or network.reader.fusion is not network.fusion
 
 
 def test_training_writes_weights_and_a_log(trained: Path) -> None:

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def networks() -> tuple[Generator, LevelGenerator]:
     made = []
-    for overlays in (["train_improved"], ["train_improved", "level"]):
+    for overlay in ("view_encoders", "level"):
         parser = ConfigParser()
-        parser.read_config([str(ROOT / "configs" / f"{name}.json") for name in ("train", *overlays)])
+        parser.read_config([str(ROOT / "configs" / f"{name}.json") for name in ("train", overlay)])
         made.append(parser.get_parsed_content("network_def").eval())
     return made[0], made[1]
 

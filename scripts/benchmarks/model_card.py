@@ -40,8 +40,7 @@ Change = Callable[[int, torch.Tensor, np.ndarray], tuple[torch.Tensor, np.ndarra
 
 def film(index: int, image: torch.Tensor, truth: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
     """Scatter, hardening, noise and collimation as `configs/augment_films.json` trains for."""
-    steps = json.loads((BUNDLE_ROOT / "configs" / "augment_films.json").read_text())["train#random_transforms"]
-    options = next(step for step in steps if step["_target_"].endswith("RandFilmd"))
+    options = json.loads((BUNDLE_ROOT / "configs" / "augment_films.json").read_text())["film"]
     options = {key: value for key, value in options.items() if key not in ("_target_", "keys", "prob")}
     transform = RandFilmd(keys=("ap", "lat"), prob=1.0, **options)
     transform.set_random_state(index)

@@ -59,13 +59,8 @@ def augmented_patches(films: Films, path: Path, seed: int) -> None:
     parser = ConfigParser()
     parser.read_config([str(BUNDLE_ROOT / "configs" / name) for name in ("train.json", "augment_films.json")])
     set_determinism(seed)
-    augment = Compose(
-        [
-            parser.get_parsed_content(f"train#random_transforms#{i}")
-            for i in range(len(parser["train#random_transforms"]))
-        ]
-        + [parser.get_parsed_content("normalise_transforms#0")]
-    )
+    steps = parser.get_parsed_content("train#random_transforms") + [parser.get_parsed_content("normalise_patches")]
+    augment = Compose(steps)
     augment.set_random_state(seed)
     figure, axes = plt.subplots(3, 6, figsize=(9, 4.9))
     items = sample_items(films)

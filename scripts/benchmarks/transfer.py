@@ -3,8 +3,8 @@
     python -m scripts.benchmarks.transfer --dataset DATASET --output DIR [--recipes water,bone]
 
 Per recipe: simulate the same spines with the recipe's ingredients, prepare them, train a half-resolution generator
-(``configs/transfer.json``, some minutes on one core) and measure its Dice on the ``test`` list of a dataset that was
-prepared from real CTs. Recipes build on one another; what is there already is not made again. Writes
+(``configs/recipes/transfer.json``, some minutes on one core) and measure its Dice on the ``test`` list of a dataset
+that was prepared from real CTs. Recipes build on one another; what is there already is not made again. Writes
 ``transfer.md`` and ``transfer.csv``.
 """
 
@@ -34,6 +34,12 @@ from scripts.simulation.spine import SpineOptions
 from scripts.simulation.torso import TorsoOptions
 from scripts.simulation.write import simulate_dataset
 
+OVERLAYS = (
+    "configs/half_resolution.json",
+    "configs/small_network.json",
+    "configs/dice_focal.json",
+    "configs/recipes/transfer.json",
+)
 # Little gas without walls, no organ or vessel that stands out.
 OLD_TORSO = TorsoOptions(
     gas_loops=(2, 8),
@@ -100,7 +106,7 @@ RECIPES = {
     "film": Recipe(
         "film augmentation in training",
         configs=("configs/augment_films.json",),
-        overrides=("--train#random_transforms#0#prob", "0.0"),
+        overrides=("--mark_error#prob", "0.0"),
     ),
 }
 
@@ -140,9 +146,9 @@ def transfer(
         prepare_dataset(simulated, prepared, PrepareOptions(seed=seed), SplitOptions(test_share=0.0))
         if not (results / "metrics.csv").is_file():
             train = ["--max_epochs", str(epochs), "--seed", str(seed), *recipe.overrides]
-            _bundle("training", (*recipe.configs, "configs/transfer.json"), prepared, results, train)
+            _bundle("training", (*recipe.configs, *OVERLAYS), prepared, results, train)
             score = ["--ckpt_path", str(results / "model_final.pt")]
-            _bundle("evaluating", ("configs/transfer.json", "configs/evaluate.json"), dataset, results, score)
+            _bundle("evaluating", (*OVERLAYS, "configs/evaluate.json"), dataset, results, score)
         write_table(output, patients, epochs)
 
 

@@ -24,10 +24,10 @@ from scripts.learning.compact import compact_file
 from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = {
-    "generator": ("train", "train_improved", "online", "gpu_minutes"),
-    "level": ("train", "train_improved", "online", "gpu_minutes", "level"),
-    "pose": ("train", "train_improved", "online", "gpu_minutes", "level", "pose"),
-    "localizer": ("train_localization", "online_films", "online_films_minutes"),
+    "generator": ("train", "view_encoders", "dice_cross_entropy", "online", "minutes", "recipes/gpu_minutes"),
+    "level": ("train", "dice_cross_entropy", "online", "minutes", "level", "recipes/gpu_minutes"),
+    "pose": ("train", "online", "minutes", "level", "pose", "recipes/pose_gpu"),
+    "localizer": ("train_localization", "online_films", "recipes/films_minutes"),
 }
 # These begin with what fits of the shipped weights.
 FROM_SHIPPED = ("level", "pose")
