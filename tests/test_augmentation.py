@@ -57,7 +57,7 @@ def test_a_wrong_mark_gives_the_crop_that_a_wrong_mark_gives(seed: int) -> None:
     geometry = geometry_of_grid(grid)
     scene = (grid, volume, geometry, project_pair(torch.from_numpy(volume), grid.affine, geometry))
     true = tuple(p[0] for p in geometry.project(grid.to_world(np.array([95, 80, 90]) + rng.uniform(-0.5, 0.5, 3))))
-    transform = RandCentroidErrord(sigma_mm=(2.0, 6.0)).set_random_state(seed)
+    transform = RandCentroidErrord(prob=1.0, sigma_mm=(2.0, 6.0)).set_random_state(seed)
     moved = transform(cut(true, scene))
     errors = transform.errors_mm
     expected = cut((true[0] + errors[0], true[1] + errors[1]), scene)
@@ -89,7 +89,7 @@ def test_a_tilted_vertebra_is_turned_about_its_mark(frontal: float, lateral: flo
         ap, lat = label.float().amax(2), label.float().amax(3)
         masks = [torch.from_numpy(gaussian_mark(np.array(p)))[None] for p in ((59.5, 59.5), (59.5, 39.5))]
         item = dict(zip((*KEYS, "label"), (ap, masks[0], lat, masks[1], label), strict=True))
-        transform = RandTiltd()
+        transform = RandTiltd(prob=1.0)
         transform.randomize = lambda data=None: None
         transform.angles_deg = np.array([frontal, lateral])
         turned = transform(item)
@@ -111,7 +111,7 @@ def test_each_view_keeps_its_own_error() -> None:
     label = torch.zeros(1, CUBE_SIZE, CUBE_SIZE, CUBE_SIZE)
     label[0, 60, 40, 60] = 1
     item = dict(zip((*KEYS, "label"), (bead, masks[0], bead, masks[1], label), strict=True))
-    transform = RandCentroidErrord()
+    transform = RandCentroidErrord(prob=1.0)
     transform.randomize()
     transform.errors_mm = np.array([[6.0, 0.0], [0.0, 0.0]])
     transform.randomize = lambda data=None: None
@@ -123,7 +123,7 @@ def test_each_view_keeps_its_own_error() -> None:
 
 
 def test_errors_have_the_size_that_was_asked_for() -> None:
-    transform = RandCentroidErrord(sigma_mm=(3.0, 3.0), outlier_prob=0.1, outlier_mm=12.0).set_random_state(0)
+    transform = RandCentroidErrord(prob=1.0, sigma_mm=(3.0, 3.0), outlier_prob=0.1, outlier_mm=12.0).set_random_state(0)
     drawn = []
     for _ in range(3000):
         transform.randomize()
@@ -156,7 +156,7 @@ def test_what_is_on_the_film_moves_with_the_patch(sample: dict) -> None:
     assert item["image_ap"].isfinite().all() and (item["image_ap"][:, :30] == item["image_ap"][:, 30:].min()).all()
     # A patch that says of each of its pixels whether it is on the film.
     item["image_ap"] = item["image_ap_valid"].clone()
-    for transform in (RandCentroidErrord(sigma_mm=(6.0, 6.0)), RandTiltd()):
+    for transform in (RandCentroidErrord(prob=1.0, sigma_mm=(6.0, 6.0)), RandTiltd(prob=1.0)):
         moved = transform.set_random_state(2)(item)
         assert not torch.equal(moved["image_ap_valid"], item["image_ap_valid"])
         assert torch.equal(moved["image_ap_valid"], moved["image_ap"])

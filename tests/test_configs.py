@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -20,6 +24,8 @@ FILES = {path.relative_to(ROOT / "configs").as_posix(): path for path in (ROOT /
 BASES = ("train.json", "train_localization.json", "inference.json")
 PAGE = (ROOT / "docs" / "configs.md").read_text()
 NAMED = re.compile(r"\['configs/[^]]*\]|--overlays configs/[^ `]*|--config_file configs/\S+")
+# Their default of 1 is as far as people differ: simulated CTs have it, samples made from them less.
+OTHERS_DEFAULTS = ("scripts.simulation.draw.VariationOptions",)
 WORKFLOWS = ("initialize", "run", "finalize", "training", "evaluating", "inference")
 
 
@@ -127,3 +133,54 @@ def test_random_transforms_are_entries_with_names() -> None:
         assert all(re.fullmatch(r"@[a-z_]+", step) for step in steps), name
         lists += bool(steps)
     assert lists == 5
+
+
+def components(value: Any) -> Iterator[dict[str, Any]]:
+    """Descriptions of our own classes and functions."""
+    if isinstance(value, dict) and str(value.get("_target_")).startswith("scripts."):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from components(inner)
+
+
+def literal(parser: ConfigParser, value: Any) -> Any:
+    """What a value is once its references are followed; None for what only runs can tell."""
+    while isinstance(value, str) and value.startswith("@"):
+        value = parser[value.removeprefix("@")]
+    if isinstance(value, list):
+        return tuple(literal(parser, item) for item in value)
+    return None if isinstance(value, dict) or str(value).startswith("$") else value
+
+
+@cache
+def own_defaults(target: str) -> dict[str, Any]:
+    """Numbers, words and tuples of them that are defaults of a class or function, unless it is inherited."""
+    module, _, name = target.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    owner = next(c for c in found.__mro__ if "__init__" in c.__dict__) if inspect.isclass(found) else found
+    if not owner.__module__.startswith("scripts."):
+        return {}
+    defaults = {p.name: p.default for p in inspect.signature(found).parameters.values()}
+    return {
+        k: v for k, v in defaults.items() if isinstance(v, bool | int | float | str) or (isinstance(v, tuple) and v)
+    }
+
+
+def test_no_default_in_code_is_one_that_no_config_has() -> None:
+    """A number that every config sets otherwise would only mislead whoever reads the code."""
+    given: dict[tuple[str, str], set[Any]] = defaultdict(set)
+    for stack in stacks():
+        parser = ConfigParser()
+        parser.read_config([str(FILES[name]) for name in stack])
+        parser.parse()
+        for component in components(parser.get()):
+            target = component["_target_"]
+            for name, default in own_defaults(target).items():
+                given[target, name].add(literal(parser, component.get(name, default)))
+    assert len(given) > 150
+    contradicted = [
+        f"{target}: {name}"
+        for (target, name), values in given.items()
+        if target not in OTHERS_DEFAULTS and not {None, own_defaults(target)[name]} & values
+    ]
+    assert contradicted == []

@@ -54,7 +54,8 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
     def __init__(
         self,
         keys: KeysCollection = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask", "label"),
-        prob: float = 1.0,
+        *,
+        prob: float,
         sigma_mm: Range = (2.0, 5.0),
         outlier_prob: float = 0.02,
         outlier_mm: float = 12.0,
@@ -120,7 +121,8 @@ class RandTiltd(RandomizableTransform, MapTransform):
     def __init__(
         self,
         keys: KeysCollection = ("image_ap", "image_ap_mask", "image_lat", "image_lat_mask", "label"),
-        prob: float = 1.0,
+        *,
+        prob: float,
         frontal_deg: float = 25.0,
         lateral_deg: float = 25.0,
     ) -> None:

@@ -54,8 +54,8 @@ class FilmEffectOptions:
     kilovolts: Range = (60.0, 120.0)
     overlays: OverlayOptions = field(default_factory=OverlayOptions)
     overlay_strength: Range = (0.1, 1.3)
-    blur_mm: Range = (0.0, 1.5)
-    slice_blur_mm: Range = (0.0, 1.7)
+    blur_mm: Range = (0.0, 1.3)
+    slice_blur_mm: Range = (0.0, 1.5)
     noise: Range = (0.001, 0.06)
     noise_mm: Range = (0.4, 1.5)
     streak_prob: float = 0.2
@@ -66,7 +66,7 @@ class FilmEffectOptions:
     scatter_mm: Range = (15.0, 45.0)
     photons: Range = (2e5, 1e7)
     linear_prob: float = 0.02
-    inverted_prob: float = 0.05
+    inverted_prob: float = 0.02
     field_prob: float = 0.3
     field_margin: float = 0.3
     field_tilt_deg: float = 12.0

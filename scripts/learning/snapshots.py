@@ -21,7 +21,7 @@ class Snapshots:
         is_writer: whether this process writes; one of several does.
     """
 
-    def __init__(self, network: torch.nn.Module, path: str, minutes: float = 10.0, is_writer: bool = True) -> None:
+    def __init__(self, network: torch.nn.Module, path: str, minutes: float, is_writer: bool = True) -> None:
         self.network, self.path, self.seconds, self.is_writer = network, Path(path), 60 * minutes, is_writer
         self.last = 0.0
 

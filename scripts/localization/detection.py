@@ -58,9 +58,9 @@ class DetectionOptions:
             Fitted on validation films.
     """
 
-    least_score: float = 0.2
+    least_score: float = 0.25
     apart_mm: float = 7.0
-    off_line_mm: float = 12.0
+    off_line_mm: float = 14.0
     neighbours: bool = False
     level_temperature: float = 1.0
     region_weight: float = 0.0

@@ -62,13 +62,13 @@ class RandFilmWindowd(RandomizableTransform):
 
     def __init__(
         self,
-        shape: Sequence[int] = (320, 128),
+        shape: Sequence[int] = (256, 96),
         scale: Sequence[float] = (0.8, 1.25),
         tilt_deg: float = 6.0,
-        mirror_prob: float = 0.3,
+        mirror_prob: float = 0.25,
         part_prob: float = 0.4,
         shift_px: float = 12.0,
-        aside_px: float = 50.0,
+        aside_px: float = 32.0,
     ) -> None:
         super().__init__(1.0)
         self.options = WindowOptions(

@@ -26,13 +26,13 @@ class WindowOptions:
         aside_px: how far a window's middle may lie beside the spine.
     """
 
-    shape: tuple[int, int] = (320, 128)
+    shape: tuple[int, int] = (256, 96)
     scale: tuple[float, float] = (0.8, 1.25)
     tilt_deg: float = 6.0
-    mirror_prob: float = 0.3
+    mirror_prob: float = 0.25
     part_prob: float = 0.4
     shift_px: float = 12.0
-    aside_px: float = 50.0
+    aside_px: float = 32.0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class SimulationOptions:
         seed: of everything.
     """
 
-    spacing_mm: float = 1.0
+    spacing_mm: float
     whole_share: float = 0.25
     part_mm: tuple[float, float] = (190.0, 400.0)
     narrow_share: float = 0.3

@@ -72,14 +72,14 @@ class OnlineBatches(FreshBatches):
     def __init__(
         self,
         pool: CasePool,
-        options: SampleOptions | None = None,
+        options: SampleOptions,
         batch_size: int = 4,
         batches: int = 500,
         seed: int = 0,
         ahead: bool = False,
     ) -> None:
         super().__init__(pool.device, batches, ahead)
-        self.pool, self.options = pool, options or SampleOptions()
+        self.pool, self.options = pool, options
         self.batch_size, self.seed = batch_size, seed
 
     def make(self, number: int) -> dict[str, torch.Tensor]:

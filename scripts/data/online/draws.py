@@ -76,7 +76,7 @@ class PeopleDeformation:
         options: how far to go.
     """
 
-    options: VariationOptions = field(default_factory=VariationOptions)
+    options: VariationOptions = field(default_factory=lambda: VariationOptions(0.8, 0.8, 0.8, 0.8))
 
     def __call__(self, levels: torch.Tensor, points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """See `Deformation`."""

@@ -116,13 +116,13 @@ class GrowingPool(CasePool):
         self,
         cases: Iterable[OnlineCase],
         folder: str | Path,
-        options: SimulationOptions | None = None,
-        workers: int = 1,
-        room: int = 400,
-        first: int = 8,
+        options: SimulationOptions,
+        workers: int,
+        room: int,
+        first: int,
         choice: Choice | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(cases, choice, device)
-        make = partial(simulate_case, options=options or SimulationOptions(spacing_mm=2.0))
+        make = partial(simulate_case, options=options)
         self.grow(make, read_case, folder, workers, room, first)

@@ -25,14 +25,14 @@ class FilmBatches(FreshBatches):
     def __init__(
         self,
         pool: PatientPool,
-        options: FilmSampleOptions | None = None,
+        options: FilmSampleOptions,
         batch_size: int = 8,
         batches: int = 100,
         seed: int = 0,
         ahead: bool = False,
     ) -> None:
         super().__init__(pool.device, batches, ahead)
-        self.pool, self.options = pool, options or FilmSampleOptions()
+        self.pool, self.options = pool, options
         self.batch_size, self.seed = batch_size, seed
 
     def make(self, number: int) -> dict[str, torch.Tensor]:

@@ -43,7 +43,7 @@ class PatientPool(MemoryPool[FilmPatient]):
     """
 
     def __init__(
-        self, patients: Iterable[FilmPatient] = (), real_share: float = 0.3, device: torch.device | str = "cpu"
+        self, patients: Iterable[FilmPatient] = (), real_share: float = 0.5, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(patients, device)
         self.real_share = real_share
@@ -83,15 +83,14 @@ class GrowingPatients(PatientPool):
         self,
         patients: Iterable[FilmPatient],
         folder: str | Path,
-        options: SimulationOptions | None = None,
-        workers: int = 1,
-        room: int = 400,
-        first: int = 8,
-        real_share: float = 0.3,
+        options: SimulationOptions,
+        workers: int,
+        room: int,
+        first: int,
+        real_share: float,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(patients, real_share, device)
-        options = options or SimulationOptions(spacing_mm=2.0)
         make = partial(simulate_film_patient, options=options, compress=False)
         self.grow(make, read_patient, folder, workers, room, first)
 

@@ -85,7 +85,7 @@ class LevelGenerator(nn.Module):
         reader: PoseReader,
         prior: LevelPrior,
         backbone: FineBackbone,
-        prior_gain: float = 0.0,
+        prior_gain: float,
     ) -> None:
         super().__init__()
         self.fusion = fusion

@@ -25,11 +25,12 @@ class ResEncoder(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 4,
-        channels: Sequence[int] = (16, 32, 64, 128),
+        in_channels: int,
+        channels: Sequence[int],
         strides: Sequence[int] = (2, 2, 2),
         convolutions: int = 2,
-        dimensions: int = 3,
+        *,
+        dimensions: int,
     ) -> None:
         super().__init__()
         if len(channels) != len(strides) + 1:
@@ -84,7 +85,7 @@ class ResUNet(ResEncoder):
         foreground_share: float = 0.03,
         dimensions: int = 3,
     ) -> None:
-        super().__init__(in_channels, channels, strides, convolutions, dimensions)
+        super().__init__(in_channels, channels, strides, convolutions, dimensions=dimensions)
         block = partial(residual_block, dimensions, convolutions)
         # Coarse to fine: join with the skip of the level, then go up to the next.
         coming = [channels[-1], *reversed(channels[:-2])]
