@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import jsonschema
@@ -29,6 +30,13 @@ RECOMMENDED_KEYS = (
 README_HEADINGS = (
     "Model Overview", "Data", "Training configuration", "Input", "Output", "Performance",
     "MONAI Bundle Commands", "References", "License",
+)  # fmt: skip
+# JSON that people write, formatted as the hook `pretty-format-json` does with four spaces and keys in their order.
+WRITTEN_JSON = ("configs/*.json", "*.schema.json")
+# JSON that programs write, or others (VerSe's marks, MONAI's schema): it stays as it is.
+DATA_JSON = (
+    "docs/sample/*.json", "docs/training/*.json", "tests/data/*.json", "scripts/anatomy/distances.json",
+    "scripts/simulation/variation.json", "scripts/release/meta_schema_*.json",
 )  # fmt: skip
 PERSONAL_PATH = re.compile(r"^/|^[A-Za-z]:\\|/home/|/Users/|/root/")
 
@@ -115,8 +123,21 @@ def packages(bundle: Bundle) -> Iterator[Finding]:
             yield Finding(f"{path}: imports {module}, of which pyproject.toml does not know")
 
 
+def json_files(bundle: Bundle) -> Iterator[Finding]:
+    """JSON that people write is formatted; every other JSON file is known to be data. Patterns cross folders."""
+    for path in bundle.files():
+        if not path.endswith(".json") or any(fnmatch(path, pattern) for pattern in DATA_JSON):
+            continue
+        if not any(fnmatch(path, pattern) for pattern in WRITTEN_JSON):
+            yield Finding(f"{path}: neither of WRITTEN_JSON nor of DATA_JSON in scripts/release/rules.py")
+            continue
+        text = (bundle.root / path).read_text(encoding="utf-8")
+        if text != json.dumps(json.loads(text), indent=4) + "\n":
+            yield Finding(f"{path}: not as json.dumps(indent=4) writes it, or with a key twice")
+
+
 def configs(bundle: Bundle) -> Iterator[Finding]:
-    """JSON as the zoo's hook writes it, no paths of somebody's machine, the properties that MONAI asks for."""
+    """No paths of somebody's machine, no imports inside expressions, the properties that MONAI asks for."""
     from monai.bundle import ConfigParser
     from monai.bundle.properties import InferProperties, TrainProperties
     from monai.utils import BundleProperty, BundlePropertyConfig
@@ -124,11 +145,9 @@ def configs(bundle: Bundle) -> Iterator[Finding]:
     for path in bundle.files():
         if not path.startswith("configs/") or not path.endswith(".json"):
             continue
-        text = (bundle.root / path).read_text(encoding="utf-8")
-        content = json.loads(text)
-        if text != json.dumps(content, indent=4) + "\n":
-            yield Finding(f"{path}: not as json.dumps(indent=4) writes it, or with a key twice")
-        for word in _strings(content):
+        for word in _strings(read_json(bundle.root / path)):
+            if "__import__" in word:
+                yield Finding(f"{path}: '{word}' imports; write it into 'imports'")
             if PERSONAL_PATH.search(word):
                 yield Finding(f"{path}: '{word}' is a path of one machine")
     for file, properties in (("train.json", TrainProperties), ("inference.json", InferProperties)):

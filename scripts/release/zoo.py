@@ -12,7 +12,7 @@ from scripts.errors import UserError
 from scripts.io.checksums import LIST, changed_files, sha256
 from scripts.release.bundle import Bundle, read_json
 from scripts.release.export import export_networks
-from scripts.release.rules import Finding, configs, files, metadata, name, packages, readme
+from scripts.release.rules import Finding, configs, files, json_files, metadata, name, packages, readme
 
 
 def checksums(bundle: Bundle) -> Iterator[Finding]:
@@ -83,7 +83,18 @@ def exports(bundle: Bundle) -> Iterator[Finding]:
 
 Check = Callable[[Bundle], Iterator[Finding]]
 INTEGRITY: tuple[Check, ...] = (checksums, large_files)
-RULES: tuple[Check, ...] = (name, files, metadata, packages, configs, readme, exports, networks, torchscript)
+RULES: tuple[Check, ...] = (
+    name,
+    files,
+    metadata,
+    packages,
+    json_files,
+    configs,
+    readme,
+    exports,
+    networks,
+    torchscript,
+)
 
 
 def verify(bundle: Bundle, rules: tuple[Check, ...] = RULES) -> list[str]:
