@@ -32,7 +32,7 @@ README_HEADINGS = (
     "MONAI Bundle Commands", "References", "License",
 )  # fmt: skip
 # JSON that people write, formatted as the hook `pretty-format-json` does with four spaces and keys in their order.
-WRITTEN_JSON = ("configs/*.json", "*.schema.json")
+WRITTEN_JSON = ("configs/*.json", "*.schema.json", "*/deno.json")
 # JSON that programs write, or others (VerSe's marks, MONAI's schema): it stays as it is.
 DATA_JSON = (
     "docs/sample/*.json", "docs/training/*.json", "tests/data/*.json", "scripts/anatomy/distances.json",
