@@ -16,9 +16,9 @@ from scripts.localization.anchors import Anchor, parse_anchors, renumber
 from scripts.localization.decoding import decode
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization
+from scripts.localization.levels import NAMES
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions
-from scripts.localization.transforms import NAMES
 from tests.conftest import ROOT
 
 SAMPLE = ROOT / "docs" / "sample"

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
 from scripts.errors import UserError
 from scripts.films.options import ReadingOptions
@@ -24,35 +23,29 @@ from scripts.localization.evaluate import calibration, summarise, summary_table
 from scripts.localization.films import (
     FilmCase,
     count_pairs,
-    film_items,
+    film_pairs,
     film_subject,
     read_film_case,
     write_film_cases,
 )
 from scripts.localization.found import Localization, Vertebra, to_annotations
+from scripts.localization.levels import NAMES
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
 from scripts.localization.metrics import compare
-from scripts.localization.network import CHANNELS, HEADS, INPUTS, SpineLocalizer, split_heads
+from scripts.localization.network import CHANNELS, HEADS, INPUTS, UNIT_PX, SpineLocalizer, split_heads
+from scripts.localization.network_input import local_contrast, normalise_film, view_input
+from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.path import Reading
 from scripts.localization.picture import draw_annotations
-from scripts.localization.transforms import (
-    NAMES,
-    UNIT_PX,
-    LoadFilmPaird,
-    LocalizationTargetsd,
-    NetworkInputd,
-    NormaliseFilmd,
-    RandFilmWindowd,
-    cut_window,
-    local_contrast,
-    normalise_film,
-)
+from scripts.localization.windows import Window, WindowOptions, draw_windows
 from tests.conftest import ROOT
+from tests.film_windows import cut_window
 
 GRID = Grid((0.0, 0.0, 0.0), (160, 80, 96), 2.0)
 GEOMETRY = geometry_of_grid(GRID)
 FIRST = NAMES.index("L1")
+SHAPE = (160, 96)
 
 
 def film_case(count: int = 5, complete: bool = True) -> FilmCase:
@@ -81,13 +74,30 @@ def films(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_item(films: Path, seed: int = 0, **options: object) -> dict:
-    """A window with targets, no effects."""
-    window = RandFilmWindowd(shape=(160, 96), **options)  # type: ignore[arg-type]
-    window.set_random_state(seed)
-    item = LoadFilmPaird()({"path": str(films / "p0.npz"), "pair": 0})
-    moved = NormaliseFilmd()(window(item))
-    return LocalizationTargetsd()(NetworkInputd()(moved))
+def make_batch(case: FilmCase, seed: int = 0, **options: object) -> dict[str, torch.Tensor]:
+    """A batch of one window of each film, with targets and without effects."""
+    drawn = WindowOptions(SHAPE, **options)  # type: ignore[arg-type]
+    places = draw_windows(case.centroids, drawn, np.random.RandomState(seed))
+    images, valids, marks = [], [], []
+    for view, (film, place) in enumerate(zip(case.films, places, strict=True)):
+        points = np.concatenate([case.centroids[view][:, None], case.corners[view]], 1)
+        window, valid, moved = cut_window(torch.from_numpy(film)[None], points, place, SHAPE)
+        images.append(view_input(normalise_film(window, valid), valid, view == 0))
+        valids.append(valid[0] > 0)
+        marks.append(moved)
+    packed = pack_marks([(marks[0], marks[1])], [case.levels], [case.complete])
+    return {"image": torch.stack(images)[None], **batch_targets(*packed, torch.stack(valids)[None])}
+
+
+def make_item(case: FilmCase, seed: int = 0, **options: object) -> dict[str, torch.Tensor]:
+    """The only item of `make_batch`."""
+    return {name: values[0] for name, values in make_batch(case, seed, **options).items()}
+
+
+def marks_in(item: dict[str, torch.Tensor], view: int) -> dict[str, torch.Tensor]:
+    """What an item says of the marks in a view."""
+    seen = item["cell"][view][:, 0] >= 0
+    return {name: item[name][view][seen] for name in ("cell", "where", "which")}
 
 
 def test_film_files_and_lists(films: Path) -> None:
@@ -95,12 +105,11 @@ def test_film_files_and_lists(films: Path) -> None:
     assert count_pairs(films / "p1.npz") == 2 and len(case.levels) == 4 and case.complete
     assert np.allclose(case.centroids[1], film_case(4).centroids[1])
     assert case.geometry == GEOMETRY and np.allclose(case.films[0], film_case(4).films[0])
-    assert len(film_items(str(films))) == 6
-    assert {Path(i["path"]).stem for i in film_items(str(films), ["p1"])} == {"p0", "p2"}
-    with pytest.raises(UserError, match="no training films"):
-        film_items(str(films / "none"))
+    assert film_pairs(str(films)) == [(films / f"p{i}.npz", pair) for i in range(3) for pair in range(2)]
+    with pytest.raises(UserError, match="no stored films"):
+        film_pairs(str(films / "none"))
     (films / "bad.npz").write_bytes(b"no")
-    with pytest.raises(UserError, match="no file of training films"):
+    with pytest.raises(UserError, match="no file of stored films"):
         read_film_case(films / "bad.npz", 0)
 
 
@@ -110,7 +119,6 @@ def test_a_patient_whose_name_has_underscores(films: Path, tmp_path: Path) -> No
     for name in ("study_pt_1", "study_pt_2"):
         write_film_cases(folder / f"{name}~v01.npz", [case], name)
     assert [film_subject(folder / f"study_pt_{i}~v01.npz") for i in (1, 2)] == ["study_pt_1", "study_pt_2"]
-    assert [Path(i["path"]).stem for i in film_items(str(folder), ["study_pt_1"])] == ["study_pt_2~v01"]
     assert film_subject(films / "p1.npz") == "p1"
 
 
@@ -119,52 +127,51 @@ def test_points_move_with_the_window() -> None:
     film = torch.zeros(1, 120, 90)
     film[0, 40, 60] = 1.0
     film = torch.nn.functional.avg_pool2d(film[None], 3, 1, 1)[0]
-    window, valid, moved = cut_window(film, np.array([[40.0, 60.0]]), np.array([50.0, 50.0]), 1.3, 0.3, (96, 96))
+    place = Window(np.array([50.0, 50.0]), 1.3, 0.3, 40.0, False)
+    window, valid, moved = cut_window(film, np.full((1, 5, 2), [40.0, 60.0]), place, (96, 96))
     at = np.unravel_index(int(window.argmax()), window.shape[1:])
     mass = window[0].numpy()
     index = np.indices(mass.shape)
     centre = (index * mass).sum((1, 2)) / mass.sum()
-    assert np.linalg.norm(centre - moved[0]) < 0.1 and np.linalg.norm(np.array(at) - moved[0]) < 2
+    assert np.linalg.norm(centre - moved[0, 0]) < 0.1 and np.linalg.norm(np.array(at) - moved[0, 0]) < 2
     assert valid.min() == 0 and valid.max() == 1 and (window * (1 - valid) == 0).all()
 
 
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
-def test_targets_are_what_the_window_shows(films: Path, mirror: float) -> None:
+def test_targets_are_what_the_window_shows(mirror: float) -> None:
     for seed in range(4):
-        item = make_item(films, seed, mirror_prob=mirror, part_prob=0.0, aside_px=5.0)
+        item = make_item(film_case(), seed, mirror_prob=mirror, part_prob=0.0, aside_px=5.0)
         assert item["image"].shape == (2, INPUTS, 160, 96) and item["heat"].shape == (2, 1, 80, 48)
         for view in range(2):
-            cells = item["cell"][view][item["cell"][view][:, 0] >= 0]
+            marks = marks_in(item, view)
+            cells, where = marks["cell"], marks["where"].numpy()
             assert len(cells) >= 3
             peaks = item["heat"][view, 0][cells[:, 0], cells[:, 1]]
             assert (peaks == 1).all() and (item["heat"][view] == 1).sum() == len(cells)
-            where = item["where"][view][: len(cells)].numpy()
             pixels = np.rint(where[:, :2] * 2 + 0.5).astype(int)
             # A box is bright where its centroid lies, and dark half way to its neighbour.
             assert (item["image"][view, 0][pixels[:, 0], pixels[:, 1]] > 0.9).all()
             corners = where[:, 2:10].reshape(-1, 4, 2)
             assert (corners[:, 0, 1] < corners[:, 1, 1]).all() and (corners[:, 0, 0] < corners[:, 3, 0]).all()
-            levels = item["which"][view][: len(cells), 0]
-            assert (levels.diff() == 1).all()
+            assert (marks["which"][:, 0].diff() == 1).all()
 
 
-def test_neighbours_point_at_each_other(films: Path) -> None:
-    item = make_item(films, 1, mirror_prob=0.0, part_prob=0.0)
+def test_neighbours_point_at_each_other() -> None:
+    item = make_item(film_case(), 1, mirror_prob=0.0, part_prob=0.0)
     for view in range(2):
-        where = item["where"][view].numpy()
-        count = int((item["cell"][view][:, 0] >= 0).sum())
-        assert count >= 3
-        for i in range(count - 1):
+        where = marks_in(item, view)["where"].numpy()
+        assert len(where) >= 3
+        for i in range(len(where) - 1):
             gone = where[i, :2] * 2 + where[i, 12:14] * UNIT_PX
             assert np.allclose(gone, where[i + 1, :2] * 2, atol=0.01)
             assert np.allclose(where[i, 12:14], -where[i + 1, 10:12], atol=1e-3)
 
 
-def test_beyond_what_is_known_the_map_is_not_judged(tmp_path: Path) -> None:
-    write_film_cases(tmp_path / "p0.npz", [film_case(complete=False)])
-    item = make_item(tmp_path, 0, mirror_prob=0.0, part_prob=0.0, scale=(1.0, 1.0), tilt_deg=0.0)
+def test_beyond_what_is_known_the_map_is_not_judged() -> None:
+    item = make_item(film_case(complete=False), 0, mirror_prob=0.0, part_prob=0.0, scale=(1.0, 1.0), tilt_deg=0.0)
     counts = item["counts"][0, 0].amax(1)
-    rows = item["where"][0][:5, 0]
+    rows = marks_in(item, 0)["where"][:, 0]
+    assert len(rows) == 5
     assert counts[int(rows[0])] == 1 and counts[int(rows[-1])] == 1
     assert counts[: int(rows[0]) - 8].max() == 0 and counts[int(rows[-1]) + 9 :].max() == 0
 
@@ -212,13 +219,12 @@ def perfect_maps(item: dict) -> torch.Tensor:
     return maps
 
 
-def test_loss_is_least_for_the_truth(films: Path) -> None:
-    item = make_item(films, 2, mirror_prob=0.0)
-    batch = default_collate([item])
+def test_loss_is_least_for_the_truth() -> None:
+    batch = make_batch(film_case(), 2, mirror_prob=0.0)
     loss = LocalizationLoss(
         {"heat": 1.0, "offset": 1.0, "corners": 1.0, "neighbours": 1.0, "level": 1.0, "region": 1.0, "end": 1.0}
     )
-    right = perfect_maps(item)[None]
+    right = perfect_maps({name: values[0] for name, values in batch.items()})[None]
     terms = loss.terms(right, batch)
     wrong = loss.terms(torch.zeros_like(right), batch)
     assert terms["heat"] < 0.2 and terms["offset"] < 1e-6 and terms["neighbours"] < 1e-6
@@ -267,22 +273,22 @@ def test_network_shapes_export_and_missing_views() -> None:
     assert torch.allclose(missing[:, 0], maps[:, 0], atol=1e-6)
 
 
-def test_detections_give_back_what_the_maps_say(films: Path) -> None:
-    item = make_item(films, 2, mirror_prob=0.0, part_prob=0.0)
+def test_detections_give_back_what_the_maps_say() -> None:
+    item = make_item(film_case(), 2, mirror_prob=0.0, part_prob=0.0)
     maps = perfect_maps(item)
     valid = item["image"][0, -1].numpy()
     found = find_detections(maps[0], valid, 2.0, DetectionOptions())
-    count = int((item["cell"][0][:, 0] >= 0).sum())
-    where = item["where"][0][:count].numpy()
+    marks = marks_in(item, 0)
+    count, where = len(marks["cell"]), marks["where"].numpy()
     centroid = where[:, :2] * 2 + 0.5
     assert len(found) == count and np.allclose(found.centroid, centroid, atol=1e-3)
     assert np.allclose(found.corners, centroid[:, None] + where[:, 2:10].reshape(-1, 4, 2) * UNIT_PX, atol=1e-3)
-    assert (found.log_level.argmax(1) == item["which"][0][:count, 0].numpy()).all()
+    assert (found.log_level.argmax(1) == marks["which"][:, 0].numpy()).all()
     assert np.allclose(np.exp(found.log_level).sum(1), 1)
     assert len(find_detections(maps[0], np.zeros_like(valid), 2.0, DetectionOptions())) == 0
     # A second peak too near to a first one is none; a faint one that nobody expects neither.
     heat = split_heads(maps[0])["heat"]
-    cell = item["cell"][0][0]
+    cell = marks["cell"][0]
     heat[0, cell[0] + 1, cell[1]] = 3.0
     heat[0, 2, 2] = -0.5
     assert len(find_detections(maps[0], valid, 2.0, DetectionOptions())) == count

@@ -9,10 +9,9 @@ import pytest
 
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.network import END_NAMES
+from scripts.localization.levels import END_NAMES, NAMES, S1_INDEX, ends_of
 from scripts.localization.pairing import PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import S1_PITCH_MM, PathOptions, read_levels
-from scripts.localization.transforms import NAMES, S1_INDEX, ends_of
 
 ALL = [name for name in NAMES if name not in ("T13", "L6")]
 

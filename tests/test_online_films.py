@@ -14,6 +14,7 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
 from scripts.localization.films import MachineRange, draw_geometry, take_films
 from scripts.localization.known import unknown_boxes
+from scripts.localization.levels import NAMES
 from scripts.localization.loss import LocalizationLoss
 from scripts.localization.network import SpineLocalizer
 from scripts.localization.online.dataset import FilmBatches
@@ -24,8 +25,8 @@ from scripts.localization.online.pool import PatientPool, load_patients
 from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.samples import FilmSampleOptions
 from scripts.localization.online.targets import batch_targets, pack_marks
-from scripts.localization.transforms import NAMES, LocalizationTargetsd, cut_window
-from scripts.localization.windows import WindowOptions, draw_windows, mirror_points
+from scripts.localization.windows import WindowOptions, draw_windows
+from tests.film_windows import cut_window, targets_of_view
 
 CPU = torch.device("cpu")
 STILL = BodyDeformation(turn_deg=0, size=0, stretch=0, bend_mm=0, posture_mm=0, mirror_prob=0)
@@ -73,19 +74,14 @@ def test_undeformed_films_are_those_of_the_projector(seed: int) -> None:
     places = draw_windows(case.centroids, options, random)
     for view, place in enumerate(places):
         points = np.concatenate([case.centroids[view][:, None], case.corners[view]], 1)
-        window, valid, moved = cut_window(
-            torch.from_numpy(case.films[view])[None], points, place.middle, place.scale, place.angle, SHAPE
-        )
-        if place.mirrored:
-            window, valid, moved = window.flip(-1), valid.flip(-1), mirror_points(moved, SHAPE[1])
+        window, valid, moved = cut_window(torch.from_numpy(case.films[view])[None], points, place, SHAPE)
+        inside = valid[0] > 0
         np.testing.assert_allclose(draws.views[view].points, moved, atol=0.02)
-        both = film[0, view] & (valid[0] > 0)
+        both = film[0, view] & inside
         # Away from where rays leave the volume, which the projector's films do not tell.
         inner = -torch.nn.functional.max_pool2d(-both[None].float(), 31, 1, 15)[0] > 0
         assert inner.sum() > 1000
         assert (ours[view][inner] - window[0][inner]).abs().max() < 0.03 * window.max()
-        rows = torch.arange(SHAPE[0])
-        inside = (valid[0] > 0) & ((rows - (SHAPE[0] - 1) / 2).abs() <= place.half_rows)[:, None]
         assert (film[0, view] & inside).sum() > 0.9 * inside.sum()
 
 
@@ -135,10 +131,10 @@ def test_where_points_come_from_and_go_to() -> None:
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_targets_are_those_of_the_transform(complete: bool) -> None:
-    """For the same marks and fields as `LocalizationTargetsd`, which works on one item at a time."""
+def test_targets_of_a_batch_are_those_of_each_view(complete: bool) -> None:
+    """For the same marks and fields as `targets_of_view`."""
     random = np.random.RandomState(5)
-    counts, items, points, levels, valids = (1, 3, 8, 14), [], [], [], []
+    counts, points, levels, valids = (1, 3, 8, 14), [], [], []
     for count in counts:
         rows = np.sort(random.uniform(-10, 200, count))
         views = []
@@ -149,30 +145,20 @@ def test_targets_are_those_of_the_transform(complete: bool) -> None:
             views.append(np.concatenate([centre[:, None], corners], 1).astype(np.float32))
         valid = torch.ones(2, *SHAPE)
         valid[0, 150:], valid[1, :, :20] = 0, 0
-        number = np.arange(FIRST, FIRST + count)
-        items.append(
-            LocalizationTargetsd()(
-                {
-                    "image": torch.zeros(2, 4, *SHAPE), "levels": number, "complete": complete,
-                    "ap_points": views[0], "lat_points": views[1], "ap_valid": valid[:1], "lat_valid": valid[1:],
-                }
-            )
-        )  # fmt: skip
         points.append((views[0], views[1]))
-        levels.append(number)
-        valids.append(valid > 0)
-    found = batch_targets(*pack_marks(points, levels, [complete] * len(counts)), torch.stack(valids))
-    for i, item in enumerate(items):
-        for name in ("heat", "counts"):
-            assert found[name][i].shape == item[name].shape
-            assert torch.allclose(found[name][i], item[name], atol=1e-4), name
+        levels.append(np.arange(FIRST, FIRST + count))
+        valids.append(valid)
+    found = batch_targets(*pack_marks(points, levels, [complete] * len(counts)), torch.stack(valids) > 0)
+    for i, (pair, number, valid) in enumerate(zip(points, levels, valids, strict=True)):
         for view in range(2):
-            slots = [t["cell"][view, :, 0] >= 0 for t in (item, {k: v[i] for k, v in found.items()})]
-            assert slots[0].sum() == slots[1].sum()
-            for name in ("cell", "where", "which"):
-                wanted, got = item[name][view][slots[0]].double(), found[name][i, view][slots[1]].double()
-                assert torch.allclose(wanted, got, atol=1e-4, equal_nan=True), name
-            assert (found["which"][i, view][~slots[1]] == -1).all()
+            wanted = targets_of_view(pair[view], number, complete, valid[view])
+            got = {name: values[i, view] for name, values in found.items()}
+            seen = got["cell"][:, 0] >= 0
+            assert all((got[name][~seen] == -1).all() for name in ("cell", "which"))
+            got |= {name: got[name][seen] for name in ("cell", "where", "which")}
+            for name, values in wanted.items():
+                assert got[name].shape == values.shape
+                assert torch.allclose(got[name].double(), values.double(), atol=1e-4, equal_nan=True), name
 
 
 def test_what_is_no_vertebra_is_known_beside_an_unlabelled_spine() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.localization.network import HEADS, INPUTS, STRIDE, SpineLocalizer, split_heads
+from scripts.localization.network import HEADS, INPUTS, STRIDE, UNIT_PX, SpineLocalizer, split_heads
 from scripts.localization.test_time_views import TestTimeView, average_views
-from scripts.localization.transforms import UNIT_PX
 
 SHAPE = (96, 64)
 CENTROID, UPPER, LOWER = (40.0, 30.0), (18.0, 27.0), (62.0, 36.0)

@@ -17,8 +17,6 @@ from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.pool import PatientPool, load_patients
 from scripts.paths import BUNDLE_ROOT
 
-CONFIGS = BUNDLE_ROOT / "configs"
-
 
 def main(
     patients: tuple[str, ...], device: str = "cpu", batch_sizes: tuple[int, ...] = (8,), seconds: float = 20.0
@@ -37,7 +35,7 @@ def main(
     else:
         torch.backends.cudnn.benchmark = True
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / f"{name}.json") for name in ("train_localization", "online_films")])
+    parser.read_config(str(BUNDLE_ROOT / "configs" / "train_localization.json"))
     parser["device"] = place
     pool = PatientPool(load_patients(patients), device=place)
     network, loss = parser.get_parsed_content("network").train(), parser.get_parsed_content("loss")

@@ -27,7 +27,7 @@ CONFIGS = {
     "generator": ("train", "view_encoders", "dice_cross_entropy", "online", "minutes", "recipes/gpu_minutes"),
     "level": ("train", "dice_cross_entropy", "online", "minutes", "level", "recipes/gpu_minutes"),
     "pose": ("train", "online", "minutes", "level", "pose", "recipes/pose_gpu"),
-    "localizer": ("train_localization", "online_films", "recipes/films_minutes"),
+    "localizer": ("train_localization", "recipes/films_minutes"),
 }
 # These begin with what fits of the shipped weights.
 FROM_SHIPPED = ("level", "pose")

@@ -11,10 +11,9 @@ from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import NEAR_SHARE, Anchor, nearest_mark, pitch
 from scripts.localization.detection import Detections
-from scripts.localization.films import S1_INDEX
+from scripts.localization.levels import LEVELS, NAMES, S1_INDEX
 from scripts.localization.pairing import Pairing
-from scripts.localization.path import FORBIDDEN, LEVELS, Known, Reading
-from scripts.localization.transforms import NAMES
+from scripts.localization.path import FORBIDDEN, Known, Reading
 
 LUMBAR_ENDS = [NAMES.index(name) for name in ("L4", "L5", "L6")]
 # Of vertebrae that may be the lowest whole one, from below: sacra and femoral heads lie below it.

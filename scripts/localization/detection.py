@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scripts.localization.network import STRIDE, split_heads
-from scripts.localization.transforms import UNIT_PX, region_index
+from scripts.localization.levels import region_index
+from scripts.localization.network import STRIDE, UNIT_PX, split_heads
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Detections:
         spread: (N, 4) expected error of each corner along each axis.
         neighbours: (N, 2, 2) centroids of the upper and the lower neighbour.
         log_level: (N, LEVELS) log probabilities.
-        log_end: (N, 7) log probabilities, see `network.END_NAMES`.
+        log_end: (N, 7) log probabilities, see `levels.END_NAMES`.
     """
 
     score: np.ndarray

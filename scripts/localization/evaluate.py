@@ -15,7 +15,7 @@ from tqdm import tqdm
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.tables import write_csv
-from scripts.localization.films import film_items, film_subject, read_film_case
+from scripts.localization.films import film_pairs, film_subject, read_film_case
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare
 
@@ -37,17 +37,16 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     views: list[ViewRow] = []
     joint: list[JointRow] = []
     cases: list[CaseRow] = []
-    for item in tqdm(film_items(films), unit="pair", desc="films"):
-        path = Path(item["path"])
+    for path, pair in tqdm(film_pairs(films), unit="pair", desc="films"):
         subject = film_subject(path)
-        truth = read_film_case(path, item["pair"])
+        truth = read_film_case(path, pair)
         started = time.perf_counter()
         try:
             found = localizer(*truth.films, truth.geometry)
         except UserError:
             found = None
         seconds = time.perf_counter() - started
-        rows = compare(f"{path.stem}#{item['pair']}", subject, truth, found, seconds)
+        rows = compare(f"{path.stem}#{pair}", subject, truth, found, seconds)
         views += rows[0]
         joint += rows[1]
         cases.append(rows[2])

@@ -1,16 +1,16 @@
-"""Training films: several random film pairs of each CT, with its landmarks projected into them.
+"""Stored films to measure the annotation network on: random film pairs of each CT, its landmarks projected into them.
 
 ``python -m scripts.localization.films --source DIR --output DIR`` reads what ``prepare`` reads (releases, manifests,
 the patients of ``simulate``) and writes one ``<case>.npz`` each. Unlike a prepared dataset, a case is taken by several
 machines: beam, distances, the patient's turn and the views' own errors are drawn anew for each pair. Films are line
-integrals at 2 mm in the patient, so that all effects of `scripts.geometry.film` can be added in training.
+integrals at 2 mm in the patient, without any effects.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,10 +34,9 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.jobs import run_jobs
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.levels import S1_INDEX
 
 PIXEL_MM = 2.0
-# A row of the level table: 26 vertebrae from head to foot, then S1.
-S1_INDEX = len(LEVEL_ORDER)
 VIEWS = ("ap", "lat")
 
 
@@ -197,21 +196,19 @@ def read_film_case(path: Path, pair: int) -> FilmCase:
         return FilmCase(films, stored[f"levels{pair}"], centroids, corners, geometry, row["complete"])
 
 
-def film_items(folder: str, without: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """A datalist of all pairs in a folder.
+def film_pairs(folder: str) -> list[tuple[Path, int]]:
+    """All pairs in a folder: file and number of the pair in it.
 
     Args:
         folder: made by `build_films`; or several with commas between them.
-        without: patients to leave out.
 
     Raises:
         UserError: there are none.
     """
     paths = [path for part in folder.split(",") for path in sorted(Path(part).glob("*.npz"))]
-    kept = [path for path in paths if film_subject(path) not in without]
-    if not kept:
-        raise UserError(f"{folder}: no training films; make them by python -m scripts.localization.films")
-    return [{"path": str(path), "pair": i} for path in kept for i in range(count_pairs(path))]
+    if not paths:
+        raise UserError(f"{folder}: no stored films; make them by python -m scripts.localization.films")
+    return [(path, i) for path in paths for i in range(count_pairs(path))]
 
 
 @contextmanager
@@ -220,7 +217,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with np.load(path) as stored:
             yield stored
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: no file of training films ({error})") from error
+        raise UserError(f"{path}: no file of stored films ({error})") from error
 
 
 def build_films(source: str, output: str, pairs: int = 4, variants: int = 0, seed: int = 0, workers: int = 1) -> None:

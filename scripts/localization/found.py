@@ -12,9 +12,8 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import Anchor
 from scripts.localization.detection import Detections
-from scripts.localization.films import S1_INDEX
+from scripts.localization.levels import NAMES, S1_INDEX
 from scripts.localization.path import Reading
-from scripts.localization.transforms import NAMES
 
 # How a warning of this kind begins.
 LEVELS_UNCERTAIN = "levels are uncertain by one"

@@ -22,11 +22,12 @@ from scripts.localization.decoding import NOTHING_FOUND, PixelSizes, decode, dis
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM
 from scripts.localization.found import Localization, Vertebra
+from scripts.localization.levels import NAMES
 from scripts.localization.network import INPUTS
+from scripts.localization.network_input import normalise_film, pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.test_time_views import TestTimeView, average_views
-from scripts.localization.transforms import NAMES, normalise_film, pad_to_network, view_input
 from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
@@ -58,7 +59,7 @@ class _Anchored:
 
 
 class Localizer:
-    """The trained network with its decoding, wired as ``configs/train_localization.json`` and its overlay say.
+    """The trained network with its decoding, wired as the files of `CONFIGS` in ``configs/`` say.
 
     Args:
         weights: ``.pt`` or ``.ts``; the bundle's ``models/localization.pt`` if None.

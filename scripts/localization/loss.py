@@ -40,7 +40,7 @@ class LocalizationLoss:
 
         Args:
             maps: (B, 2, CHANNELS, H, W) as the network gives them.
-            targets: as of `transforms.LocalizationTargetsd`, in a batch.
+            targets: as of `online.targets.batch_targets`.
         """
         maps = maps.float().flatten(0, 1)
         flat = {name: value.flatten(0, 1) for name, value in targets.items() if name != "image"}

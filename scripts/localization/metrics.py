@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.geometry.biplanar import View
-from scripts.localization.films import S1_INDEX, FilmCase
+from scripts.localization.films import FilmCase
 from scripts.localization.found import Localization
-from scripts.localization.transforms import NAMES, region_index
+from scripts.localization.levels import NAMES, S1_INDEX, region_index
 
 NEAR_MM, VERSE_MM = (5.0, 10.0), 20.0
 REGIONS = ("cervical", "thoracic", "lumbar")

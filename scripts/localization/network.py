@@ -15,21 +15,11 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from scripts.levels import LEVEL_ORDER
+from scripts.localization.levels import END_NAMES, LEVELS, REGION_NAMES
 
 STRIDE = 2
-LEVELS = len(LEVEL_ORDER) + 1
-REGION_NAMES = ("cervical", "thoracic", "lumbar", "sacral")
-# What a vertebra is in its region; VERIDAH (2026) shows how much such ends help to find anomalies.
-END_NAMES = (
-    "none",
-    "first cervical",
-    "last cervical",
-    "first thoracic",
-    "last thoracic",
-    "first lumbar",
-    "last lumbar",
-)
+# Lengths of corners and neighbours are learned in this unit, about half a body.
+UNIT_PX = 10.0
 # Name -> channels of the maps, in their order.
 HEADS: dict[str, int] = {
     "heat": 1,

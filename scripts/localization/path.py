@@ -18,10 +18,8 @@ from scipy.special import logsumexp
 
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.network import END_NAMES
-from scripts.localization.transforms import NAMES, S1_INDEX, region_index
+from scripts.localization.levels import END_NAMES, LEVELS, NAMES, S1_INDEX, region_index
 
-LEVELS = len(NAMES)
 # Logarithm of what cannot be; finite, so that differences of such scores are numbers.
 FORBIDDEN = -1e6
 # From the last lumbar body to that of S1: not among the measured pairs; a disc and half of both bodies.

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.localization.network import HEADS, STRIDE, split_heads
-from scripts.localization.transforms import pad_to_network
+from scripts.localization.network_input import pad_to_network
 from scripts.localization.windows import MIRRORED_CORNERS
 
 Maps = dict[str, torch.Tensor]

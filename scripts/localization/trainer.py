@@ -51,7 +51,7 @@ class LocalizationTrainer(Trainer):
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         device = engine.state.device
-        batch = {name: torch.as_tensor(value).as_subclass(torch.Tensor).to(device) for name, value in batchdata.items()}
+        batch = {name: value.to(device) for name, value in batchdata.items()}
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, enabled=self.amp, **self.amp_kwargs):

@@ -16,7 +16,7 @@ from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.io.atomic import atomic_file
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.films import S1_INDEX
+from scripts.localization.levels import S1_INDEX
 from scripts.simulation.patient import SimulatedPatient
 
 # Marks of a vertebra: its centroid, four corners of the mid-coronal section and four of the mid-sagittal one.

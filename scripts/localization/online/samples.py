@@ -11,12 +11,12 @@ import torch
 from scripts.data.film_effects import FilmEffectOptions, expose
 from scripts.data.normalisation import normalise_patch
 from scripts.localization.films import PIXEL_MM, MachineRange
+from scripts.localization.network_input import view_input
 from scripts.localization.online.deformation import BodyDeformation
 from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient
 from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.targets import batch_targets, pack_marks
-from scripts.localization.transforms import view_input
 from scripts.localization.windows import WindowOptions
 
 
@@ -70,7 +70,7 @@ def make_film_samples(
         device: where to compute.
 
     Returns:
-        ``image`` (B, 2, 4, H, W) and targets, a collated batch as of `scripts.localization.transforms`.
+        ``image`` (B, 2, 4, H, W) and targets as of `batch_targets`.
     """
     device = torch.device(device)
     random = np.random.RandomState(seed % 2**32)

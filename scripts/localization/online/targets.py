@@ -1,4 +1,4 @@
-"""What the network should say of a batch, on the batch's device: `transforms.LocalizationTargetsd` for many at once."""
+"""What the network should say of a batch of windows, computed on the batch's device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from scripts.localization.known import unknown_boxes
-from scripts.localization.network import STRIDE
-from scripts.localization.transforms import MAX_MARKS, UNIT_PX, ends_of, region_index
+from scripts.localization.levels import ends_of, region_index
+from scripts.localization.network import STRIDE, UNIT_PX
 
 Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
+# More marks than a view can hold.
+MAX_MARKS = 28
 # Of a spine of which one vertebra alone is known, in cells.
 LONE_STEP = 8.0
 
@@ -47,13 +49,19 @@ def pack_marks(
 def batch_targets(
     points: torch.Tensor, which: torch.Tensor, unknown: torch.Tensor, valid: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Targets as of `transforms.LocalizationTargetsd`, collated; the slots of marks may be others.
+    """Maps and numbers that the loss compares with the network's maps of (h, w) = (H, W) / STRIDE cells.
 
     Args:
         points: as of `pack_marks`, as are the next two.
         which: see there.
         unknown: see there.
         valid: (B, 2, H, W) bool, where there is film.
+
+    Returns:
+        ``heat`` and ``counts`` (B, 2, 1, h, w): the centroids as Gaussians, and where the map is judged, 0 or 1.
+        ``cell`` (B, 2, M, 2): the map's cell of each centroid, -1 where none is on the film. ``where`` (B, 2, M, 14):
+        its exact place in cells, corners and neighbours as `network.HEADS` has them, NaN where unknown. ``which``
+        (B, 2, M, 3): level, region and end, -1 where unknown.
     """
     height, width = valid.shape[-2] // STRIDE, valid.shape[-1] // STRIDE
     device = points.device

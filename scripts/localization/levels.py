@@ -1,0 +1,52 @@
+"""The table of levels that the annotation network tells apart: 26 vertebrae from head to foot, then S1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scripts.levels import LEVEL_ORDER, level_name
+
+NAMES = (*(level_name(number) for number in LEVEL_ORDER), "S1")
+LEVELS = len(NAMES)
+S1_INDEX = NAMES.index("S1")
+# Places in the table where another region begins.
+FIRST_THORACIC, FIRST_LUMBAR = NAMES.index("T1"), NAMES.index("L1")
+REGION_NAMES = ("cervical", "thoracic", "lumbar", "sacral")
+# What a vertebra is in its region; VERIDAH (2026) shows how much such ends help to find anomalies.
+END_NAMES = (
+    "none",
+    "first cervical",
+    "last cervical",
+    "first thoracic",
+    "last thoracic",
+    "first lumbar",
+    "last lumbar",
+)
+
+
+def region_index(level: int) -> int:
+    """Place in `REGION_NAMES` of a place in the table."""
+    return 3 if level == S1_INDEX else int(level >= FIRST_THORACIC) + int(level >= FIRST_LUMBAR)
+
+
+def ends_of(levels: np.ndarray, complete: bool) -> np.ndarray:
+    """Which vertebrae of a spine are the first or last of their region.
+
+    Args:
+        levels: (N,) places in the table, head to foot.
+        complete: whether every vertebra of the spine is listed.
+
+    Returns:
+        (N,) places in `END_NAMES`; -1 where it cannot be known.
+    """
+    ends: np.ndarray = np.zeros(len(levels), np.int64)
+    for i, level in enumerate(levels):
+        here = region_index(int(level))
+        below = region_index(int(levels[i + 1])) if i + 1 < len(levels) else None
+        if level in (0, FIRST_THORACIC, FIRST_LUMBAR):
+            ends[i] = END_NAMES.index(f"first {REGION_NAMES[here]}")
+        elif below is not None and below != here:
+            ends[i] = END_NAMES.index(f"last {REGION_NAMES[here]}")
+        elif (below is None and here == 2) or (below is None and not complete):
+            ends[i] = -1
+    return ends

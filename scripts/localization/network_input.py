@@ -1,0 +1,56 @@
+"""What the annotation network sees of a film: its brightness, its local contrast, which view it is, where film is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from scripts.geometry.film import blur
+from scripts.localization.network import COARSEST
+
+PERCENTILES = (0.5, 99.5)
+# Around a pixel, for its local contrast; the spread that noise alone has.
+LOCAL_PX, LEAST_SPREAD = 8.0, 0.01
+
+
+def normalise_film(film: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """A film between its own percentiles 0.5 and 99.5 as 0 to 1, clipped; 0 where it is not valid.
+
+    Args:
+        film: any shape, bones bright, any scale.
+        valid: same shape, 0 or 1.
+    """
+    inside = film[valid > 0].float()
+    if inside.numel() < 2:
+        return torch.zeros_like(film)
+    sample = inside.numpy()[:: max(inside.numel() // 20000, 1)]
+    low, high = (float(np.percentile(sample, share)) for share in PERCENTILES)
+    return ((film - low) / max(high - low, 1e-6)).clamp(0, 1) * valid
+
+
+def view_input(film: torch.Tensor, valid: torch.Tensor, frontal: bool) -> torch.Tensor:
+    """The network's four channels of a view, from (..., 1, H, W) each; see `network.SpineLocalizer`."""
+    film, valid = film.float() * valid, valid.float()
+    return torch.cat([film, local_contrast(film, valid), (-1.0 if frontal else 1.0) * valid, valid], -3)
+
+
+def local_contrast(film: torch.Tensor, valid: torch.Tensor, sigma_px: float = LOCAL_PX) -> torch.Tensor:
+    """How far each pixel is from the mean around it, in units of the spread around it, -1 to 1 for three of them.
+
+    Between chest and belly a film spans far more than an endplate's edge does.
+
+    Args:
+        film: (1, H, W) normalised, 0 where it is not valid.
+        valid: likewise, 0 or 1.
+        sigma_px: of what is around it.
+    """
+    weight = blur(valid, sigma_px).clamp(min=1e-3)
+    mean = blur(film, sigma_px) / weight
+    spread = (blur(film**2, sigma_px) / weight - mean**2).clamp(min=0).sqrt() + LEAST_SPREAD
+    return ((film - mean) / (3 * spread)).clamp(-1, 1) * valid
+
+
+def pad_to_network(film: torch.Tensor) -> torch.Tensor:
+    """(..., H, W) with zeros below and at the right up to what the network's stages need."""
+    return F.pad(film, (0, -film.shape[-1] % COARSEST, 0, -film.shape[-2] % COARSEST))
