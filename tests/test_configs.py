@@ -132,7 +132,7 @@ def test_random_transforms_are_entries_with_names() -> None:
         steps = content.get("train#random_transforms", content.get("train", {}).get("random_transforms", []))
         assert all(re.fullmatch(r"@[a-z_]+", step) for step in steps), name
         lists += bool(steps)
-    assert lists == 5
+    assert lists == 4
 
 
 def components(value: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Whole films made at each step: films, marks and targets beside the slower ways to them, deformation, seeds, pools."""
+"""Whole films made at each step: films, marks and targets beside slower ways to them, deformation, seeds, a training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scripts.anatomy.landmarks import BodyLandmarks, SpineLandmarks
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
+from scripts.io.tables import read_csv
 from scripts.localization.films import MachineRange, draw_geometry, take_films
 from scripts.localization.known import unknown_boxes
 from scripts.localization.levels import NAMES
@@ -26,6 +27,7 @@ from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.samples import FilmSampleOptions
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.windows import WindowOptions, draw_windows
+from tests.bundle_command import bundle, options
 from tests.film_windows import cut_window, targets_of_view
 
 CPU = torch.device("cpu")
@@ -208,6 +210,23 @@ def test_batches_come_from_their_seed_and_train(tmp_path: Path) -> None:
     loss.backward()
     assert loss.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert any(p.grad.any() for p in network.parameters())
+
+
+def test_the_network_is_trained_on_stored_patients(tmp_path: Path) -> None:
+    """The command of docs/localization.md with a small network."""
+    (tmp_path / "patients").mkdir()
+    for name in ("a", "b"):
+        write_patient(tmp_path / "patients" / f"{name}.npz", balls(complete=name == "a"))
+    small = {
+        "patients": [str(tmp_path / "patients")], "output_dir": tmp_path / "out", "num_workers": 1, "batch_size": 1,
+        "batches": 2, "max_epochs": 2, "window": [160, 96],
+        "network_def#channels": [4, 4, 4, 4, 4], "network_def#head_channels": 4,
+    }  # fmt: skip
+    bundle("run", "training", "--config_file", "configs/train_localization.json", *options(small))
+    log = read_csv(tmp_path / "out" / "training.csv")
+    assert [int(row["epoch"]) for row in log] == [1, 1, 2, 2]
+    assert all(np.isfinite(float(row["loss"])) for row in log)
+    assert (tmp_path / "out" / "localization.pt").is_file()
 
 
 def test_patients_are_stored_and_left_out(tmp_path: Path) -> None:
