@@ -1,4 +1,4 @@
-"""Whole films made at each step: films, marks and targets beside slower ways to them, deformation, seeds, a training."""
+"""Whole films made at each step: films, marks and targets beside slower ways to them, deformation, seeds, training."""
 
 from __future__ import annotations
 
