@@ -92,7 +92,7 @@ def test_marks_travel_and_bad_ones_are_refused(tmp_path: Path) -> None:
         ('"C3"', '"C2"', "occurs twice"),
         ('"by eye"', '"somebody"', "set_by is one of"),
         ('"version": 1', '"version": 7', "version 7"),
-        ("-40.0", "NaN", "no readable marks"),
+        ("-40.0", "NaN", "no finite number"),
     ):
         write_marks(path, marks)
         path.write_text(path.read_text().replace(old, new, 1))

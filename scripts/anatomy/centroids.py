@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, apply_affine
+from scripts.io.documents import read_json
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
 
 ATLAS = LEVEL_NUMBERS["C1"]
@@ -80,7 +80,7 @@ def read_verse_centroids(
 
 def _read_points(path: Path) -> tuple[tuple[str, ...], dict[int, np.ndarray]]:
     try:
-        entries = json.loads(path.read_text())
+        entries = read_json(path, "VerSe centroid file")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise TypeError("no list of points")
         direction = next((tuple(entry["direction"]) for entry in entries if "direction" in entry), ())
@@ -90,7 +90,7 @@ def _read_points(path: Path) -> tuple[tuple[str, ...], dict[int, np.ndarray]]:
                 point = np.array([float(entry[axis]) for axis in "XYZ"])
                 if np.isfinite(point).all() and int(entry["label"]) in LEVEL_NAMES:
                     points[int(entry["label"])] = point
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.name}: not a VerSe centroid file ({type(error).__name__}: {error})") from error
     return direction, points
 

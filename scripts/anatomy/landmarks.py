@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from scripts.geometry.frames import Grid
-from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.levels import LEVEL_NUMBERS, in_order, level_name, level_number, region
 
 FILE_NAME = "landmarks.json"
@@ -127,7 +127,7 @@ def write_landmarks(path: Path, landmarks: SpineLandmarks) -> None:
         for v in landmarks.vertebrae
     ]
     document = {"complete": landmarks.complete, "s1_mm": plain(landmarks.s1_mm), "vertebrae": rows}
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    write_json(path, document)
 
 
 def read_landmarks(path: Path) -> SpineLandmarks:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.io.documents import read_json
 
 MASK_SUFFIX = "_seg-vert_msk.nii.gz"
 CT_SUFFIX = "_ct.nii.gz"
@@ -148,10 +148,7 @@ def _plain_cases(source: Path) -> list[CaseFiles]:
 
 
 def _read_manifest(path: Path) -> list[CaseFiles]:
-    try:
-        rows = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON manifest ({error})") from error
+    rows = read_json(path, "JSON manifest")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: a manifest is a JSON list of objects, one a case")
     return [_manifest_case(path, row) for row in rows]
@@ -162,6 +159,8 @@ def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
     if not {"subject", "ct", "mask"} <= set(row) <= known:
         raise UserError(f"{path}: case {row.get('subject')}: needs subject, ct and mask; may have {sorted(known)}")
     values = {"series": "", **row}
+    if not all(isinstance(values.get(name) or "", str) for name in ("ct", "mask", "centroids")):
+        raise UserError(f"{path}: case {row.get('subject')}: ct, mask and centroids are paths")
     for name in ("ct", "mask", "centroids"):
         if values.get(name):
             values[name] = path.parent / values[name]

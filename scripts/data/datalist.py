@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from scripts.data.items import VertebraItem
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_file
+from scripts.io.documents import read_json
 
 
 def write_datalist(
@@ -41,11 +42,11 @@ def write_datalist(
             for rare in ("along_spine", "label_origin"):
                 if not values[rare]:
                     del values[rare]
-            text = textwrap.indent(json.dumps(values, indent=1), "  ")
+            text = textwrap.indent(json.dumps(values, indent=1, allow_nan=False), "  ")
             parts[name].write(f"{',' if counts[name] else ''}\n{text}")
             counts[name] += 1
         with atomic_file(path) as stream:
-            stream.write(json.dumps(header, indent=1).removesuffix("\n}"))
+            stream.write(json.dumps(header, indent=1, allow_nan=False).removesuffix("\n}"))
             for name, part in parts.items():
                 stream.write(f",\n {json.dumps(name)}: [")
                 part.seek(0)
@@ -91,12 +92,9 @@ def read_document(dataset: Path) -> dict[str, Any]:
         UserError: no dataset, or one that cannot be read.
     """
     path = dataset / "dataset.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from error
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?")
+    return read_json(path)
 
 
 def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ there are few, are not drowned in simulated ones. Validation and test lists are 
 
 from __future__ import annotations
 
-import json
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, read_document
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 
 LISTS = ("training", "validation", "test")
 Item = dict[str, Any]
@@ -66,7 +65,7 @@ def main(dataset: tuple[Path, ...], output: Path, draw_from: str = "", seed: int
         raise UserError(f"trained on in one dataset and held out in {dataset[0]}: {', '.join(leaked)}")
     document |= {"training": training, "excluded": [], "mixed_from": [str(f) for f in dataset]}
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "dataset.json", json.dumps(document, indent=1) + "\n")
+    write_json(output / "dataset.json", document)
     print(f"{len(training)} vertebrae of {len({i['subject'] for i in training})} patients for training")
 
 

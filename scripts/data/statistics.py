@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from scripts.data.subset import SUBSETS, SpineRecord, SubsetOptions, why_dropped
 from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER, level_name, region
 
@@ -47,7 +47,7 @@ def write_statistics(folder: Path, spines: list[SpineRecord], options: SubsetOpt
     chosen = {name: [s for s in spines if not why_dropped(s, replace(options, subset=name))] for name in SUBSETS}
     found = {name: count(members) for name, members in chosen.items()}
     values = {name: {"found": asdict(found[name]), "paper": asdict(PAPER[name])} for name in SUBSETS}
-    write_text(folder / TABLE_VALUES_FILE, json.dumps(values, indent=1) + "\n")
+    write_json(folder / TABLE_VALUES_FILE, values)
     write_text(folder / TABLE_FILE, table(found))
     draw_levels(folder / FIGURE_FILE, chosen)
 

@@ -26,6 +26,7 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
+from scripts.io.documents import write_json
 from scripts.io.nifti import write_film, write_nifti, write_quantised
 from scripts.levels import in_order, level_name
 
@@ -141,7 +142,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
     prepared = PreparedCase(spine, tuple(items))
-    (folder / CASE_FILE).write_text(json.dumps(asdict(prepared), indent=1) + "\n")
+    write_json(folder / CASE_FILE, asdict(prepared))
     return prepared
 
 
@@ -173,7 +174,7 @@ def write_films(folder: Path, films: tuple[torch.Tensor, torch.Tensor], geometry
     write_film(folder / "ap.nii.gz", films[0].numpy(), geometry.ap)
     write_film(folder / "lat.nii.gz", films[1].numpy(), geometry.lat)
     if geometry.ap.beam is not Beam.PARALLEL:
-        (folder / "geometry.json").write_text(json.dumps(geometry.to_dict(), indent=1) + "\n")
+        write_json(folder / "geometry.json", geometry.to_dict())
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def job_of_folder(folder: Path) -> Job:
         films[0],
         films[1],
         marks if marks.is_file() else None,
-        anchor=parse_anchors(anchor.read_text().strip()) if anchor.is_file() else (),
+        anchor=parse_anchors(anchor.read_text(encoding="utf-8-sig").strip()) if anchor.is_file() else (),
         reading=ReadingOptions(geometry),
     )
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-import yaml
 
 from scripts.errors import UserError
 from scripts.films.film import Optics
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry
+from scripts.io.documents import read_small
 
 SCHEMA_FILE = Path(__file__).with_name("geometry.schema.json")
 REVERSED_SOURCES = ("posterior", "right")
@@ -46,22 +46,16 @@ def read_geometry(path: Path) -> PairSetup:
     """Read and check a geometry file.
 
     Raises:
-        UserError: missing, no YAML, against the schema, or impossible.
+        UserError: missing, neither YAML nor JSON, a number that is not finite, against the schema, or impossible.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a readable geometry file ({line})") from error
+    document = read_small(path, "geometry file")
     if isinstance(document, dict) and isinstance(document.get("ap"), dict) and "row_direction" in document["ap"]:
         try:
             return PairSetup(exact=BiplanarGeometry.from_dict(document))
         except (UserError, AttributeError) as error:
             raise UserError(f"{path}: not a readable geometry file ({error})") from error
     try:
-        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
+        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:
         raise UserError(f"{path}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
     beam, together = Beam(document["beam"]), bool(document.get("simultaneous", False))

@@ -25,7 +25,16 @@ from scripts.geometry.beam import Beam
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
 
 Vector = tuple[float, float, float]
-
+# Fields of a view that are several numbers.
+_NUMBERS = {
+    "row_direction": 3,
+    "column_direction": 3,
+    "beam_direction": 3,
+    "isocentre_mm": 3,
+    "principal_point": 2,
+    "pixel_spacing_mm": 2,
+    "shape": 2,
+}
 
 # Per beam: do the rays diverge along (rows, columns)?
 DIVERGENCE: dict[Beam, np.ndarray] = {
@@ -170,8 +179,15 @@ class View:
         try:
             plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
             plain["beam"] = Beam(plain["beam"])
-            finite: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
-            return cls(**finite)
+            given: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
+            view = cls(**given)
+            for name, size in _NUMBERS.items():
+                numbers = np.asarray(getattr(view, name), float)
+                if numbers.shape != (size,) or not np.isfinite(numbers).all():
+                    raise ValueError(f"{name} is {size} finite numbers, not {str(values.get(name))[:60]}")
+            if min(view.shape) < 1 or any(n != int(n) for n in view.shape):
+                raise ValueError(f"shape is rows and columns, not {view.shape}")
+            return replace(view, shape=(int(view.shape[0]), int(view.shape[1])))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"not a view geometry: {error}") from error
 

@@ -10,12 +10,14 @@ from typing import Any
 import jsonschema
 
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.documents import read_small, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 
 SCHEMA_FILE = Path(__file__).with_name("annotations.schema.json")
 SCHEMA_VERSION = "1.0"
 Pixel = tuple[float, float]
+# How far outside its film a mark may lie, as a share of the film.
+BEYOND_FILM = 0.25
 
 
 @dataclass(frozen=True)
@@ -100,42 +102,49 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
         document["anchors"] = list(annotations.anchors)
     if annotations.levels_uncertain:
         document["levels_uncertain"] = True
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    write_json(path, document)
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read and check the file.
 
     Raises:
-        UserError: missing, no JSON, against the schema, an unknown level or one level twice in a view.
+        UserError: missing, no JSON, a number that is not finite, or see `parse_annotations`.
 
     >>> from scripts.paths import BUNDLE_ROOT
     >>> marks = read_annotations(BUNDLE_ROOT / "docs" / "sample" / "annotations.json")
     >>> [level_name(number) for number in marks.paired_levels()][-2:]
     ['T12', 'L1']
     """
+    return parse_annotations(read_small(path, "JSON file"), str(path))
+
+
+def parse_annotations(document: Any, where: str) -> Annotations:
+    """The marks that a document holds.
+
+    Args:
+        document: content of ``annotations.json``, with finite numbers.
+        where: it came from, for errors.
+
+    Raises:
+        UserError: against the schema, an unknown level, one level twice in a view, or a mark beyond its film.
+    """
     try:
-        document = json.loads(path.read_text())
-        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except jsonschema.ValidationError as error:
-        raise UserError(f"{path}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from error
-    views = document["views"]
-    try:
+        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+        views = document["views"]
         return Annotations(
-            _view_from_json(views["ap"]),
-            _view_from_json(views["lat"]),
+            _view_from_json(views["ap"], "ap"),
+            _view_from_json(views["lat"], "lat"),
             document.get("case", ""),
             document.get("shift_margin"),
             tuple(document.get("warnings", ())),
             tuple(document.get("anchors", ())),
             document.get("levels_uncertain", False),
         )
+    except jsonschema.ValidationError as error:
+        raise UserError(f"{where}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
 
 
 def _view_to_json(view: ViewMarks) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def _view_to_json(view: ViewMarks) -> dict[str, Any]:
     return {"shape": list(view.shape), "vertebrae": vertebrae}
 
 
-def _view_from_json(view: dict[str, Any]) -> ViewMarks:
+def _view_from_json(view: dict[str, Any], name: str) -> ViewMarks:
     marks = []
     for entry in view["vertebrae"]:
         corners = entry.get("corners")
@@ -175,6 +184,13 @@ def _view_from_json(view: dict[str, Any]) -> ViewMarks:
     for level in levels:
         if levels.count(level) > 1:
             raise UserError(f"level {level_name(level)} is marked twice in one view")
-    return ViewMarks(
-        (view["shape"][0], view["shape"][1]), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level)))
-    )
+    rows, columns = (int(size) for size in view["shape"])
+    for mark in marks:
+        row, column = mark.centroid
+        margin = BEYOND_FILM * max(rows, columns)
+        if not (-margin <= row <= rows + margin and -margin <= column <= columns + margin):
+            raise UserError(
+                f"the {name.upper()} mark of {level_name(mark.level)} at row {row:g}, column {column:g} lies beyond "
+                f"its film of {rows} rows and {columns} columns; positions are [row, column] in pixels"
+            )
+    return ViewMarks((rows, columns), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level))))

@@ -21,6 +21,7 @@ from scripts.geometry.frames import Grid, resample_labels
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
 from scripts.io.atomic import atomic_folder, write_text
+from scripts.io.documents import write_json
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.job.options import OutputOptions
 from scripts.measure.review import Review, review
@@ -30,7 +31,7 @@ from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.yardstick import average_vertebra, library_subjects
 from scripts.reconstruction.predictor import Predictor
 from scripts.render.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_spine
-from scripts.render.report import report_page, spine_row, vertebra_row
+from scripts.render.report import report_page, spine_row, vertebra_row, withheld
 from scripts.render.surfaces import View
 from scripts.render.turntable import check_turntable, write_turntable
 from scripts.spine.mesh import check_meshes, write_meshes
@@ -108,8 +109,9 @@ def write_reconstruction(
         report["seconds"] = {name: round(value, 3) for name, value in clock.seconds.items()}
         if options.timings:
             report["timings"] = _timings(clock.seconds, result)
+        report = withheld(report)
         write_text(folder / "report.html", report_page(report, of_report))
-        (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
+        write_json(folder / REPORT_FILE, report)
     return report
 
 

@@ -8,7 +8,6 @@ Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from monai.bundle import run as run_bundle
 
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.io.documents import write_json
 from scripts.io.tables import read_csv
 from scripts.learning.compact import compact_file
 from scripts.paths import BUNDLE_ROOT
@@ -92,7 +92,7 @@ def train(
     )
     compact_file(work / final, output / f"{network}.pt")
     shutil.copy(work / "training.csv", output / "training.csv")
-    (output / "speeds.json").write_text(json.dumps(speeds(output / "training.csv"), indent=1) + "\n")
+    write_json(output / "speeds.json", speeds(output / "training.csv"))
     shutil.rmtree(work)
 
 

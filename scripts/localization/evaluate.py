@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.documents import not_finite, without, write_json
 from scripts.io.tables import write_csv
 from scripts.localization.films import film_pairs, film_subject, read_film_case
 from scripts.localization.localizer import Localizer
@@ -55,7 +55,8 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     for name, table in (("views", views), ("vertebrae", joint), ("cases", cases)):
         _write_rows(folder / f"{name}.csv", table)
     summary = summarise(views, joint, cases)
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    # Means over nothing are NaN here; JSON has null for them.
+    write_json(folder / "summary.json", without(summary, not_finite(summary)))
     write_text(folder / "summary.md", summary_table(summary))
     return summary
 

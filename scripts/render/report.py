@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html import escape
 from typing import Any
 
 from PIL import Image
 
+from scripts.io.documents import not_finite, without
 from scripts.levels import level_name
 from scripts.measure.morphometry import Angle, SpineMeasures, VertebraMeasures
 from scripts.measure.reprojection import VIEWS, Agreement
@@ -78,6 +80,20 @@ def spine_row(measures: SpineMeasures) -> dict[str, Any]:
     }
 
 
+def withheld(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without numbers that are not finite: null stands for them, and a warning says which."""
+    fields = not_finite(report)
+    if not fields:
+        return report
+    lines = []
+    for field in fields:
+        place, name = re.match(r"\$\.(?:vertebrae\[(\d+)\]\.)?(.*)", field).groups()  # type: ignore[union-attr]
+        where = f"{report['vertebrae'][int(place)]['level']}: " if place else ""
+        lines.append(f"{where}{name} withheld: it has no finite value")
+    report = without(report, fields)
+    return {**report, "warnings": [*report["warnings"], *lines]}
+
+
 def report_page(report: dict[str, Any], panels: Panels) -> str:
     """The page; it loads nothing.
 
@@ -128,7 +144,7 @@ _HEADS = (
 
 
 def _table_row(row: dict[str, Any]) -> str:
-    cells = [row["level"], f"{row['confidence']:.2f}", f"{row['residual_mm']:.1f}"]
+    cells = [row["level"], _number(row["confidence"], 2), _number(row["residual_mm"], 1)]
     measures = row.get("measurements")
     if measures is None:
         cells += [f"<i>{escape(row['not_measured'])}</i>", *[""] * 9]
@@ -136,18 +152,24 @@ def _table_row(row: dict[str, Any]) -> str:
         wedge, heights = measures["wedge_sagittal"], measures["heights_mm"]
         angles = (measures["tilt_frontal"], measures["tilt_sagittal"], measures["axial_rotation"], wedge)
         cells += [_text(angle) if angle else "" for angle in angles]
-        cells.append("/".join(f"{h:.0f}" for h in heights) if heights else "")
+        cells.append("/".join(_number(h, 0) for h in heights) if heights else "")
         ratios = (measures[key] for key in ("anterior_ratio", "middle_ratio", "posterior_ratio"))
-        cells += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        cells += ["" if size is None else f"{size:.0f}" for size in (measures["width_mm"], measures["depth_mm"])]
+        cells += [_number(ratio, 2) for ratio in ratios]
+        cells += [_number(size, 0) for size in (measures["width_mm"], measures["depth_mm"])]
     films = row.get("reprojection")
-    cells.append("/".join(f"{films[name]['correlation']:.2f}" for name in VIEWS) if films else "")
+    cells.append("/".join(_number(films[name]["correlation"], 2) for name in VIEWS) if films else "")
     cells.append("!" if row["flags"] else "")
     kind = ' class="flag"' if row["flags"] else ""
     return f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _text(angle: dict[str, float]) -> str:
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _text(angle: dict[str, float | None]) -> str:
+    if angle["degrees"] is None or angle["sd"] is None:
+        return ""
     # Adding zero makes a rounded -0 a plain 0.
     return f"{round(angle['degrees']) + 0}&deg;&plusmn;{angle['sd']:.0f}"
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from scripts.anatomy.landmarks import LANDMARKS_SUFFIX, find_landmarks, write_landmarks
 from scripts.errors import UserError
-from scripts.io.atomic import atomic_folder, write_text
+from scripts.io.atomic import atomic_folder
+from scripts.io.documents import write_json
 from scripts.io.nifti import write_nifti
 from scripts.jobs import run_jobs
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
@@ -51,7 +52,7 @@ def simulate_dataset(output: Path, count: int, options: SimulationOptions, worke
         patients[result[0]] = result[1]
     patients = dict(sorted(patients.items()))
     content = {"options": _plain(options), "patients": patients}
-    write_text(output / "simulation.json", json.dumps(content, indent=1) + "\n")
+    write_json(output / "simulation.json", content)
     return content
 
 
@@ -92,7 +93,7 @@ def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[st
         with atomic_folder(folder, marker=STAMP_FILE) as work:
             patient = simulate_patient(number, options)
             write_patient(work, name, patient)
-            (work / TRUTH_FILE).write_text(json.dumps(patient.truth, indent=1) + "\n")
+            write_json(work / TRUTH_FILE, patient.truth)
             (work / STAMP_FILE).write_text(stamp)
     return name, json.loads((folder / TRUTH_FILE).read_text())
 

@@ -22,6 +22,8 @@ from scripts.spine.mesh import vertebra_mesh
 
 # A residual of this many mm costs a vertebra 40 % of its confidence.
 RESIDUAL_SCALE_MM = 3.0
+# From the origin of the films' frame; beyond this an index no longer fits an integer or the memory.
+FARTHEST_MM = 1e5
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def locate_vertebrae(
     ap_pixels = np.array([ap[number].centroid for number in paired])
     lat_pixels = np.array([lat[number].centroid for number in paired])
     points, residuals = geometry.back_project(ap_pixels, lat_pixels)
+    if not (np.abs(points) < FARTHEST_MM).all() or not np.isfinite(residuals).all():
+        raise UserError("the marks' rays meet at no place in the room: the films' geometry or spacing is impossible")
     leans = spine_leans(points)
     return [
         LocatedVertebra(

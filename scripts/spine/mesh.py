@@ -155,6 +155,8 @@ def write_meshes(meshes: dict[int, trimesh.Trimesh], folder: Path, formats: tupl
     check_meshes(formats, keep)
     fewer = {number: decimated(mesh, keep) for number, mesh in meshes.items()}
     for number, mesh in fewer.items():
+        if not np.isfinite(mesh.vertices).all():
+            raise UserError(f"{level_name(number)}: its surface has points at no finite place")
         for name in formats:
             WRITERS[name](mesh, folder / "meshes" / f"{level_name(number)}.{name}")
     if fewer:

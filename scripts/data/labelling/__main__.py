@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from scripts.command import run_module
 from scripts.errors import UserError
+from scripts.io.documents import write_json
 
 
 def picture(ct: Path, output: Path, marks: Path | None = None) -> None:
@@ -138,7 +138,7 @@ def check(
 
     rows = check_fit(source, without, noise_mm, seed)
     if output:
-        output.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(output, rows)
 
 
 if __name__ == "__main__":

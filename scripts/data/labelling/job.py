@@ -14,6 +14,7 @@ from scripts.data.labelling.sheet import draw_sheet
 from scripts.data.labelling.volume import read_ct
 from scripts.data.labelling.write import write_case
 from scripts.errors import UserError
+from scripts.io.documents import write_json
 
 MANIFEST = "manifest.json"
 _ROW = "row.json"
@@ -38,14 +39,14 @@ def fit_cases(ct: Path, marks: Path, output: Path, without: tuple[str, ...], spa
         if not done.is_file() or done.stat().st_mtime < path.stat().st_mtime:
             started = time.monotonic()
             row = fit_case(scan, case, output / case.case, subjects, spacing_mm)
-            done.write_text(json.dumps(row, indent=1) + "\n")
+            write_json(done, row)
             print(f"{case.case}: {len(case.vertebrae)} vertebrae, {time.monotonic() - started:.0f} s", flush=True)
     rows = []
     for path in sorted(output.glob(f"*/{_ROW}")):
         row = json.loads(path.read_text())
         if row.pop("use") == "training":
             rows.append(row)
-    (output / MANIFEST).write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(output / MANIFEST, rows)
     return len(jobs)
 
 
@@ -61,9 +62,7 @@ def fit_case(
     labels = draw_labels(fitted, volume.grid)
     draw_sheet(volume, labels, fitted, case.case, remarks).save(folder / "sheet.png")
     agreement = {str(v.level): round(v.agreement, 3) for v in fitted}
-    (folder / "fit.json").write_text(
-        json.dumps({"agreement": agreement, "shapes": {str(v.level): v.subjects for v in fitted}}, indent=1) + "\n"
-    )
+    write_json(folder / "fit.json", {"agreement": agreement, "shapes": {str(v.level): v.subjects for v in fitted}})
     return {**row, "use": case.use}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.documents import read_small
 from scripts.levels import LEVEL_NAMES, in_order, level_name, level_number
 
 VERSION = 1
@@ -114,12 +115,12 @@ def read_marks(path: Path) -> CaseMarks:
         UserError: unreadable, of another version, or with an unknown level, decision, or a level twice.
     """
     try:
-        stored = json.loads(path.read_text())
+        stored = read_small(path, "file of marks")
         version = stored.pop("version")
         rows = stored.pop("vertebrae")
         vertebrae = tuple(_mark(row) for row in rows)
         marks = CaseMarks(vertebrae=vertebrae, **stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no readable marks ({type(error).__name__}: {error})") from error
     if version != VERSION:
         raise UserError(f"{path}: marks of version {version}, this program reads {VERSION}")
