@@ -10,6 +10,7 @@ from typing import Any
 from scripts.export.export import export_dicom
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
+from scripts.films.mark_order import check_order
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
 from scripts.job.options import Job, NetworkOptions, OutputOptions
@@ -60,10 +61,12 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
     """The job's own marks, or those that the annotation network finds.
 
     Raises:
-        UserError: the marks cannot be read, the films show no vertebra, or the anchors do not fit.
+        UserError: the marks cannot be read or run the wrong way, the films show no vertebra, or the anchors do not fit.
     """
     if job.annotations is not None:
-        return renumber(read_annotations(job.annotations), job.anchor)
+        marks = read_annotations(job.annotations)
+        check_order(marks, str(job.annotations))
+        return renumber(marks, job.anchor)
     return annotate_films(films, networks.localizer, anchors=job.anchor)[0]
 
 

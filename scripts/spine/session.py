@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from scripts.errors import UserError
 from scripts.films.film import Films
+from scripts.films.mark_order import check_order
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
 from scripts.geometry.leaning import Lean
 from scripts.io.annotations import Annotations
@@ -101,16 +102,17 @@ class Session:
             cancelled: asked before every vertebra.
 
         Raises:
-            UserError: the marks do not belong to these films, or a level cannot be found.
+            UserError: the marks do not belong to these films or run the wrong way, or a level cannot be found.
             CancelledError: ``cancelled`` said so.
         """
         tell = progress or (lambda step: None)
         with self._lock:
             started = time.perf_counter()
             self.films.check_marks(annotations)
+            order = check_order(annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
             spine = locate_vertebrae(annotations, self.films.geometry, self._lattice) if levels else vertebrae
-            warnings = [*self.films.warnings, *residual_warnings(vertebrae)]
+            warnings = [*self.films.warnings, *order, *residual_warnings(vertebrae)]
             keys = self._keys(vertebrae, spine)
             missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
             outputs = self._outputs(missing) if missing else iter(())

@@ -21,6 +21,7 @@ from scripts.drawing import level_colour
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
+from scripts.films.mark_order import order_complaints
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
@@ -232,14 +233,15 @@ def _find_marks(films: Films) -> Annotations:
 
 
 def _warnings(case: OpenCase) -> list[str]:
-    """Of the films, and of the annotation network as long as its marks are as it set them.
+    """Of the order of the marks, of the films, and of the annotation network as long as its marks are as it set them.
 
     That levels are uncertain is asked on the page, not told among these.
     """
     marks = [mark for view in (case.marks.ap, case.marks.lat) for mark in view.marks]
     own = case.marks.warnings if all(mark.set_by == "model" for mark in marks) else ()
     told = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
-    return list(dict.fromkeys([*case.films.warnings, *told]))
+    refusals, order = order_complaints(case.marks)
+    return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *told]))
 
 
 def _key(case: OpenCase, level: int) -> str:
