@@ -58,7 +58,8 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
         outputs: what else the folder holds.
         networks: which networks do it.
     """
-    from scripts.job.run import DICOM_FOLDER, Networks, run_job
+    from scripts.job.output import DICOM_FOLDER
+    from scripts.job.run import Networks, run_job
 
     report = run_job(job, output, Networks(networks), outputs)
     for row in report["vertebrae"]:
@@ -96,10 +97,13 @@ def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path
         lat: lateral film it was made from.
     """
     from scripts.export.export import export_dicom, film_headers
+    from scripts.export.identity import exportable
 
     if (ap is None) != (lat is None):
         raise UserError("export takes both films or none: --ap and --lat")
-    films = film_headers(ap, lat) if ap is not None and lat is not None else None
+    films = film_headers(ap, lat) if ap is not None and lat is not None else []
+    for line in exportable(films)[1]:
+        print(f"warning: {line}")
     for path in export_dicom(reconstruction, output, films):
         print(f"  {path}")
 

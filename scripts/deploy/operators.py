@@ -8,10 +8,10 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 
 from scripts.deploy.study import job_of_folder
-from scripts.export.export import export_dicom
+from scripts.export.identity import exportable
 from scripts.job.options import OutputOptions
 from scripts.job.output import write_reconstruction
-from scripts.job.run import DICOM_FOLDER, Networks, find_marks, read_job_films, reconstruct_job
+from scripts.job.run import Networks, find_marks, read_job_films, reconstruct_job
 
 FORMATS = ("stl", "obj")
 
@@ -62,6 +62,7 @@ class Annotator(NetworkStep):
         """Once."""
         job = op_input.receive("job")
         films = read_job_films(job)
+        exportable(films.headers)
         op_output.emit((job, films, find_marks(job, films, self.networks)), "marked")
 
 
@@ -100,7 +101,5 @@ class SpineWriter(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Once."""
         films, marks, result = op_input.receive("spine")
-        write_reconstruction(
-            self.folder, films, marks, result, self.networks.predictor, OutputOptions(mesh_formats=FORMATS)
-        )
-        export_dicom(self.folder, self.folder / DICOM_FOLDER, films.headers)
+        options = OutputOptions(dicom=True, mesh_formats=FORMATS)
+        write_reconstruction(self.folder, films, marks, result, self.networks.predictor, options)

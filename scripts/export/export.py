@@ -10,6 +10,7 @@ import trimesh
 from pydicom import Dataset
 
 from scripts.errors import UserError
+from scripts.export.identity import exportable
 from scripts.export.origin import make_origin
 from scripts.export.segmentation import write_segmentation
 from scripts.export.stl import write_stl_object
@@ -40,9 +41,9 @@ def export_dicom(
         the files.
 
     Raises:
-        UserError: the folder is no reconstruction, or the films are not those it was made from.
+        UserError: the folder is no reconstruction, the films are not those it was made from, or see `exportable`.
     """
-    headers = [film for film in films or [] if film is not None]
+    headers, _ = exportable(films or [])
     report = reconstruction / "report.json"
     if not report.is_file() or not (reconstruction / "spine.nii.gz").is_file():
         raise UserError(f"{reconstruction}: no reconstruction; name the --output folder of reconstruct")

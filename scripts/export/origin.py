@@ -18,21 +18,17 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from scripts.export.identity import EQUIPMENT, PATIENT, PATIENT_MORE, STUDY, STUDY_MORE, referable
 from scripts.paths import BUNDLE_ROOT
 
 MANUFACTURER = "vertebra-biplanar-reconstruction"
 MODEL = "Vertebra reconstruction from biplanar radiographs"
 SERIAL = "none"  # type 1 in the standard; software has no serial number
+CHARACTER_SET = "ISO_IR 192"  # UTF-8, whatever the films' is
 SERIES = "Vertebrae from two radiographs"
 # With either text before it short enough for a value of 64 characters.
 LEVELS_UNCERTAIN = "levels uncertain by one"
-EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
 SOFTWARE = BUNDLE_ROOT / "configs" / "metadata.json"
-# Type 2 attributes of the patient and study modules, and the type 1 study UID.
-PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-PATIENT_MORE = ("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod", "PatientSpeciesDescription")
-STUDY = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
-STUDY_MORE = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "SpecificCharacterSet")
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Origin:
     """What all objects of one export share.
 
     Args:
-        films: headers of those films that are DICOM, AP first.
+        films: clean headers of those films that are DICOM, AP first, see `scripts.export.identity`.
         seed: of the UIDs.
         when: of the export.
         version: of this software.
@@ -64,7 +60,13 @@ class Origin:
     @property
     def study_uid(self) -> str:
         """The films' study, or a new one."""
-        return str(self.films[0].StudyInstanceUID) if self.films else self.uid("study")
+        studies = [str(film.StudyInstanceUID) for film in self.films if "StudyInstanceUID" in film]
+        return studies[0] if studies else self.uid("study")
+
+    @property
+    def referable(self) -> list[Dataset]:
+        """Films that can be referred to."""
+        return [film for film in self.films if referable(film)]
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -78,14 +80,14 @@ def make_origin(
     """The origin of an export.
 
     Args:
-        films: DICOM headers, AP first; may be empty.
+        films: clean DICOM headers, AP first; may be empty.
         content: the reconstruction's files that are exported.
         when: time of the export; now if None.
         levels_uncertain: see `Origin`.
     """
     digest = hashlib.sha256()
     for film in films:
-        digest.update(str(film.SOPInstanceUID).encode())
+        digest.update(str(film.get("SOPInstanceUID", "")).encode())
     for path in content:
         digest.update(path.name.encode() + path.read_bytes())
     version = str(json.loads(SOFTWARE.read_text())["version"])
@@ -96,13 +98,12 @@ def make_origin(
 def describe(data: Dataset, origin: Origin) -> None:
     """Write patient, study and equipment into an object; nothing is invented."""
     film = origin.films[0] if origin.films else Dataset()
+    data.SpecificCharacterSet = CHARACTER_SET
     for keyword in (*PATIENT, *STUDY):
-        setattr(data, keyword, film.get(keyword, ""))
-    for keyword in (*PATIENT_MORE, *STUDY_MORE):
+        setattr(data, keyword, "")
+    for keyword in (*PATIENT, *STUDY, *PATIENT_MORE, *STUDY_MORE):
         if keyword in film:
-            setattr(data, keyword, film[keyword].value)
-    if "SpecificCharacterSet" not in data:
-        data.SpecificCharacterSet = "ISO_IR 192"
+            data[keyword] = film[keyword]
     data.StudyInstanceUID = origin.study_uid
     data.Manufacturer, data.ManufacturerModelName = MANUFACTURER, MODEL
     data.DeviceSerialNumber, data.SoftwareVersions = SERIAL, origin.version
@@ -112,9 +113,9 @@ def references(origin: Origin) -> tuple[Sequence, Sequence]:
     """Films of the object's own study by series, and those of other studies by study and series."""
     own: list[Dataset] = []
     other: list[Dataset] = []
-    for study in dict.fromkeys(str(film.StudyInstanceUID) for film in origin.films):
+    for study in dict.fromkeys(str(film.StudyInstanceUID) for film in origin.referable):
         series = []
-        of_study = [film for film in origin.films if str(film.StudyInstanceUID) == study]
+        of_study = [film for film in origin.referable if str(film.StudyInstanceUID) == study]
         for uid in dict.fromkeys(str(film.SeriesInstanceUID) for film in of_study):
             item = Dataset()
             item.SeriesInstanceUID = uid
@@ -142,19 +143,21 @@ def instance(film: Dataset) -> Dataset:
 def shadow(origin: Origin) -> Dataset:
     """The AP film's header with a place in the reconstruction's space, which highdicom asks of every source.
 
-    It is never written: only its patient, study and equipment reach the object, see `segmentation`.
+    It is never written: only its equipment reaches the object, see `segmentation`.
     """
     film = origin.films[0] if origin.films else Dataset()
     data = Dataset()
-    describe(data, origin)
+    for keyword in (*PATIENT, *STUDY):
+        setattr(data, keyword, "")
+    data.StudyInstanceUID = origin.study_uid
+    data.SpecificCharacterSet = CHARACTER_SET
     for keyword in EQUIPMENT:
-        if keyword in data:
-            delattr(data, keyword)
-        if keyword in film:
-            setattr(data, keyword, film[keyword].value)
+        # What highdicom would refuse for its length is left out here.
+        if keyword in film and max(map(len, str(film[keyword].value).split("\\")), default=0) <= 64:
+            data[keyword] = film[keyword]
     data.SOPClassUID = SecondaryCaptureImageStorage
     data.SOPInstanceUID, data.SeriesInstanceUID = origin.uid("shadow"), origin.uid("shadow", "series")
-    data.Modality = film.get("Modality", "DX")
+    data.Modality = film.get("Modality") or "DX"
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = origin.frame_of_reference_uid, ""
     data.Rows = data.Columns = 1
     data.SamplesPerPixel, data.BitsAllocated = 1, 8

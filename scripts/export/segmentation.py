@@ -127,12 +127,14 @@ def _refer(data: Dataset, origin: Origin) -> None:
             if item.PurposeOfReferenceCodeSequence[0].CodeValue != codes.DCM.AcquisitionEquipment.value
         ]
         return
+    if not origin.referable:
+        return
     own, other = references(origin)
     data.ReferencedSeriesSequence = own
     if other:
         data.StudiesContainingOtherReferencedInstancesSequence = other
     sources = []
-    for film in origin.films:
+    for film in origin.referable:
         item = instance(film)
         item.SpatialLocationsPreserved = "NO"
         item.PurposeOfReferenceCodeSequence = [_code(codes.DCM.SourceImageForImageProcessingOperation)]

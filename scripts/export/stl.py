@@ -55,7 +55,7 @@ def encapsulated_stl(mesh: trimesh.Trimesh, number: int, position: int, origin: 
     data.InstanceNumber = position
     data.ContentDate, data.ContentTime = origin.when.strftime("%Y%m%d"), origin.when.strftime("%H%M%S")
     film = origin.films[0] if origin.films else Dataset()
-    data.AcquisitionDateTime = film.get("AcquisitionDateTime", "")
+    data.AcquisitionDateTime = film.get("AcquisitionDateTime") or ""
     data.BurnedInAnnotation, data.DocumentTitle = "NO", origin.told(f"Vertebra {name}")
     data.ConceptNameCodeSequence = Sequence([_item(level_code(number))])
     data.MeasurementUnitsCodeSequence = Sequence([_item(codes.UCUM.Millimeter)])
@@ -63,8 +63,8 @@ def encapsulated_stl(mesh: trimesh.Trimesh, number: int, position: int, origin: 
     data.MIMETypeOfEncapsulatedDocument = "model/stl"
     data.EncapsulatedDocumentLength = len(document)
     data.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
-    if origin.films:
-        data.SourceInstanceSequence = Sequence([instance(film) for film in origin.films])
+    if origin.referable:
+        data.SourceInstanceSequence = Sequence([instance(film) for film in origin.referable])
         own, other = references(origin)
         data.ReferencedSeriesSequence = own
         if other:

@@ -16,6 +16,8 @@ import torch
 from scipy import ndimage
 
 from scripts.errors import UserError
+from scripts.export.export import export_dicom
+from scripts.export.identity import exportable
 from scripts.films.film import Films
 from scripts.geometry.frames import Grid, resample_labels
 from scripts.geometry.leaning import spine_leans
@@ -38,6 +40,7 @@ from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.reconstruction import Reconstruction
 
 REPORT_FILE = "report.json"
+DICOM_FOLDER = "dicom"
 REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
 REPORT_HEIGHT = 640
 
@@ -72,7 +75,7 @@ def write_reconstruction(
         annotations: their marks.
         result: what was reconstructed.
         predictor: by which network.
-        options: what else to write; ``dicom`` is the caller's.
+        options: what else to write.
 
     Returns:
         the report that was written as ``report.json``.
@@ -109,9 +112,13 @@ def write_reconstruction(
         report["seconds"] = {name: round(value, 3) for name, value in clock.seconds.items()}
         if options.timings:
             report["timings"] = _timings(clock.seconds, result)
+        if options.dicom:
+            report["warnings"] += exportable(films.headers)[1]
         report = withheld(report)
         write_text(folder / "report.html", report_page(report, of_report))
         write_json(folder / REPORT_FILE, report)
+        if options.dicom:
+            export_dicom(folder, folder / DICOM_FOLDER, films.headers)
     return report
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.export.export import export_dicom
+from scripts.export.identity import exportable
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.mark_order import check_order
@@ -22,7 +22,6 @@ from scripts.reconstruction.predictor import Predictor
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import reconstruct_films
 
-DICOM_FOLDER = "dicom"
 SHIPPED = NetworkOptions()
 
 
@@ -95,13 +94,13 @@ def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions =
         the content of ``report.json``.
 
     Raises:
-        UserError: a film, a mark or an option is wrong, or the films show no vertebra.
+        UserError: a film, a mark or an option is wrong, the patient's ID cannot be copied into DICOM objects, or the
+            films show no vertebra.
     """
     check_output(options)
     films = read_job_films(job)
+    if options.dicom:
+        exportable(films.headers)
     marks = find_marks(job, films, networks)
     films, result = reconstruct_job(job, films, marks, networks)
-    report = write_reconstruction(output, films, marks, result, networks.predictor, options)
-    if options.dicom:
-        export_dicom(output, output / DICOM_FOLDER, films.headers)
-    return report
+    return write_reconstruction(output, films, marks, result, networks.predictor, options)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.errors import UserError
+from scripts.io.atomic import write_text
 from scripts.io.tables import write_csv
 from scripts.job.output import write_reconstruction
 from scripts.spine.assembly import ReconstructedVertebra
@@ -67,9 +68,13 @@ def _table(folder: Path, _: list[ReconstructedVertebra]) -> Path:
 
 def _dicom(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     from scripts.export.export import export_dicom
+    from scripts.export.identity import exportable
 
-    output = folder / "dicom"
-    export_dicom(folder / RECONSTRUCTION, output, opened(folder).films.headers)
+    output, headers = folder / "dicom", opened(folder).films.headers
+    export_dicom(folder / RECONSTRUCTION, output, headers)
+    notes = exportable(headers)[1]
+    if notes:
+        write_text(output / "warnings.txt", "\n".join(notes) + "\n")
     return Path(shutil.make_archive(str(folder / "dicom"), "zip", output))
 
 
