@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from pydicom import Dataset
+from skimage.draw import polygon2mask
 
 from scripts.films.film import Field
+from scripts.films.header import texts
 
 FLAT = 0.015  # of the film's range: a border line is flatter than that
 STEP = 0.15  # of the film's range: what a collimator's edge jumps
@@ -19,21 +21,29 @@ SAMPLES = 500  # pixels of a line that are looked at
 SHORTEST = 0.3  # of the film's size: a smaller field is not believed
 
 
-def header_field(header: Dataset, shape: tuple[int, int]) -> Field | None:
-    """The rectangular shutter or collimator of a header, in stored pixels, if there is one."""
+def header_field(header: Dataset, shape: tuple[int, int]) -> np.ndarray | None:
+    """Where the shutter or the collimator of a header lets the film be seen.
+
+    Args:
+        header: a mended data set; its edges are 1-based and belong to the field.
+        shape: (rows, columns) as stored.
+
+    Returns:
+        (rows, columns) bool, or None if the header has neither or they leave next to nothing.
+    """
     for kind in ("Shutter", "Collimator"):
-        shapes = header.get(f"{kind}Shape")
-        if shapes is None or "RECTANGULAR" not in str(shapes):
-            continue
-        names = ("UpperHorizontalEdge", "LeftVerticalEdge", "LowerHorizontalEdge", "RightVerticalEdge")
-        edges = [header.get(kind + name) for name in names]
-        if any(edge is None for edge in edges):
-            continue
-        top, left, bottom, right = (int(e) for e in edges if e is not None)  # 1-based, inclusive of the edge itself
-        field = (max(top - 1, 0), max(left - 1, 0), min(bottom, shape[0]), min(right, shape[1]))
-        if _believable(field, shape):
-            return field
+        seen: np.ndarray = np.ones(shape, bool)
+        for word in texts(header, f"{kind}Shape"):
+            seen &= SHAPES.get(word, _everything)(header, kind, shape)
+        if not seen.all() and seen.any() and _believable(bounds(seen), shape):
+            return seen
     return None
+
+
+def bounds(seen: np.ndarray) -> Field:
+    """(top, left, bottom, right), end exclusive, of what is true in (rows, columns)."""
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def find_field(film: np.ndarray) -> Field:
@@ -64,13 +74,53 @@ def find_field(film: np.ndarray) -> Field:
     return field if _believable(field, film.shape) else whole
 
 
-def mask_outside(film: np.ndarray, field: Field) -> np.ndarray:
-    """The film with everything beyond its field at the field's lowest value."""
+def field_mask(field: Field, shape: tuple[int, ...]) -> np.ndarray:
+    """(rows, columns) bool: what lies in a field."""
     top, left, bottom, right = field
-    inside = film[top:bottom, left:right]
-    out = np.full_like(film, inside.min())
-    out[top:bottom, left:right] = inside
-    return out
+    mask: np.ndarray = np.zeros(shape, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def mask_outside(film: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The film with everything that is not seen at the lowest value of what is.
+
+    Args:
+        film: (rows, columns).
+        seen: (rows, columns) bool.
+    """
+    return np.where(seen, film, film[seen].min())
+
+
+def _everything(header: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    return np.ones(shape, bool)
+
+
+def _rectangle(header: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    names = ("UpperHorizontalEdge", "LeftVerticalEdge", "LowerHorizontalEdge", "RightVerticalEdge")
+    edges = [header.get(kind + name) for name in names]
+    if None in edges:
+        return _everything(header, kind, shape)
+    top, left, bottom, right = (max(edge, 0) for edge in edges)
+    return field_mask((max(top - 1, 0), max(left - 1, 0), bottom, right), shape)
+
+
+def _circle(header: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    centre, radius = header.get(f"CenterOfCircular{kind}"), header.get(f"RadiusOfCircular{kind}")
+    if centre is None or radius is None:
+        return _everything(header, kind, shape)
+    rows, columns = np.ogrid[1 : shape[0] + 1, 1 : shape[1] + 1]
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+
+
+def _polygon(header: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    corners = header.get(f"VerticesOfThePolygonal{kind}")
+    if corners is None or len(corners) < 6 or len(corners) % 2:
+        return _everything(header, kind, shape)
+    return polygon2mask(shape, np.reshape(corners, (-1, 2)) - 1)
+
+
+SHAPES = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
 
 
 def _border(part: np.ndarray) -> int:

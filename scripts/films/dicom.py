@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from scripts.errors import UserError
-from scripts.films.collimation import find_field, header_field, mask_outside
+from scripts.films.collimation import bounds, field_mask, find_field, header_field, mask_outside
 from scripts.films.film import Field, Projection, Radiograph
+from scripts.films.header import DECISIVE, PIXELS, SPACINGS, Faults, open_dicom, text
 from scripts.films.orientation import (
     FRONTAL,
     check_view,
@@ -27,89 +26,106 @@ MODALITIES = ("CR", "DX", "RF", "XA", "RG", "OT", "XC", "SC", "PX")
 
 
 def read_header(path: Path) -> Dataset | None:
-    """All attributes but the pixels; None if the file is no DICOM image."""
+    """All attributes but the pixels, without those that cannot be read; None if the file is no DICOM image."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
+        header, _ = open_dicom(path, pixels=False)
+    except UserError:
         return None
     return header if "Rows" in header and "Columns" in header else None
 
 
-def read_dicom(path: Path, wanted: Projection) -> Radiograph:
+def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiograph:
     """A DICOM radiograph in our display convention.
 
     Args:
         path: the file.
         wanted: which view it shall be.
+        invert: whether its bones are dark although its header says otherwise.
 
     Raises:
-        UserError: not readable, not a radiograph, several frames, undecodable, the other view, impossible spacing.
+        UserError: not readable, not a radiograph, several frames, undecodable, the other view, or an attribute without
+            which nothing sensible can follow cannot be read.
     """
     where, name = str(path), wanted.value
-    try:
-        data = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UserError(f"{where}: not a readable DICOM file, truncated or damaged ({type(error).__name__})") from error
-    modality = str(data.get("Modality") or "")
-    if "PixelData" not in data or modality not in MODALITIES:
+    data, faults = open_dicom(path)
+    warnings = _accept(faults, name, where)
+    modality = text(data, "Modality")
+    if modality not in MODALITIES or not any(keyword in data for keyword in PIXELS):
         raise UserError(f"{where}: no radiograph but a DICOM object of modality '{modality}'")
+    if "PixelData" not in data:
+        raise UserError(f"{where}: its pixels are floating-point numbers; export them as whole numbers")
     evidence = view_evidence(data)
-    warnings = check_view(evidence, wanted, where)
-    scale = film_scale(data, name, where)
-    pixels, notes = film_pixels(data, name, where)
-    field = header_field(data, (pixels.shape[0], pixels.shape[1]))
-    known = np.zeros(pixels.shape, bool)
-    if field is not None:
-        known[field[0] : field[2], field[1] : field[3]] = True
+    warnings += check_view(evidence, wanted, where)
+    scale = film_scale(data, name, faults)
+    pixels, seen, notes = film_pixels(data, name, where)
+    shutter = header_field(data, (pixels.shape[0], pixels.shape[1]))
+    if shutter is not None:
+        seen &= shutter
+        if not seen.any():
+            raise UserError(f"{where}: every pixel is padding or lies beyond the shutter")
     letters = orientation_letters(data)
-    spacing = scale.spacing_mm
+    spacing, aspect = scale.spacing_mm, scale.aspect
     if letters:
         try:
-            pixels, known = (to_display(a, letters, wanted) for a in (pixels, known))
+            pixels, seen = (to_display(a, letters, wanted) for a in (pixels, seen))
         except ValueError:
             warnings.append(f"{name}: PatientOrientation does not belong to this view, ignored")
         else:
-            if letters[0] in "HF" and spacing is not None:
-                spacing = (spacing[1], spacing[0])
+            if letters[0] in "HF":
+                spacing, aspect = spacing and (spacing[1], spacing[0]), 1 / aspect
     else:
         side = "patient's right at the left" if wanted is FRONTAL else "patient facing left"
         warnings.append(f"{name}: no PatientOrientation; taken as shown with the {side}, see --mirror")
-    if known.any():
-        rows, columns = np.flatnonzero(known.any(1)), np.flatnonzero(known.any(0))
-        field = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    field = bounds(seen) if shutter is not None else (0, 0, 0, 0)
     if str(data.get("BurnedInAnnotation") or "").upper() == "YES":
         warnings.append(f"{name}: the header says that writing is burnt into the picture; it may identify the patient")
     optics = replace(scale.optics, reversed=evidence.reversed)
     del data.PixelData
-    return finish(
-        np.ascontiguousarray(pixels, dtype=np.float32),
-        wanted,
-        where,
-        Radiograph(
-            np.empty((0, 0), np.float32), spacing, optics, field or (0, 0, 0, 0),
-            (*warnings, *notes), scale.warnings, header=data,
-        ),
+    film = Radiograph(
+        np.ascontiguousarray(pixels, dtype=np.float32), spacing, optics, field, (*warnings, *notes), scale.warnings,
+        scale_fault=scale.fault, aspect=aspect, header=data,
     )  # fmt: skip
+    return finish(film, wanted, where, seen, invert)
 
 
-def finish(pixels: np.ndarray, wanted: Projection, where: str, film: Radiograph) -> Radiograph:
+def _accept(faults: Faults, name: str, where: str) -> list[str]:
+    """Warnings of a header's faults, or an error if nothing sensible can follow."""
+    lines = []
+    for keyword, fault in faults.unreadable.items():
+        # Without a spacing the user can give one.
+        if keyword not in SPACINGS and (keyword in DECISIVE or keyword in faults.not_finite):
+            raise UserError(f"{where}: attribute {keyword} {fault}")
+        lines.append(f"{name}: attribute {keyword} {fault}, ignored")
+    return lines + [f"{name}: {note}" for note in faults.notes]
+
+
+def inverted(pixels: np.ndarray) -> np.ndarray:
+    """The same film with bright and dark exchanged, over the same range."""
+    return pixels.max() + pixels.min() - pixels
+
+
+def finish(film: Radiograph, wanted: Projection, where: str, seen: np.ndarray, invert: bool) -> Radiograph:
     """Check a film's values, find its field and mask what lies beyond.
 
     Args:
-        pixels: (rows, columns) float32, displayed as it shall be.
+        film: as it shall be displayed; a field of (0, 0, 0, 0) is searched for.
         wanted: its view.
         where: its file, for errors.
-        film: everything else; a field of (0, 0, 0, 0) is searched for.
+        seen: (rows, columns) bool, False where the file says that there is no film.
+        invert: whether the user says that bones are dark.
 
     Raises:
         UserError: too small, not finite or blank.
     """
+    pixels = film.pixels
     if min(pixels.shape) < 32:
         raise UserError(f"{where}: {pixels.shape[0]} x {pixels.shape[1]} pixels are no radiograph")
     if not np.isfinite(pixels).all():
         raise UserError(f"{where}: {int((~np.isfinite(pixels)).sum())} pixels are NaN or infinite")
-    if pixels.max() <= pixels.min():
-        raise UserError(f"{where}: blank, every pixel is {pixels.flat[0]:g}")
+    if pixels[seen].max() <= pixels[seen].min():
+        raise UserError(f"{where}: blank, every pixel is {pixels[seen][0]:g}")
+    pixels = inverted(pixels) if invert else pixels
+    pixels = pixels if seen.all() else mask_outside(pixels, seen)
     field: Field = film.field if film.field[2] else find_field(pixels)
     lines = list(film.warnings)
     rows, columns = pixels.shape
@@ -119,5 +135,7 @@ def finish(pixels: np.ndarray, wanted: Projection, where: str, film: Radiograph)
             f"{wanted.value}: borders masked, {top} rows above, {rows - bottom} below, "
             f"{left} columns left, {columns - right} right"
         )
-        pixels = mask_outside(pixels, field)
+        inside = field_mask(field, pixels.shape)
+        # What is masked already is no value of the film.
+        pixels = mask_outside(pixels, inside & seen if (inside & seen).any() else inside)
     return replace(film, pixels=pixels, field=field, warnings=tuple(lines))

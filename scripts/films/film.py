@@ -61,6 +61,8 @@ class Radiograph:
         warnings: what was assumed, without anything that identifies a patient.
         scale_notes: where the scale comes from; without meaning once the user gives another.
         placed: where it lies in the world, for files whose header says so (NIfTI).
+        scale_fault: why the file's own scale cannot be used; the film is then refused unless the user gives one.
+        aspect: height over width of a pixel, for files that say no more of its size.
         header: the DICOM data set without its pixels, for references in DICOM outputs; it identifies the patient and
             goes nowhere else.
     """
@@ -72,6 +74,8 @@ class Radiograph:
     warnings: tuple[str, ...] = ()
     scale_notes: tuple[str, ...] = ()
     placed: View | None = None
+    scale_fault: str = ""
+    aspect: float = 1.0
     header: Dataset | None = None
 
     def warned(self, *lines: str) -> Radiograph:
@@ -171,8 +175,10 @@ class Films:
     def check_marks(self, annotations: Annotations) -> None:
         """Raise a UserError if marks were set on films of another size."""
         for view, marks in zip(self.views, (annotations.ap, annotations.lat), strict=True):
-            if view.film.pixels.shape != marks.shape:
+            shape = view.film.pixels.shape
+            if shape != marks.shape:
+                turned = "; the film has been turned since (a picture's EXIF orientation is applied)"
                 raise UserError(
                     f"the {view.name} marks were set on a film of {marks.shape}, "
-                    f"this one has {view.film.pixels.shape} pixels"
+                    f"this one has {shape} pixels{turned if shape == marks.shape[::-1] else ''}"
                 )

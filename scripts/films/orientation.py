@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from scripts.errors import UserError
 from scripts.films.film import Projection
+from scripts.films.header import text, texts
 
 FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
 
@@ -53,7 +54,7 @@ def view_evidence(header: Dataset) -> ViewEvidence:
     """View Position, View Code, Patient Orientation, positioner angle and descriptions, in this order."""
     claims: dict[str, Projection] = {}
     reverse: bool | None = None
-    position = str(header.get("ViewPosition") or "").strip().upper()
+    position = text(header, "ViewPosition")
     if position in POSITIONS:
         claims["ViewPosition"] = POSITIONS[position]
         reverse = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}.get(position)
@@ -75,7 +76,7 @@ def view_evidence(header: Dataset) -> ViewEvidence:
         elif off_frontal > 90 - ANGLE_TOLERANCE_DEG:
             claims["PositionerPrimaryAngle"] = LATERAL
     for name in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
-        words = re.sub(r"[^A-Z]+", " ", str(header.get(name) or "").upper())
+        words = re.sub(r"[^A-Z]+", " ", " ".join(texts(header, name)))
         found = [view for view, pattern in WORDS.items() if re.search(pattern, words)]
         if len(found) == 1:
             claims[name] = found[0]
@@ -105,10 +106,10 @@ def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[s
 
 def orientation_letters(header: Dataset) -> tuple[str, str] | None:
     """Main directions that columns and rows grow towards (Patient Orientation), or None if it does not say."""
-    value = header.get("PatientOrientation")
-    if value is None or isinstance(value, str) or len(value) != 2:
+    words = texts(header, "PatientOrientation")
+    if len(words) != 2:
         return None
-    first, second = (str(v).strip().upper()[:1] for v in value)
+    first, second = (word[:1] for word in words)
     axes = {frozenset(pair): i for i, pair in enumerate((("L", "R"), ("A", "P"), ("H", "F")))}
     kinds = [next((i for axis, i in axes.items() if letter in axis), None) for letter in (first, second)]
     return (first, second) if None not in kinds and 2 in kinds and kinds[0] != kinds[1] else None

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.films.dicom import read_dicom, read_header
+from scripts.films.dicom import inverted, read_dicom, read_header
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
+from scripts.films.plausible import check_size
+from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
@@ -59,12 +61,14 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
         lateral = _with_spacing(lateral, options.spacing[1], "LAT")
     if setup is not None and setup.exact is not None:
         _check_shapes(setup.exact, frontal, lateral, str(options.geometry))
+        frontal = replace(frontal, spacing_mm=setup.exact.ap.pixel_mm)
+        lateral = replace(lateral, spacing_mm=setup.exact.lat.pixel_mm)
+    elif setup is not None:
+        frontal, lateral = _with_setup(frontal, lateral, setup)
+    frontal, lateral = check_size(frontal, "AP", str(ap)), check_size(lateral, "LAT", str(lat))
+    if setup is not None and setup.exact is not None:
         exact, registered = setup.exact, True
-        frontal = replace(frontal, spacing_mm=exact.ap.pixel_mm)
-        lateral = replace(lateral, spacing_mm=exact.lat.pixel_mm)
     else:
-        if setup is not None:
-            frontal, lateral = _with_setup(frontal, lateral, setup)
         exact, registered = pair_geometry(frontal, lateral), _registered(frontal, lateral)
     if registered:
         _check_heights(exact, f"{ap} and {lat}")
@@ -74,12 +78,13 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
     return Films(frontal, lateral, exact, registered, (*lines, *notes), name=_name(ap))
 
 
-def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
+def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Radiograph:
     """One film of any kind.
 
     Args:
         path: a file, or a folder that holds one film of this view.
         wanted: the view.
+        invert: whether its bones are dark although the file does not say so.
 
     Raises:
         UserError: see the readers.
@@ -88,25 +93,24 @@ def read_radiograph(path: Path, wanted: Projection) -> Radiograph:
         path = choose_film(path, wanted)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.name.endswith((".nii", ".nii.gz")):
+    if path.name.lower().endswith((".nii", ".nii.gz")):
         pixels, view = read_film(path, frontal=wanted is Projection.FRONTAL)
         row, column = view.pixel_spacing_mm
+        if impossible_spacing((row, column)):
+            raise UserError(f"{path}: a pixel spacing of {row:g} x {column:g} mm is impossible")
+        pixels = inverted(pixels) if invert else pixels
         return Radiograph(pixels, (row, column), field=(0, 0, *pixels.shape), placed=view)
     if path.suffix.lower() in SUFFIXES:
-        return read_picture(path, wanted)
+        return read_picture(path, wanted, invert)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima") or read_header(path) is not None or _is_dicom(path):
-        return read_dicom(path, wanted)
+        return read_dicom(path, wanted, invert)
     raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
 
 
 def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radiograph:
     """One film, mirrored or inverted if the user says so."""
-    film = read_radiograph(path, wanted)
-    if wanted.value.lower() in _views(options.mirror, "mirror"):
-        film = _mirrored(film, path)
-    if wanted.value.lower() in _views(options.invert, "invert"):
-        film = replace(film, pixels=film.pixels.max() + film.pixels.min() - film.pixels)
-    return film
+    film = read_radiograph(path, wanted, wanted.value.lower() in _views(options.invert, "invert"))
+    return _mirrored(film, path) if wanted.value.lower() in _views(options.mirror, "mirror") else film
 
 
 def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Films:
@@ -116,6 +120,7 @@ def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Fil
     film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, options)
     if options.spacing is not None:
         film = _with_spacing(film, options.spacing[0 if ap else 1], "AP" if ap else "LAT")
+    film = check_size(film, "AP" if ap else "LAT", str(path))
     both = (film, NO_FILM) if ap else (NO_FILM, film)
     return Films(*both, pair_geometry(*both), False, (*film.warnings, *film.scale_notes), name=_name(path))
 
@@ -185,7 +190,7 @@ def _optics_notes(film: Radiograph, name: str) -> list[str]:
 
 
 def _with_spacing(film: Radiograph, value: float, name: str) -> Radiograph:
-    if not (np.isfinite(value) and 0.01 <= value <= 5):
+    if impossible_spacing((value, value)):
         raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
     if film.placed is not None:
         raise UserError("--spacing is for films without one; a NIfTI film has its own")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings as python_warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from scripts.errors import UserError
 from scripts.films.appearance import seems_inverted
@@ -13,44 +14,99 @@ from scripts.films.dicom import finish
 from scripts.films.film import Projection, Radiograph
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+# Pillow inverts white-is-zero pictures up to 8 bits itself.
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
+GREY_MODES = ("1", "L", *DEEP_MODES)
+SAME_RESOLUTION = 0.02
 
 
-def read_picture(path: Path, wanted: Projection) -> Radiograph:
+def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiograph:
     """A picture file as a film: uncalibrated, taken as displayed for reading.
 
     The resolution that such files carry (dots per inch) is the screen's or the scanner's and is not used.
 
     Args:
-        path: the file; 8 or 16 bit, grey or colour.
+        path: the file; grey of up to 32 bits, or colour.
         wanted: which view the user says it is.
+        invert: whether its bones are dark.
 
     Raises:
-        UserError: missing, damaged, several pages, blank.
+        UserError: missing, no picture, damaged, several pages, blank.
     """
     name = wanted.value
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise UserError(f"{path}: holds {image.n_frames} pictures; give the one that shows the spine")
-            notes = []
-            if image.mode in ("RGB", "RGBA", "P", "CMYK", "LA", "YCbCr"):
-                notes = [] if _is_grey(image) else [f"{name}: a colour picture, taken as grey"]
-                image = image.convert("L")
-            pixels = np.asarray(image, dtype=np.float32)
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                pixels, seen, notes = _grey(image, path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: no PNG, JPEG, TIFF or BMP picture, or one of a kind that is not read") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too many pixels ({error})") from error
+    except UserError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:
         raise UserError(f"{path}: not a readable picture, truncated or damaged ({type(error).__name__})") from error
-    if pixels.ndim != 2:
-        raise UserError(f"{path}: a radiograph is 2D, this has shape {pixels.shape}")
-    film = finish(pixels, wanted, str(path), Radiograph(pixels, None, warnings=tuple(notes)))
+    # Pillow's many formats have errors of their own.
+    except Exception as error:
+        raise UserError(f"{path}: not a readable picture ({type(error).__name__}: {str(error)[:80]})") from error
     side = "the patient's right at the left" if wanted is Projection.FRONTAL else "the patient facing left"
-    film = film.warned(
+    film = Radiograph(pixels, None, warnings=tuple(f"{name}: {note}" for note in notes))
+    film = finish(film, wanted, str(path), seen, invert).warned(
         f"{name}: a picture without a header; taken as bones bright with {side}, see --invert and --mirror",
     )
     if seems_inverted(film.pixels, film.field):
         film = film.warned(f"{name}: its sides are brighter than its middle; if bones are dark, use --invert")
     return film
+
+
+def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(rows, columns) float32, what of it is not transparent, and what was assumed."""
+    pictures = getattr(image, "n_frames", 1)
+    # A phone's second picture is a thumbnail or a map of its brightness.
+    if pictures > 1 and image.format != "MPO":
+        raise UserError(f"{path}: holds {pictures} pictures; give the one that shows the spine")
+    notes = []
+    white_is_zero = _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 and image.mode in DEEP_MODES
+    unsigned = image.mode == "I" and _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 1
+    resolution = image.info.get("dpi")
+    # Pillow turns a TIFF as it loads it.
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    image.load()
+    if orientation in range(2, 9):
+        notes.append(
+            f"turned or mirrored as its EXIF orientation {orientation} says; marks refer to the turned picture"
+        )
+        image = ImageOps.exif_transpose(image)
+    if resolution and min(resolution) > 0 and abs(resolution[0] / resolution[1] - 1) > SAME_RESOLUTION:
+        notes.append(f"its resolution is not the same in both directions ({resolution[0]:g} x {resolution[1]:g} dpi)")
+    seen = np.ones((image.height, image.width), bool)
+    if image.mode not in GREY_MODES:
+        if image.has_transparency_data:
+            seen = np.asarray(image.convert("RGBA").getchannel("A")) > 0
+        notes += [] if _is_grey(image) else ["a colour picture, taken as grey"]
+        image = image.convert("L")
+    pixels = np.asarray(image)
+    if unsigned:
+        # Pillow has no unsigned mode of 32 bits.
+        pixels = pixels.view(np.uint32)
+    grey: np.ndarray = pixels.astype(np.float32)
+    if white_is_zero:
+        notes.append("white is zero in the file, inverted")
+        grey = grey.max() + grey.min() - grey
+    if not seen.any():
+        raise UserError(f"{path}: every pixel is transparent")
+    return grey, seen, notes
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    """The first value of a TIFF tag, None if there is none."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return None
+    value = image.tag_v2.get(number)
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _is_grey(image: Image.Image) -> bool:

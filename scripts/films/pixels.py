@@ -5,71 +5,134 @@ from __future__ import annotations
 import warnings as python_warnings
 
 import numpy as np
+from highdicom.pixels import apply_lut
 from pydicom import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_color_lut
+from pydicom.pixels.processing import apply_windowing
 
 from scripts.errors import UserError
+from scripts.films.header import text
+from scripts.films.stored import decode
+
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
-def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, list[str]]:
+def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Decoded, rescaled and windowed pixels with bones bright.
 
     Args:
-        data: a data set with pixels.
+        data: a mended data set with pixels.
         name: AP or LAT, for warnings.
         where: its file, for errors.
 
     Returns:
-        (rows, columns) float32 as stored, not yet oriented, and warnings.
+        (rows, columns) float32 as stored, not yet oriented; (rows, columns) bool, what is no padding; and warnings.
 
     Raises:
-        UserError: several frames, a transfer syntax no decoder reads, or damaged pixels.
+        UserError: several frames, a transfer syntax no decoder reads, damaged pixels, or tables that cannot be read.
     """
-    frames = int(data.get("NumberOfFrames") or 1)
+    frames = data.get("NumberOfFrames") or 1
     if frames > 1:
         raise UserError(f"{where}: holds {frames} frames; export the one frame that shows the spine")
-    stored = _decode(data, where)
-    notes: list[str] = []
+    stored, seen, notes = decode(data, name, where)
+    if text(data, "PhotometricInterpretation") == "PALETTE COLOR" and stored.ndim == 2:
+        stored = _coloured(stored, data, where)
     if stored.ndim == 3:
         notes.append(f"{name}: a colour image, taken as grey")
-        stored = stored[..., :3].mean(-1)
-        return stored.astype(np.float32), notes
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        modality = apply_modality_lut(stored, data).astype(np.float32)
-        logarithmic, bones_dark = _polarity(data)
-        if logarithmic:
-            # Detector counts fall exponentially with the path; line integrals are what the network knows.
-            notes.append(f"{name}: values proportional to the X-ray intensity, taken to their logarithm")
-            shown = np.log(np.maximum(modality, 1.0)).astype(np.float32)
-        else:
-            shown = apply_voi_lut(modality, data, index=0).astype(np.float32) if _has_voi(data) else modality
-            if shown.max() <= shown.min():
-                notes.append(f"{name}: the window in the header shows nothing, ignored")
-                shown = modality
+        return stored[..., :3].mean(-1).astype(np.float32), seen, notes
+    values = _modality_values(stored, data, where)
+    logarithmic, bones_dark = _polarity(data)
+    if logarithmic:
+        # Detector counts fall exponentially with the path; line integrals are what the network knows.
+        notes.append(f"{name}: values proportional to the X-ray intensity, taken to their logarithm")
+        shown = np.log(np.maximum(values, 1.0)).astype(np.float32)
+    else:
+        shown, note = _windowed(values, data)
+        notes += [f"{name}: {note}"] if note else []
     if bones_dark:
         notes.append(f"{name}: bones are dark in the file ({data.PhotometricInterpretation}), inverted")
         shown = shown.max() + shown.min() - shown
-    return shown, notes
+    return shown, seen, notes
 
 
-def _decode(data: Dataset, where: str) -> np.ndarray:
+def _coloured(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
-            return np.asarray(data.pixel_array)
-    except (RuntimeError, NotImplementedError) as error:
-        syntax = data.file_meta.TransferSyntaxUID.name if "file_meta" in dir(data) else "unknown"
-        raise UserError(
-            f"{where}: its pixels ({syntax}) cannot be decoded ({str(error).splitlines()[0][:80]}); "
-            "export it uncompressed"
-        ) from error
-    except (AttributeError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f"{where}: truncated or damaged pixels ({type(error).__name__})") from error
+            return apply_color_lut(stored, data)
+    # The tables come in many forms, and each that is not as it should be raises an error of its own.
+    except Exception as error:
+        raise UserError(f"{where}: its palette cannot be read ({type(error).__name__})") from error
 
 
-def _has_voi(data: Dataset) -> bool:
-    return "VOILUTSequence" in data or ("WindowCenter" in data and data.WindowCenter not in (None, ""))
+def _modality_values(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:
+    """What the modality table or the rescale slope and intercept make of the stored values."""
+    if data.get("ModalityLUTSequence"):
+        try:
+            return _looked_up(stored, data, "ModalityLUTSequence")
+        except ValueError as error:
+            raise UserError(f"{where}: attribute ModalityLUTSequence cannot be read ({error})") from error
+    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+    if slope == 0:
+        raise UserError(f"{where}: attribute RescaleSlope is 0, which leaves nothing of the film")
+    return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _windowed(values: np.ndarray, data: Dataset) -> tuple[np.ndarray, str]:
+    """What the VOI table or the first window makes of the values, and a warning where they cannot be used."""
+    if data.get("VOILUTSequence"):
+        try:
+            shown = _looked_up(values, data, "VOILUTSequence")
+        except ValueError as error:
+            return values, f"attribute VOILUTSequence cannot be read ({error}), ignored"
+    else:
+        centres, widths = (np.atleast_1d(data.get(keyword, [])) for keyword in ("WindowCenter", "WindowWidth"))
+        if not centres.size or not widths.size:
+            return values, ""
+        function = text(data, "VOILUTFunction") or "LINEAR"
+        if function not in FUNCTIONS:
+            return values, f"attribute VOILUTFunction is unknown ({function[:40]}), window ignored"
+        # A linear window of 1 has but two values.
+        if widths[0] <= (1 if function == "LINEAR" else 0):
+            return values, f"attribute WindowWidth is {widths[0]:g}, window ignored"
+        window = Dataset()
+        for keyword in ("BitsStored", "PixelRepresentation", "RescaleIntercept", "ModalityLUTSequence"):
+            if keyword in data:
+                setattr(window, keyword, data[keyword].value)
+        # They give the range of the output, which has to rise with the values.
+        window.RescaleSlope = abs(float(data.get("RescaleSlope", 1)))
+        window.PhotometricInterpretation = "MONOCHROME2"
+        window.VOILUTFunction = function
+        window.WindowCenter, window.WindowWidth = float(centres[0]), float(widths[0])
+        shown = apply_windowing(values, window).astype(np.float32)
+    if shown.max() <= shown.min():
+        return values, "the window in the header shows nothing, ignored"
+    return shown, ""
+
+
+def _looked_up(values: np.ndarray, data: Dataset, keyword: str) -> np.ndarray:
+    """Values through the first table of a sequence; those beyond its ends take the value of the end.
+
+    Raises:
+        ValueError: there is no such table, or it is cut off.
+    """
+    item = data[keyword].value[0]
+    descriptor, entries = item.get("LUTDescriptor"), item.get("LUTData")
+    if descriptor is None or entries is None or len(np.atleast_1d(entries)) == 0:
+        raise ValueError("no table in it")
+    size, first = descriptor[0] % 65536 or 65536, descriptor[1]
+    # The first value is written unsigned by many, whatever its sign.
+    first -= 65536 if first > 32767 and values.min() < 0 else 0
+    order = ">" if data.file_meta.TransferSyntaxUID.is_little_endian is False else "<"
+    content = (
+        entries if isinstance(entries, bytes) else np.asarray(np.atleast_1d(entries)).astype(f"{order}u2").tobytes()
+    )
+    bytewise = descriptor[2] <= 8 and len(content) < 2 * size
+    table = np.frombuffer(content, np.uint8 if bytewise else f"{order}u2")[:size]
+    if len(table) < size:
+        raise ValueError(f"{len(table)} of {size} entries")
+    whole = np.rint(np.clip(values, first, first + size - 1)).astype(np.int64)
+    return apply_lut(whole, table.astype(np.float32), first)
 
 
 def _polarity(data: Dataset) -> tuple[bool, bool]:
@@ -78,13 +141,13 @@ def _polarity(data: Dataset) -> tuple[bool, bool]:
     Pixel Intensity Relationship and its sign speak of raw values (for processing; XA and RF), the photometric
     interpretation of what is shown.
     """
-    inverse = str(data.get("PhotometricInterpretation")) == "MONOCHROME1"
-    relationship = str(data.get("PixelIntensityRelationship") or "").upper()
-    raw = str(data.get("PresentationIntentType") or "").upper() == "FOR PROCESSING"
-    if raw or str(data.get("Modality")) in ("XA", "RF"):
+    inverse = text(data, "PhotometricInterpretation") == "MONOCHROME1"
+    relationship = text(data, "PixelIntensityRelationship")
+    raw = text(data, "PresentationIntentType") == "FOR PROCESSING"
+    if raw or text(data, "Modality") in ("XA", "RF"):
         sign = data.get("PixelIntensityRelationshipSign")
         if relationship in ("LIN", "LOG") or (raw and sign is not None):
             # Sign 1, and XA and RF without one: higher values are more X-rays, so less bone.
-            rising = sign is None or int(sign) == 1
+            rising = sign is None or sign == 1
             return relationship == "LIN" and rising, rising
     return False, inverse

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
-from scripts.errors import UserError
 from scripts.films.film import Optics
+from scripts.films.header import SPACINGS, Faults
 from scripts.geometry.biplanar import Beam
 
 SAME = 0.005  # two spacings that differ by less are one number written twice
 SPACING_LIMITS_MM = (0.01, 5.0)
 MAGNIFICATION_LIMITS = (1.0, 3.0)
+DISTANCE_LIMITS_MM = (300.0, 10000.0)
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,45 @@ class Scale:
         spacing_mm: (row, column), or None if the header does not say.
         optics: distances and beam.
         warnings: where the scale comes from.
+        fault: why what the header says cannot be used, so that the user has to give the spacing; empty if it can.
+        aspect: height over width of a pixel where its size is not known.
     """
 
     spacing_mm: tuple[float, float] | None
     optics: Optics
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    fault: str = ""
+    aspect: float = 1.0
 
 
-def film_scale(header: Dataset, name: str, where: str) -> Scale:
+def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
     """Spacing and optics of a DICOM radiograph.
 
     Args:
         header: its data set.
         name: AP or LAT, for warnings.
-        where: its file, for errors.
-
-    Raises:
-        UserError: a spacing or a distance is impossible.
+        faults: of the header.
     """
-    pixel = _pair(header, "PixelSpacing", where)
-    imager = _pair(header, "ImagerPixelSpacing", where) or _pair(header, "NominalScannedPixelSpacing", where)
-    optics = _optics(header)
-    warnings: list[str] = []
-    magnification = _magnification(header, optics, where)
+    optics, warnings = _optics(header, name)
+    # The first of them decides: the next one may be the detector's.
+    for keyword in SPACINGS:
+        if keyword in faults.unreadable:
+            return Scale(None, optics, fault=f"attribute {keyword} {faults.unreadable[keyword]}")
+        if fault := _impossible(header, keyword):
+            return Scale(None, optics, fault=fault)
+        if keyword in header:
+            break
+    pixel = _pair(header, "PixelSpacing")
+    imager = _pair(header, "ImagerPixelSpacing") or _pair(header, "NominalScannedPixelSpacing")
+    magnification = _magnification(header, optics)
+    low, high = MAGNIFICATION_LIMITS
+    if magnification is not None and not low <= magnification <= high:
+        return Scale(None, Optics(), fault=f"a magnification of {magnification:.2f} is impossible")
+    ratio = header.get("PixelAspectRatio")
+    aspect = ratio[0] / ratio[1] if ratio and min(ratio) > 0 else 1.0
+    known = pixel or imager
+    if known is not None and ratio and not np.isclose(known[0] / known[1], aspect, rtol=SAME):
+        warnings.append(f"{name}: PixelAspectRatio {ratio[0]}:{ratio[1]} contradicts the pixel spacing, ignored")
     if pixel is not None and (imager is None or not np.allclose(pixel, imager, rtol=SAME)):
         kind = str(header.get("PixelSpacingCalibrationType") or "")
         if kind:
@@ -60,7 +77,7 @@ def film_scale(header: Dataset, name: str, where: str) -> Scale:
             warnings.append(f"{name}: scale from PixelSpacing; nothing says whether magnification is corrected")
         return Scale(pixel, optics, tuple(warnings))
     if imager is None:
-        return Scale(None, optics, (f"{name}: no pixel spacing in the header",))
+        return Scale(None, optics, (*warnings, f"{name}: no pixel spacing in the header"), aspect=aspect)
     if magnification is None:
         warnings.append(
             f"{name}: scale is that of the detector, magnification unknown: lengths may be 5 to 30 % too large"
@@ -70,39 +87,46 @@ def film_scale(header: Dataset, name: str, where: str) -> Scale:
     return Scale((imager[0] / magnification, imager[1] / magnification), optics, tuple(warnings))
 
 
-def _optics(header: Dataset) -> Optics:
+def impossible_spacing(spacing_mm: tuple[float, float]) -> bool:
+    """Whether no radiograph has pixels of this size (row, column), or they are not finite."""
+    low, high = SPACING_LIMITS_MM
+    return not all(low <= value <= high for value in spacing_mm)
+
+
+def _optics(header: Dataset, name: str) -> tuple[Optics, list[str]]:
     detector = _positive(header, "DistanceSourceToDetector")
     eos = "EOS" in str(header.get("Manufacturer") or "").upper().split()
     isocentre = _positive(header, "DistanceSourceToIsocenter") or _positive(header, "DistanceSourceToPatient")
-    if detector is None or isocentre is None or isocentre >= detector:
-        return Optics()
+    if detector is None or isocentre is None:
+        return Optics(), []
+    low, high = DISTANCE_LIMITS_MM
+    if isocentre >= detector or not low <= detector <= high:
+        return Optics(), [
+            f"{name}: source distances of {detector:g} mm to the detector and {isocentre:g} mm to the patient "
+            "are implausible, ignored"
+        ]
     beam = Beam.SLOT if eos else Beam.CONE
-    return Optics(beam, detector, isocentre, simultaneous=eos)
+    return Optics(beam, detector, isocentre, simultaneous=eos), []
 
 
-def _magnification(header: Dataset, optics: Optics, where: str) -> float | None:
-    value = _positive(header, "EstimatedRadiographicMagnificationFactor")
+def _magnification(header: Dataset, optics: Optics) -> float | None:
     if optics.source_to_detector_mm and optics.source_to_isocentre_mm:
-        value = optics.source_to_detector_mm / optics.source_to_isocentre_mm
-    if value is not None and not MAGNIFICATION_LIMITS[0] <= value <= MAGNIFICATION_LIMITS[1]:
-        raise UserError(f"{where}: a magnification of {value:.2f} is impossible; give --spacing or --geometry")
-    return value
+        return optics.source_to_detector_mm / optics.source_to_isocentre_mm
+    return _positive(header, "EstimatedRadiographicMagnificationFactor")
 
 
 def _positive(header: Dataset, keyword: str) -> float | None:
     value = header.get(keyword)
-    try:
-        return float(value) if value not in (None, "") and float(value) > 0 else None
-    except (TypeError, ValueError):
-        return None
+    return float(value) if value is not None and value > 0 else None
 
 
-def _pair(header: Dataset, keyword: str, where: str) -> tuple[float, float] | None:
+def _pair(header: Dataset, keyword: str) -> tuple[float, float] | None:
     value = header.get(keyword)
-    if value is None or isinstance(value, str) or len(value) != 2:
-        return None
-    row, column = float(value[0]), float(value[1])
-    low, high = SPACING_LIMITS_MM
-    if not (low <= row <= high and low <= column <= high):
-        raise UserError(f"{where}: {keyword} of {row:g} x {column:g} mm is impossible; give --spacing")
-    return row, column
+    return None if value is None else (float(value[0]), float(value[1]))
+
+
+def _impossible(header: Dataset, keyword: str) -> str:
+    pair = _pair(header, keyword)
+    if pair is None or not impossible_spacing(pair):
+        return ""
+    return f"{keyword} of {pair[0]:g} x {pair[1]:g} mm is impossible"

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from scripts.errors import UserError
 from scripts.films.dicom import MODALITIES, read_header
 from scripts.films.film import Projection
+from scripts.films.header import text, texts
 from scripts.films.orientation import view_evidence
 
 MOST_FILES = 2000
@@ -33,7 +34,7 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
         raise UserError(f"{folder}: {len(files)} files; name the folder of one study or the two films")
     for path in files:
         header = read_header(path)
-        if header is None or str(header.get("Modality")) not in MODALITIES:
+        if header is None or text(header, "Modality") not in MODALITIES:
             continue
         view = view_evidence(header).projection
         seen.append(f"{path.relative_to(folder)} ({view.value if view else 'view unknown'})")
@@ -52,8 +53,8 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
 
 
 def _merit(header: Dataset) -> int:
-    kind = [str(v).upper() for v in header.get("ImageType") or []]
+    kind = texts(header, "ImageType")
     original = kind[:1] != ["DERIVED"]
     primary = kind[1:2] != ["SECONDARY"]
-    shown = str(header.get("PresentationIntentType") or "").upper() != "FOR PROCESSING"
+    shown = text(header, "PresentationIntentType") != "FOR PROCESSING"
     return 4 * primary + 2 * original + shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 
@@ -14,21 +15,37 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 
 # Line integrals in steps of 1/4096: a lateral of 38 cm of water reaches 7.7, and 16 bits reach 16.
 FILM_STEP = 1.0 / 4096
+# Units of NIfTI lengths other than mm, which is what an unknown unit is taken for.
+MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+DEFLATES_BY = 1100  # gzip makes nothing smaller than by this factor
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Array and 4x4 affine of a NIfTI file.
+    """Array and 4x4 affine of a NIfTI file; the affine in mm, whatever unit the header has.
 
     Raises:
-        UserError: missing, truncated or not NIfTI.
+        UserError: missing, truncated, not NIfTI, or its header is impossible.
     """
     try:
-        image = nib.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
+        with np.errstate(all="ignore"):
+            image = nib.load(path)
+            _check_content(image, path)
+            array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
+            unit = image.header.get_xyzt_units()[0]  # type: ignore[attr-defined]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except UserError:
+        raise
+    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise UserError(f"{path}: not a readable NIfTI file, truncated or damaged ({type(error).__name__})") from error
+    # What nibabel makes of a header that it cannot follow has many names.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise UserError(f"{path}: its NIfTI header cannot be read ({reason})") from error
+    if not np.isfinite(affine).all():
+        raise UserError(f"{path}: the affine in its header is NaN or infinite")
+    affine[:3] *= MM_PER_UNIT.get(unit, 1.0)
+    return array, affine
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -85,17 +102,22 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
     """
     name = "AP" if frontal else "LAT"
     array, affine = read_nifti(path)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
+    while array.ndim > 2 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.ndim != 2:
         raise UserError(f"{path}: a radiograph is 2D, this has shape {array.shape}")
-    film: np.ndarray = array.astype(np.float32)
+    if array.dtype.names:
+        array = np.mean([array[name] for name in array.dtype.names if name in "RGB"], axis=0)
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{path}: its pixels are no numbers of grey (NIfTI data type {array.dtype})")
+    with np.errstate(over="ignore"):
+        film: np.ndarray = array.astype(np.float32)
     if not np.isfinite(film).all():
         raise UserError(f"{path}: {int((~np.isfinite(film)).sum())} pixels are NaN or infinite")
     if film.max() <= film.min():
         raise UserError(f"{path}: blank, every pixel is {film.flat[0]:g}")
     spacing = np.linalg.norm(affine[:3, :2], axis=0)
-    if not (spacing > 1e-3).all():
+    if not (spacing > 0).all():
         raise UserError(f"{path}: no pixel spacing in its header")
     row, column = (affine[:3, :2] / spacing).T
     wanted = LEFT if frontal else POSTERIOR
@@ -120,3 +142,16 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
         shape=(rows, columns),
     )
     return film, view
+
+
+def _check_content(image: object, path: Path) -> None:
+    """Refuse a header that promises more than its file can hold, before memory is asked for it."""
+    header = image.header  # type: ignore[attr-defined]
+    shape = [int(n) for n in header.get_data_shape()]
+    if min(shape, default=0) < 1:
+        raise UserError(f"{path}: an array of {' x '.join(map(str, shape))} in its header is impossible")
+    wanted = math.prod(shape) * header.get_data_dtype().itemsize
+    there = path.stat().st_size * (DEFLATES_BY if path.name.lower().endswith(".gz") else 1)
+    if wanted > there:
+        size = " x ".join(map(str, shape))
+        raise UserError(f"{path}: truncated or damaged, its header promises {size} values and the file is too short")
