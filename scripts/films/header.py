@@ -8,7 +8,9 @@ or with another value representation, one spacing for both directions), the rest
 from __future__ import annotations
 
 import math
+import struct
 import warnings as python_warnings
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,9 +92,11 @@ def open_dicom(path: Path, pixels: bool = True) -> tuple[Dataset, Faults]:
             mend(data, faults)
     except InvalidDicomError as error:
         raise UserError(f"{path}: no DICOM file, it begins neither with a preamble nor with a data set") from error
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise UserError(f"{path}: not a readable DICOM file, truncated or damaged ({type(error).__name__})") from error
     # Of a file's structure nothing can be relied on: whatever it makes pydicom raise, it cannot be read.
     except Exception as error:
-        raise UserError(f"{path}: not a readable DICOM file, truncated or damaged ({type(error).__name__})") from error
+        raise UserError(f"{path}: not a readable DICOM file ({type(error).__name__})") from error
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         encoding = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -200,4 +204,4 @@ def _numbers(value: Any) -> list[float]:
 
 def _shown(value: Any) -> str:
     words = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return ascii(words.strip(" \0"))[1:-1][:SHOWN]
+    return "".join(c if " " <= c <= "~" else "?" for c in words.strip(" \0"))[:SHOWN]

@@ -18,6 +18,20 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 GREY_MODES = ("1", "L", *DEEP_MODES)
 SAME_RESOLUTION = 0.02
+# libtiff unpacks into the machine's byte order, whatever the file's; Pillow knows that for 16 bits without sign only.
+NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "I;32B": "I;32N", "F;32BF": "F;32NF"}
+
+
+def _deep_kinds() -> None:
+    """Have Pillow open big-endian 32-bit and white-is-zero TIFFs of more than 8 bits too, as if black were zero."""
+    kinds = TiffImagePlugin.OPEN_INFO
+    kinds.setdefault((TiffImagePlugin.MM, 1, (1,), 1, (32,), ()), ("I", "I;32B"))
+    for (order, photometric, *rest), mode in list(kinds.items()):
+        if photometric == 1 and mode[0] in DEEP_MODES:
+            kinds.setdefault((order, 0, *rest), mode)
+
+
+_deep_kinds()
 
 
 def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiograph:
@@ -37,7 +51,8 @@ def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiog
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            # From a stream: by its name Pillow maps an uncompressed TIFF into memory and garbles one that is turned.
+            with path.open("rb") as stream, Image.open(stream) as image:
                 pixels, seen, notes = _grey(image, path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -70,10 +85,12 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
         raise UserError(f"{path}: holds {pictures} pictures; give the one that shows the spine")
     notes = []
     white_is_zero = _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 and image.mode in DEEP_MODES
-    unsigned = image.mode == "I" and _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 1
+    signed = _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 2
+    words = isinstance(image, TiffImagePlugin.TiffImageFile) and {"I": np.uint32, "L": np.int8}.get(image.mode)
     resolution = image.info.get("dpi")
     # Pillow turns a TIFF as it loads it.
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    _native_order(image)
     image.load()
     if orientation in range(2, 9):
         notes.append(
@@ -89,9 +106,9 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
         notes += [] if _is_grey(image) else ["a colour picture, taken as grey"]
         image = image.convert("L")
     pixels = np.asarray(image)
-    if unsigned:
-        # Pillow has no unsigned mode of 32 bits.
-        pixels = pixels.view(np.uint32)
+    # Pillow's 32 bits are always signed, its 8 bits never.
+    if words and signed == (words is np.int8):
+        pixels = pixels.view(words)
     grey: np.ndarray = pixels.astype(np.float32)
     if white_is_zero:
         notes.append("white is zero in the file, inverted")
@@ -99,6 +116,17 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
     if not seen.any():
         raise UserError(f"{path}: every pixel is transparent")
     return grey, seen, notes
+
+
+def _native_order(image: Image.Image) -> None:
+    """Have what libtiff unpacks taken in the order in which it does."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.tile = [
+            tile._replace(args=(NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+            if tile.codec_name == "libtiff"
+            else tile
+            for tile in image.tile
+        ]
 
 
 def _tag(image: Image.Image, number: int) -> int | None:

@@ -32,7 +32,7 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
         UserError: several frames, a transfer syntax no decoder reads, damaged pixels, or tables that cannot be read.
     """
     frames = data.get("NumberOfFrames") or 1
-    if frames > 1:
+    if frames != 1:
         raise UserError(f"{where}: holds {frames} frames; export the one frame that shows the spine")
     stored, seen, notes = decode(data, name, where)
     if text(data, "PhotometricInterpretation") == "PALETTE COLOR" and stored.ndim == 2:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings as python_warnings
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_VR
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import RLELossless
 from scipy import ndimage
@@ -33,8 +34,8 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
     """
     syntax = data.file_meta.TransferSyntaxUID
     for keyword in ("Rows", "Columns", "BitsAllocated"):
-        if keyword not in data:
-            raise UserError(f"{where}: attribute {keyword} is missing")
+        if data.get(keyword, 0) < 1:
+            raise UserError(f"{where}: attribute {keyword} is missing, zero or negative")
     lines = _complete(data)
     if not syntax.is_encapsulated:
         lines += _check_length(data, where)
@@ -123,7 +124,7 @@ def _complete(data: Dataset) -> list[str]:
     lines = []
     for keyword, value in usual.items():
         if data.get(keyword) in (None, ""):
-            setattr(data, keyword, value)
+            data[keyword] = DataElement(keyword, dictionary_VR(keyword), value)
             lines.append(f"attribute {keyword} is missing, taken as {value}")
     return lines
 
@@ -174,4 +175,7 @@ def _from_bits(stored: np.ndarray, used: int, high: int, overlay: bool, where: s
         )
     if share:
         lines.append(f"bits beyond BitsStored {used} hold something else in {100 * share:.2g} % of the pixels, ignored")
-    return (stored << (word - 1 - high)) >> (word - used), lines
+    values = (stored << (word - 1 - high)) >> (word - used)
+    if stored.dtype.kind == "i" and ((values < 0) & (above == 0)).any():
+        lines.append("negative values by PixelRepresentation 1, although the bits above them do not say so")
+    return values, lines

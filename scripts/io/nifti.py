@@ -15,8 +15,9 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 
 # Line integrals in steps of 1/4096: a lateral of 38 cm of water reaches 7.7, and 16 bits reach 16.
 FILM_STEP = 1.0 / 4096
-# Units of NIfTI lengths other than mm, which is what an unknown unit is taken for.
-MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+# NIfTI's codes of unknown (taken as mm), metre, millimetre and micron.
+MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+PERPENDICULAR = 0.01  # cosine of rows and columns that are
 DEFLATES_BY = 1100  # gzip makes nothing smaller than by this factor
 
 
@@ -27,11 +28,11 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         UserError: missing, truncated, not NIfTI, or its header is impossible.
     """
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), nib.imageglobals.LoggingOutputSuppressor():
             image = nib.load(path)
             _check_content(image, path)
             array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
-            unit = image.header.get_xyzt_units()[0]  # type: ignore[attr-defined]
+            unit = int(image.header["xyzt_units"]) % 8  # type: ignore[attr-defined]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except UserError:
@@ -44,7 +45,9 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path}: its NIfTI header cannot be read ({reason})") from error
     if not np.isfinite(affine).all():
         raise UserError(f"{path}: the affine in its header is NaN or infinite")
-    affine[:3] *= MM_PER_UNIT.get(unit, 1.0)
+    if unit not in MM_PER_UNIT:
+        raise UserError(f"{path}: the unit of length in its header (xyzt_units {unit}) is none of NIfTI's")
+    affine[:3] *= MM_PER_UNIT[unit]
     return array, affine
 
 
@@ -122,11 +125,13 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
     row, column = (affine[:3, :2] / spacing).T
     wanted = LEFT if frontal else POSTERIOR
     if row @ INFERIOR < 0.9 or column @ wanted < 0.9:
-        axes = "".join(nib.aff2axcodes(affine)[:2])
+        axes = "".join(code or "?" for code in nib.aff2axcodes(affine)[:2])
         raise UserError(
-            f"{path}: rows and columns grow towards {axes}, an {name} view needs I{'L' if frontal else 'P'}; "
-            "is it flipped, transposed or the other view?"
+            f"{path}: rows and columns grow towards {axes} (nearest axes), an {name} view needs "
+            f"I{'L' if frontal else 'P'}; is it flipped, transposed or the other view?"
         )
+    if abs(row @ column) > PERPENDICULAR:
+        raise UserError(f"{path}: rows and columns are not perpendicular by the affine in its header")
     beam = POSTERIOR if frontal else -LEFT
     beam = beam - (beam @ row) * row - (beam @ column) * column
     rows, columns = film.shape
