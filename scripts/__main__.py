@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     # MONAI looks for a GPU decoder of DICOM whenever pydicom is installed; we do not use it.
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    # Its warnings quote what it read, a patient's values among them.
+    warnings.filterwarnings("ignore", module="pydicom")
     return run_command(VERBS, sys.argv[1:] if arguments is None else arguments, "python -m scripts")
 
 

@@ -46,7 +46,8 @@ def exportable(headers: Sequence[Dataset | None]) -> tuple[list[Dataset], list[s
         headers: of the AP and the LAT film; None for those that are no DICOM file.
 
     Returns:
-        those that are DICOM, with nothing but what is copied; and what is left out of them.
+        those that are DICOM, with nothing but what is copied, patient and study in the first only; and what is left
+        out of them.
 
     Raises:
         UserError: a patient's ID cannot be read, so that the objects could not be filed.
@@ -54,7 +55,7 @@ def exportable(headers: Sequence[Dataset | None]) -> tuple[list[Dataset], list[s
     clean, notes = [], []
     for name, header in zip(("AP", "LAT"), headers, strict=False):
         if header is not None:
-            film, said = _clean(header, name)
+            film, said = _clean(header, name, describes=not clean)
             clean.append(film)
             notes += said
     if clean and not any("StudyInstanceUID" in film for film in clean):
@@ -67,11 +68,12 @@ def referable(film: Dataset) -> bool:
     return all(keyword in film for keyword in UIDS)
 
 
-def _clean(header: Dataset, name: str) -> tuple[Dataset, list[str]]:
+def _clean(header: Dataset, name: str, describes: bool) -> tuple[Dataset, list[str]]:
+    """The UIDs and, of the film that describes patient and study, all that is copied."""
     film, notes = Dataset(), []
     encodings, known = _encodings(header)
     for keyword in (*PATIENT, *PATIENT_MORE, *STUDY, *STUDY_MORE, *EQUIPMENT, *MORE):
-        if keyword not in header:
+        if keyword not in header or not describes:
             continue
         try:
             values = _values(header, keyword, encodings, known)
