@@ -52,7 +52,8 @@ def exportable(headers: Sequence[Dataset | None]) -> tuple[list[Dataset], list[s
     Raises:
         UserError: a patient's ID cannot be read, so that the objects could not be filed.
     """
-    clean, notes = [], []
+    clean: list[Dataset] = []
+    notes: list[str] = []
     for name, header in zip(("AP", "LAT"), headers, strict=False):
         if header is not None:
             film, said = _clean(header, name, describes=not clean)
