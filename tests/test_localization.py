@@ -431,7 +431,7 @@ def test_inputs_of_every_kind(tmp_path: Path) -> None:
     alone = read_films(tmp_path / "noise.png", None)
     assert alone.shown[0] is not None and alone.shown[0].shape == (64, 48) and alone.shown[1] is None
     assert not alone.in_one_frame and alone.ap.spacing_mm is None and alone.shapes == ((64, 48), (1, 1))
-    assert read_films(None, tmp_path / "noise.png", ReadingOptions(spacing=(0.3, 0.4))).lat.spacing_mm == (0.4, 0.4)
+    assert read_films(None, tmp_path / "noise.png", ReadingOptions(spacing=(3.0, 4.0))).lat.spacing_mm == (4.0, 4.0)
     with pytest.raises(UserError, match="two films"):
         read_films(tmp_path / "noise.png", None, ReadingOptions(geometry=tmp_path / "geometry.yaml"))
     mirrored = read_films(tmp_path / "noise.png", None, ReadingOptions(mirror=("ap",)))
