@@ -20,6 +20,7 @@ Fire reads the options and shows the help. A parameter ``list_`` is the option `
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
@@ -36,10 +37,16 @@ from fire.decorators import SetParseFn
 from fire.docstrings import parse as parse_docstring
 from fire.parser import DefaultParseValue
 
+from scripts.ending import EndedError, ending_in_order
 from scripts.errors import UserError
 
 Command = Callable[..., None]
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false"}
+# What the system says of disks and paths, which the user can mend; everything else is a fault of ours.
+TOLD = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY,
+)  # fmt: skip
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -84,13 +91,23 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
                 _check_options(commands[words[0]], words[1:], f"{words[0]} ")
         typed = partial(_typed, words_as_they_are=not help_wanted)
         component = typed(commands) if callable(commands) else {key: typed(f) for key, f in commands.items()}
-        fire.Fire(component, command=words, name=name)
+        with ending_in_order():
+            fire.Fire(component, command=words, name=name)
         return 0
     except UserError as error:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if debug or error.errno not in TOLD:
+            raise
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        return 1
+    except EndedError as error:
+        print("stopped", file=sys.stderr)
+        return 128 + error.number
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -34,9 +34,10 @@ def annotate(
     """
     from scripts.films.pair import read_films
     from scripts.levels import level_name
-    from scripts.localization.annotate import annotate_films, write_annotated
+    from scripts.localization.annotate import annotate_films, check_annotated, write_annotated
     from scripts.localization.localizer import Localizer
 
+    check_annotated(output)
     films = read_films(ap, lat, reading)
     marks, found = annotate_films(films, Localizer(weights, device), interpolate, anchor)
     picture = write_annotated(output, films, marks, found)

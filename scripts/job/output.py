@@ -22,7 +22,7 @@ from scripts.films.film import Films
 from scripts.geometry.frames import Grid, resample_labels
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
-from scripts.io.atomic import atomic_folder, write_text
+from scripts.io.atomic import atomic_folder, check_folder, write_text
 from scripts.io.documents import write_json
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.job.options import OutputOptions
@@ -41,6 +41,7 @@ from scripts.spine.reconstruction import Reconstruction
 
 REPORT_FILE = "report.json"
 DICOM_FOLDER = "dicom"
+LEAST_FREE_BYTES = 16 * 2**20
 REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
 REPORT_HEIGHT = 640
 
@@ -48,15 +49,17 @@ REPORT_HEIGHT = 640
 DEFAULT_OUTPUT = OutputOptions()
 
 
-def check_output(options: OutputOptions) -> None:
+def check_output(output: Path, options: OutputOptions) -> None:
     """Refuse what cannot be written, before any work is done.
 
     Raises:
-        UserError: an unknown format of surfaces or of the film, or a share of triangles that is none.
+        UserError: an unknown format of surfaces or of the film, a share of triangles that is none, or a folder that
+            cannot be written, see `scripts.io.atomic.check_folder`.
     """
     check_meshes(options.mesh_formats, options.decimate)
     if options.turntable:
         check_turntable(options.turntable)
+    check_folder(output, REPORT_FILE, LEAST_FREE_BYTES)
 
 
 def write_reconstruction(

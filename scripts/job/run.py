@@ -97,7 +97,7 @@ def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions =
         UserError: a film, a mark or an option is wrong, the patient's ID cannot be copied into DICOM objects, or the
             films show no vertebra.
     """
-    check_output(options)
+    check_output(output, options)
     films = read_job_films(job)
     if options.dicom:
         exportable(films.headers)

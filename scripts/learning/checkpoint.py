@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.io.atomic import atomic_path
 from scripts.io.checksums import sha256
 from scripts.learning.distributed import unwrapped
 
@@ -38,16 +39,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         path: of the file; ``<path>.sha256`` is written before it.
         state: tensors and plain values, nested.
     """
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_path(path) as work:
         with work.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
         digest_path(path).write_text(sha256(work) + "\n")
-        os.replace(work, path)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.io.annotations import Annotations, Mark, write_annotations
+from scripts.io.atomic import check_file
 from scripts.levels import LEVEL_ORDER, in_order
 from scripts.localization.anchors import Anchor
 from scripts.localization.found import Localization, to_annotations
@@ -37,6 +39,18 @@ def annotate_films(
     annotations = to_annotations(found, films.shapes, films.name)
     annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
     return (fill_gaps(annotations) if interpolate else annotations), found
+
+
+def check_annotated(output: Path) -> None:
+    """Refuse, before any work is done, where `write_annotated` could not write.
+
+    Raises:
+        UserError: the picture would have the name of the marks, or see `scripts.io.atomic.check_file`.
+    """
+    if output.suffix.lower() == ".png":
+        raise UserError(f"{output}: is the name of the picture; give the marks' file another, as annotations.json")
+    for path in (output, output.with_suffix(".png")):
+        check_file(path)
 
 
 def write_annotated(output: Path, films: Films, annotations: Annotations, found: Localization) -> Path:

@@ -32,6 +32,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
+from scripts.io.atomic import atomic_path
 from scripts.jobs import run_jobs
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.levels import S1_INDEX
@@ -160,10 +161,8 @@ def write_film_cases(path: Path, cases: list[FilmCase], subject: str = "") -> No
             content[f"{name}{i}"] = film.astype(np.float16)
             content[f"{name}{i}_centroids"] = centroids.astype(np.float32)
             content[f"{name}{i}_corners"] = corners.astype(np.float32)
-    work = path.with_name(f".{path.name}")
-    with work.open("wb") as stream:
+    with atomic_path(path) as work, work.open("wb") as stream:
         np.savez_compressed(stream, **content)
-    work.replace(path)
 
 
 def count_pairs(path: Path) -> int:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from scripts.drawing import BACKGROUND, FAINT, TEXT, film_grey, font, name_plate, spread, vivid_colour
 from scripts.io.annotations import Annotations, ViewMarks
+from scripts.io.atomic import atomic_path
 from scripts.levels import level_name
 
 # Sizes in screen pixels.
@@ -62,9 +63,8 @@ def draw_annotations(
 
 def write_picture(path: Path, picture: Image.Image) -> None:
     """As PNG in one step."""
-    work = path.with_name(f".{path.name}")
-    picture.save(work, format="PNG")
-    work.replace(path)
+    with atomic_path(path) as work:
+        picture.save(work, format="PNG")
 
 
 def _panel(film: np.ndarray, view: ViewMarks, size_mm: tuple[float, float], scale: float) -> Image.Image:
