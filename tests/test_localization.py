@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from scripts.errors import UserError
+from scripts.films.film import NO_FILM
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.annotate import fill_gaps
+from scripts.localization.annotate import annotate_films, fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
 from scripts.localization.films import (
@@ -39,7 +40,7 @@ from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.path import Reading
 from scripts.localization.picture import draw_annotations
 from scripts.localization.windows import Window, WindowOptions, draw_windows
-from tests.conftest import ROOT
+from tests.conftest import ROOT, films_of
 from tests.film_windows import cut_window
 
 GRID = Grid((0.0, 0.0, 0.0), (160, 80, 96), 2.0)
@@ -408,6 +409,20 @@ def test_annotations_carry_what_the_model_knows(tmp_path: Path) -> None:
     assert read_annotations(tmp_path / "b.json") == filled
     picture = draw_annotations(case.films, filled, ((2.0, 2.0), (2.0, 2.0)), "case")
     assert picture.width > 300 and np.asarray(picture).std() > 5
+
+
+@pytest.mark.parametrize("lost", ["ap", "lat"])
+def test_a_film_in_which_nothing_is_found_is_told(lost: str) -> None:
+    """Not one that was not given."""
+    case = film_case(4)
+    found = found_as(case)
+    found = replace(found, vertebrae=[replace(v, **{lost: -1}) for v in found.vertebrae])
+    both = films_of(case.films[0], case.films[1], case.geometry)
+    for films, told in ((both, True), (replace(both, **{lost: NO_FILM}), False)):
+        marks, _ = annotate_films(films, lambda *_: found)  # type: ignore[arg-type]
+        lines = [line for line in marks.warnings if "no vertebra was found in this film" in line]
+        assert len(lines) == told and all(line.startswith(f"{lost.upper()}: ") for line in lines)
+    assert not any("was found" in line for line in annotate_films(both, lambda *_: found_as(case))[0].warnings)  # type: ignore[arg-type]
 
 
 def test_files_without_the_newer_fields_are_read(tmp_path: Path) -> None:

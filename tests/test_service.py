@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -24,9 +25,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from scripts.deploy.service import create_service
-from scripts.deploy.worker import Worker
+from scripts.deploy.worker import Worker, process
 from scripts.errors import UserError
-from scripts.serving.engine import Engine, EngineDiedError
+from scripts.serving.engine import Engine, EngineDiedError, _guarded
 from scripts.serving.security import Guard
 from scripts.serving.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
 from tests.conftest import ROOT, SAMPLE
@@ -124,6 +125,36 @@ def test_bad_films_are_refused_or_fail_with_their_reason(tmp_path: Path) -> None
         name = hand_in(client).json()["id"]
         wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "failed", 20)
         assert client.get(f"/jobs/{name}").json()["error"] == "ap.png: not a picture"
+
+
+def test_errors_name_the_files_as_they_were_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = pretended(tmp_path, UserError("done with"))
+    films = {"ap": ("Spine 1.png", b"no picture"), "lat": ("/home/me/Spine 2.png", b"neither")}
+    with TestClient(app) as client:
+        name = client.post("/jobs", files=films).json()["id"]
+        wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "failed", 20)
+    with pytest.raises(UserError) as error:
+        process(str(tmp_path / "spool" / "failed" / name))
+    assert str(error.value).startswith("Spine 1.png: ") and str(tmp_path) not in str(error.value)
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, spool = pretended(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("scripts.serving.uploads.shutil.copyfileobj", full)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = hand_in(client)
+        assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
+    assert not any(spool.receiving.iterdir())
+    with pytest.raises(UserError, match="disk is full"):
+        _guarded("tests.test_service.fill_disk")
+
+
+def fill_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_job_that_ends_its_engine_is_tried_again_but_not_for_ever(tmp_path: Path) -> None:

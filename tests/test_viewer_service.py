@@ -133,6 +133,58 @@ def test_what_cannot_be_opened_is_refused_in_one_line(address: str) -> None:
         assert b" 413 " in raw.recv(100)
 
 
+def test_errors_name_the_user_s_files_and_fields(address: str) -> None:
+    client = browser(address)
+    film, lat = ((SAMPLE / f"{name}.nii.gz").read_bytes() for name in ("ap", "lat"))
+    marks = json.loads((SAMPLE / "annotations.json").read_text())
+    marks["views"]["ap"]["vertebrae"][2]["centroid"][0] = float("nan")
+    films = {"ap": ("Spine 1.nii.gz", film), "lat": ("Spine 2.nii.gz", lat)}
+    tries = {
+        "Spine 1.exe: a file of this kind": {**films, "ap": ("Spine 1.exe", film)},
+        "Spine 1.nii.gz: not a readable NIfTI": {**films, "ap": ("C:\\films\\Spine 1.nii.gz", film[:2000])},
+        "Spine 2.nii.gz: the file is empty": {**films, "lat": ("Spine 2.nii.gz", b"")},
+        "my marks.json: at $.views.ap.vertebrae[2].centroid[0]": {
+            **films,
+            "annotations": ("my marks.json", json.dumps(marks)),
+        },
+        "deep.json: not a readable JSON file": {**films, "annotations": ("deep.json", "[" * 100_000)},
+        "bomb.yaml: ": {**films, "geometry": ("bomb.yaml", "a: &a [*a]")},
+    }
+    for words, files in tries.items():
+        answer = client.post("/api/cases", files=files)
+        assert answer.status_code == 400 and answer.json()["error"].startswith(words), answer.text
+        assert tempfile.gettempdir() not in answer.text
+    answer = client.post("/api/cases", files=films, data={"options": '{"spacing": [NaN]}'})
+    assert answer.status_code == 400 and "options of the films: at $.spacing[0]" in answer.json()["error"]
+    case = client.post("/api/sample").json()
+    path = f"/api/cases/{case['id']}"
+    for body, words in (
+        ('{"views": {"ap": {"shape": [NaN, 3]}}}', "the marks: at $.views.ap.shape[0]: nan is no finite number"),
+        ('{"views": {"ap": 3}}', "the marks: at $.views"),
+        ("[" * 50_000, "the marks: no readable JSON"),
+        ("no", "the marks: no readable JSON"),
+    ):
+        answer = client.put(f"{path}/marks", content=body)
+        assert answer.status_code == 400 and answer.json()["error"].startswith(words), answer.text
+    assert client.post(f"{path}/reconstruct", content="[" * 50_000).status_code == 400
+    assert client.get(path).json()["marks"] == case["marks"]
+
+
+def test_marks_that_run_the_wrong_way_are_told_and_not_reconstructed(address: str) -> None:
+    client = browser(address)
+    case = client.post("/api/sample").json()
+    path = f"/api/cases/{case['id']}"
+    views = json.loads(json.dumps(case["marks"]))
+    for view in views.values():
+        levels = [mark["level"] for mark in view["vertebrae"]]
+        for mark, level in zip(view["vertebrae"], reversed(levels), strict=True):
+            mark["level"] = level
+    told = client.put(f"{path}/marks", json={"views": views}).json()
+    assert told["warnings"][0].startswith("the AP and LAT marks run from foot to head")
+    (line,) = client.post(f"{path}/reconstruct", json={"levels": ["T7"]}).text.splitlines()
+    assert "run from foot to head" in json.loads(line)["error"]
+
+
 def test_films_of_one_s_own_open_with_their_marks(address: str, tmp_path: Path) -> None:
     client = browser(address)
     names = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}

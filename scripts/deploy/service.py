@@ -17,11 +17,12 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish
 from scripts.errors import UserError
+from scripts.io.documents import write_json
 from scripts.localization.anchors import parse_anchors
-from scripts.serving.engine import Engine
+from scripts.serving.engine import NOT_STORED, Engine
 from scripts.serving.security import Guard, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
-from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
+from scripts.serving.uploads import FILM_SUFFIXES, NAMES_FILE, TEXT_SUFFIXES, given_name, save_upload
 from scripts.viewer.serve import bind, run_server
 
 GRACE_S = 60.0
@@ -75,6 +76,10 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     async def bad_input(_: Request, error: UserError) -> JSONResponse:
         return refused(400, str(error))
 
+    @app.exception_handler(OSError)
+    async def no_room(_: Request, error: OSError) -> JSONResponse:
+        return refused(507, NOT_STORED)
+
     @app.exception_handler(NoSuchJobError)
     async def not_found(_: Request, error: NoSuchJobError) -> JSONResponse:
         return refused(404, "no such job; results are kept for a limited time")
@@ -112,6 +117,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
         anchors = parse_anchors(anchor)
 
         def write(study: Path) -> None:
+            names: dict[str, str] = {}
             for name, upload, suffixes in (
                 ("ap", ap, FILM_SUFFIXES),
                 ("lat", lat, FILM_SUFFIXES),
@@ -119,7 +125,9 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
                 ("geometry", geometry, TEXT_SUFFIXES),
             ):
                 if upload is not None:
-                    save_upload(upload, study, name, suffixes)
+                    kept = save_upload(upload, study, name, suffixes)
+                    names[kept] = given_name(upload) or kept
+            write_json(study / NAMES_FILE, names)
             if anchors:
                 (study / ANCHOR_FILE).write_text(",".join(str(one) for one in anchors))
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.errors import UserError
+from scripts.io.documents import read_json
 from scripts.serving.engine import Engine, EngineDiedError
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State
+from scripts.serving.uploads import NAMES_FILE, in_user_words
 
 if TYPE_CHECKING:
     from scripts.job.run import Networks
@@ -35,7 +37,8 @@ def process(folder: str) -> None:
     try:
         run_job(job_of_folder(study), Path(folder) / OUTPUT, _networks(), OutputOptions(dicom=True))
     except UserError as error:
-        raise UserError(str(error).replace(f"{study}/", "").replace(str(study), "the study")) from error
+        names = read_json(study / NAMES_FILE) if (study / NAMES_FILE).is_file() else {}
+        raise UserError(in_user_words(str(error), study, names)) from error
 
 
 class Worker:

@@ -37,7 +37,12 @@ def annotate_films(
     sizes = (films.ap.spacing_mm, films.lat.spacing_mm)
     found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes, anchors)
     annotations = to_annotations(found, films.shapes, films.name)
-    annotations = replace(annotations, warnings=(*films.warnings, *annotations.warnings))
+    empty = [
+        f"{view.name}: no vertebra was found in this film: is it the right one, are its bones bright (--invert)?"
+        for view, marks in zip(films.views, (annotations.ap, annotations.lat), strict=True)
+        if view.film.there and not marks.marks
+    ]
+    annotations = replace(annotations, warnings=(*empty, *films.warnings, *annotations.warnings))
     return (fill_gaps(annotations) if interpolate else annotations), found
 
 

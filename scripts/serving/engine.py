@@ -14,9 +14,11 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.io.atomic import NO_ROOM
 from scripts.jobs import end_with_parent
 
 MOST_WAITING = 32
+NOT_STORED = "the service's disk is full or does not take files: tell who runs it"
 
 
 class EngineDiedError(Exception):
@@ -83,4 +85,9 @@ def _guarded(function: str, *arguments: Any) -> Any:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"this could not be computed ({type(error).__name__})") from error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise UserError(NOT_STORED) from error
+        kind = type(error).__name__
+        raise UserError(
+            f"this could not be computed ({kind}); try other films or marks, or tell who runs the service"
+        ) from error

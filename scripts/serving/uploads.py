@@ -10,6 +10,8 @@ from fastapi import UploadFile
 from scripts.errors import UserError
 
 FILM_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+# Beside stored files: the user's names of them, which errors say.
+NAMES_FILE = ".names.json"
 TEXT_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -25,15 +27,35 @@ def save_upload(upload: UploadFile, folder: Path, name: str, suffixes: tuple[str
     Raises:
         UserError: it is of another kind, or empty.
     """
-    given = (upload.filename or "").lower()
+    shown = given_name(upload) or name
+    given = shown.lower()
     suffix = next((s for s in suffixes if given.endswith(s)), "")
-    if not suffix and ".dcm" in suffixes and "." not in given:
+    if not suffix and ".dcm" in suffixes and "." not in (upload.filename or ""):
         suffix = ".dcm"
     if not suffix:
-        raise UserError(f"{name}: a file of this kind cannot be opened; use {', '.join(suffixes)}")
+        raise UserError(f"{shown}: a file of this kind cannot be opened; use {', '.join(suffixes)}")
     path = folder / f"{name}{suffix}"
     with path.open("wb") as stream:
         shutil.copyfileobj(upload.file, stream)
     if path.stat().st_size == 0:
-        raise UserError(f"{name}: the file is empty")
+        raise UserError(f"{shown}: the file is empty; send it again")
     return path.name
+
+
+def given_name(upload: UploadFile) -> str:
+    """The browser's name of a file, to be shown and for nothing else."""
+    name = (upload.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(c for c in name if c.isprintable())[:100]
+
+
+def in_user_words(line: str, folder: Path, names: dict[str, str]) -> str:
+    """A line that names the user's files, and no folder of this machine.
+
+    Args:
+        line: of an error.
+        folder: where the files are kept.
+        names: of a file there -> the user's name of it.
+    """
+    for kept, given in names.items():
+        line = line.replace(f"{folder}/{kept}", given)
+    return line.replace(f"{folder}/", "").replace(str(folder), "the study")

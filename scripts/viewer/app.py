@@ -18,11 +18,12 @@ from starlette.datastructures import UploadFile as FormFile
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
+from scripts.io.documents import parse_json
 from scripts.levels import LEVEL_NUMBERS
 from scripts.paths import BUNDLE_ROOT
-from scripts.serving.engine import Engine, EngineBusyError, EngineDiedError
+from scripts.serving.engine import NOT_STORED, Engine, EngineBusyError, EngineDiedError
 from scripts.serving.security import SESSION_COOKIE, Guard, refused
-from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, save_upload
+from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, given_name, in_user_words, save_upload
 from scripts.viewer.store import Store, StoredCase
 
 STATIC = Path(__file__).with_name("static")
@@ -59,8 +60,11 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.exception_handler(UserError)
     async def bad_input(_: Request, error: UserError) -> JSONResponse:
-        # Paths of the service's folders say nothing to the user and are nobody's business.
-        return refused(400, str(error).replace(f"{store.root}/", ""))
+        return refused(400, str(error))
+
+    @app.exception_handler(OSError)
+    async def no_room(_: Request, error: OSError) -> JSONResponse:
+        return refused(507, NOT_STORED)
 
     @app.exception_handler(EngineDiedError)
     async def died(_: Request, error: EngineDiedError) -> JSONResponse:
@@ -80,6 +84,13 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
             raise NotFoundError
         return found
 
+    async def ask(case: StoredCase, function: str, *arguments: Any) -> Any:
+        """The engine about a case; paths of the service's folders say nothing to the user and are nobody's business."""
+        try:
+            return await engine.call(function, case.folder, *arguments)
+        except UserError as error:
+            raise UserError(in_user_words(str(error), case.folder, case.names)) from error
+
     async def opened(request: Request, files: dict[str, Any]) -> dict[str, Any]:
         owner = request.cookies.get(SESSION_COOKIE, "")
         if not owner:
@@ -92,12 +103,14 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
                 if isinstance(value, FormFile):
                     suffixes = FILM_SUFFIXES if key in ("ap", "lat") else TEXT_SUFFIXES
                     wanted[key] = save_upload(value, case.folder, key, suffixes)
+                    case.names[wanted[key]] = given_name(value) or wanted[key]
                 elif isinstance(value, Path):
                     wanted[key] = f"{key}{''.join(value.suffixes[-2:]) if value.name.endswith('.gz') else value.suffix}"
                     shutil.copyfile(value, case.folder / wanted[key])
+                    case.names[wanted[key]] = str(value)
                 else:
                     wanted[key] = value
-            described = await engine.call("case.open_case", case.folder, wanted)
+            described = await ask(case, "case.open_case", wanted)
         except BaseException:
             store.remove(name)
             raise
@@ -134,7 +147,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.get("/api/cases/{name}")
     async def describe(request: Request, name: str) -> dict[str, Any]:
-        return {"id": name, **await engine.call("case.describe", owned(request, name).folder)}
+        return {"id": name, **await ask(owned(request, name), "case.describe")}
 
     @app.delete("/api/cases/{name}")
     async def close(request: Request, name: str) -> dict[str, str]:
@@ -150,18 +163,16 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.put("/api/cases/{name}/marks")
     async def set_marks(request: Request, name: str) -> dict[str, Any]:
-        folder = owned(request, name).folder
-        try:
-            sent = await request.json()
-            views, uncertain = sent["views"], bool(sent.get("levels_uncertain"))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError("the marks are no JSON document with 'views'") from error
-        return await engine.call("case.set_marks", folder, views, uncertain)
+        case = owned(request, name)
+        sent = parse_json(await request.body(), "the marks")
+        if not isinstance(sent, dict) or "views" not in sent:
+            raise UserError("the marks are no JSON document with 'views'")
+        return await ask(case, "case.set_marks", sent["views"], bool(sent.get("levels_uncertain")))
 
     @app.post("/api/cases/{name}/reconstruct")
     async def reconstruct(request: Request, name: str) -> StreamingResponse:
         case = owned(request, name)
-        levels = _levels(await request.json())
+        levels = _levels(parse_json(await request.body(), "the levels"))
         case.cancelled = False
 
         async def lines() -> AsyncIterator[str]:
@@ -170,13 +181,13 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
                     yield json.dumps({"cancelled": True, "done": done - 1, "total": len(levels)}) + "\n"
                     return
                 try:
-                    result = await engine.call("case.reconstruct_level", case.folder, level)
+                    result = await ask(case, "case.reconstruct_level", level)
                 except UserError as error:
                     result = {"level": level, "error": str(error)}
                 except EngineDiedError:
-                    result = {"level": level, "error": "the engine stopped and is being started again"}
+                    result = {"level": level, "error": "the engine stopped and is being started again; try once more"}
                 except EngineBusyError:
-                    result = {"level": level, "error": "too much is waiting"}
+                    result = {"level": level, "error": "too much is waiting; try again in a moment"}
                 yield json.dumps({**result, "done": done, "total": len(levels)}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
@@ -194,12 +205,12 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.get("/api/cases/{name}/measurements")
     async def measurements(request: Request, name: str, levels: str) -> dict[str, Any]:
-        return await engine.call("measure.measure", owned(request, name).folder, _levels({"levels": levels.split(",")}))
+        return await ask(owned(request, name), "measure.measure", _levels({"levels": levels.split(",")}))
 
     @app.get("/api/cases/{name}/export/{kind}")
     async def download(request: Request, name: str, kind: str, levels: str) -> FileResponse:
-        folder = owned(request, name).folder
-        path = Path(await engine.call("export.export", folder, kind, _levels({"levels": levels.split(",")})))
+        wanted = _levels({"levels": levels.split(",")})
+        path = Path(await ask(owned(request, name), "export.export", kind, wanted))
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @app.get("/api/cases/{name}/session")
@@ -227,7 +238,7 @@ def _levels(body: Any) -> list[str]:
 def _film_options(text: str) -> dict[str, Any]:
     """What the page may say of the films besides the files."""
     try:
-        given = json.loads(text)
+        given = parse_json(text, "the options of the films")
         spacing = [float(value) for value in given.get("spacing") or []]
         options: dict[str, Any] = {key: [str(v) for v in given.get(key) or []] for key in ("mirror", "invert")}
     except (ValueError, TypeError, AttributeError) as error:

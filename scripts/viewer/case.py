@@ -24,8 +24,8 @@ from scripts.films.film import Films
 from scripts.films.mark_order import order_complaints
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
-from scripts.io.annotations import Annotations, ViewMarks, read_annotations, write_annotations
-from scripts.io.atomic import write_text
+from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
+from scripts.io.documents import write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
@@ -92,7 +92,7 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the films cannot be read or do not belong together.
     """
-    write_text(folder / REQUEST_FILE, json.dumps(request))
+    write_json(folder / REQUEST_FILE, request)
     films = _read_films(folder)
     marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
     write_annotations(folder / MARKS_FILE, marks)
@@ -139,14 +139,13 @@ def set_marks(folder: Path, views: dict[str, Any], levels_uncertain: bool = Fals
         UserError: they are no marks of these films; the old ones stay.
     """
     case = opened(folder)
-    proposal = folder / ".proposed.json"
     stored = json.loads((folder / MARKS_FILE).read_text())
-    write_text(proposal, json.dumps({**stored, "views": views, "levels_uncertain": levels_uncertain}))
-    marks = read_annotations(proposal)
+    document = {**stored, "views": views, "levels_uncertain": levels_uncertain}
+    marks = parse_annotations(document, "the marks")
     case.films.check_marks(marks)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
     case = _keep(folder, case.as_read, marks, case.session)
-    proposal.replace(folder / MARKS_FILE)
+    write_json(folder / MARKS_FILE, document)
     return {"vertebrae": _rows(case), "geometry": case.films.geometry.to_dict(), "warnings": _warnings(case)}
 
 

@@ -23,12 +23,14 @@ class StoredCase:
         owner: the browser's session.
         used: when it was last asked for.
         cancelled: set to stop the reconstruction that is running.
+        names: of its files -> the user's names of them, for errors.
     """
 
     folder: Path
     owner: str
     used: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
