@@ -71,9 +71,12 @@ class Engine:
         return list(self._pool._processes) if self._pool is not None and self._pool._processes else []
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, whatever it is at: Python would wait for it at the end, and it may still be loading."""
         if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
             self._pool = None
 
 
