@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from pathlib import Path
@@ -18,6 +19,8 @@ FILM_STEP = 1.0 / 4096
 # NIfTI's codes of unknown (taken as mm), metre, millimetre and micron.
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 PERPENDICULAR = 0.01  # cosine of rows and columns that are
+# What is wrong with a header is said in our words, in one line.
+nib.imageglobals.logger.setLevel(logging.CRITICAL + 1)
 DEFLATES_BY = 1100  # gzip makes nothing smaller than by this factor
 
 
@@ -28,7 +31,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         UserError: missing, truncated, not NIfTI, or its header is impossible.
     """
     try:
-        with np.errstate(all="ignore"), nib.imageglobals.LoggingOutputSuppressor():
+        with np.errstate(all="ignore"):
             image = nib.load(path)
             _check_content(image, path)
             array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
@@ -150,11 +153,18 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
 
 
 def _check_content(image: object, path: Path) -> None:
-    """Refuse a header that promises more than its file can hold, before memory is asked for it."""
+    """Refuse a header that promises more than its file can hold, before memory is asked for it, or has no voxel size.
+
+    nibabel takes a size of 0 for 1 mm.
+    """
+    with nib.openers.ImageOpener(str(path)) as stream:
+        sizes = type(image.header).from_fileobj(stream, check=False)["pixdim"]  # type: ignore[attr-defined]
     header = image.header  # type: ignore[attr-defined]
     shape = [int(n) for n in header.get_data_shape()]
     if min(shape, default=0) < 1:
         raise UserError(f"{path}: an array of {' x '.join(map(str, shape))} in its header is impossible")
+    if header["sform_code"] == 0 and (sizes[1 : min(len(shape), 3) + 1] == 0).any():
+        raise UserError(f"{path}: no pixel spacing in its header (pixdim is 0)")
     wanted = math.prod(shape) * header.get_data_dtype().itemsize
     there = path.stat().st_size * (DEFLATES_BY if path.name.lower().endswith(".gz") else 1)
     if wanted > there:
