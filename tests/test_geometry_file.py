@@ -103,7 +103,7 @@ def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:
 
 
 BAD = {
-    "beam: parallel\nap: {pixel_spacing_mm: .nan}": "$.ap.pixel_spacing_mm: nan is not finite",
+    "beam: parallel\nap: {pixel_spacing_mm: .nan}": "$.ap.pixel_spacing_mm: nan is no finite number",
     "beam: parallel\nlat: {pixel_spacing_mm: [1, .inf]}": "$.lat.pixel_spacing_mm",
     "[" * 2000: "not a readable geometry file",
     "a: [": "not a readable geometry file",
