@@ -6,7 +6,9 @@ VerSe numbers (Sekuboyina 2021, doi 10.1016/j.media.2021.102166): 1-7 = C1-C7, 8
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated
 
 from scripts.errors import UserError
@@ -34,10 +36,21 @@ TOTALSEGMENTATOR_TO_VERSE: dict[int, int] = {
     **{32 + i: 19 - i for i in range(12)},
     **{44 + i: 7 - i for i in range(7)},
 }
+
+
+class Numbering(StrEnum):
+    """How a labelmap numbers its vertebrae."""
+
+    VERSE = "verse"
+    TOTALSEGMENTATOR = "totalsegmentator"
+
+
 LABEL_MAPS: dict[str, dict[int, int]] = {
-    "verse": {number: number for number in LEVEL_NAMES},
-    "totalsegmentator": TOTALSEGMENTATOR_TO_VERSE,
+    Numbering.VERSE: {number: number for number in LEVEL_NAMES},
+    Numbering.TOTALSEGMENTATOR: TOTALSEGMENTATOR_TO_VERSE,
 }
+
+LEVEL_IN_NAME = re.compile(r"(?<![A-Za-z0-9])([CTL]\d{1,2})(?![0-9])", re.IGNORECASE)
 
 
 def places_along_spine(numbers: Sequence[int]) -> list[int]:
@@ -76,6 +89,16 @@ def level_number(name: str) -> int:
     if key not in LEVEL_NUMBERS:
         raise UserError(f"unknown vertebra level '{name}'; use C1-C7, T1-T13 or L1-L6")
     return LEVEL_NUMBERS[key]
+
+
+def level_in_name(name: str) -> int | None:
+    """VerSe number of the level that a longer name holds, or None.
+
+    >>> level_in_name("vertebrae_L5"), level_in_name("vertebrae_S1")
+    (24, None)
+    """
+    match = LEVEL_IN_NAME.search(name)
+    return LEVEL_NUMBERS.get(match[1].upper()) if match else None
 
 
 # A VerSe number; on the command line a name.

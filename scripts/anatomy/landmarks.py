@@ -24,6 +24,8 @@ from scripts.levels import LEVEL_NUMBERS, in_order, level_name, level_number, re
 FILE_NAME = "landmarks.json"
 # Of a file that a simulated patient has beside its mask.
 LANDMARKS_SUFFIX = "_landmarks.json"
+# Of labelmaps in VerSe's releases.
+MASK_SUFFIX = "_seg-vert_msk.nii.gz"
 SECTION_MM = 0.5
 REACH_MM = 40.0
 SLAB_MM = (-2.0, 0.0, 2.0)
@@ -104,9 +106,9 @@ def find_landmarks(
 
 def known_landmarks(mask: Path | None) -> SpineLandmarks | None:
     """Those that lie beside a case's mask, in the file that ``simulate`` writes; None if there are none."""
-    if mask is None:
+    if mask is None or not mask.name.endswith(MASK_SUFFIX):
         return None
-    path = mask.with_name(mask.name.split("_")[0] + LANDMARKS_SUFFIX)
+    path = mask.with_name(mask.name.removesuffix(MASK_SUFFIX) + LANDMARKS_SUFFIX)
     return read_landmarks(path) if path.is_file() else None
 
 

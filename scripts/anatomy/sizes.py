@@ -1,11 +1,15 @@
-"""How large a person of the shape library is."""
+"""How large people are, and a person of the shape library."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 
 from scripts.anatomy.distances import pair_statistics
+from scripts.anatomy.mean_shapes import VOXELS, mean_shapes
 from scripts.anatomy.shapes import SACRUM, load_subject
+from scripts.geometry.cropping import CUBE_SIZE
 from scripts.levels import level_name
 
 
@@ -22,3 +26,9 @@ def subject_size(subject: str) -> float:
     shapes = load_subject(subject)
     ratios = [shape.pitch_mm / mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
     return float(np.median(ratios))
+
+
+@cache
+def mean_volume_mm3(number: int) -> float:
+    """Volume of the mean shape of a level."""
+    return float((mean_shapes()[number] < 0).sum()) * (CUBE_SIZE / VOXELS) ** 3

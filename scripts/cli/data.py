@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from scripts.data.split import SplitOptions
 from scripts.data.subset import SubsetOptions
 from scripts.geometry.beam import Beam
+from scripts.levels import Numbering
 
 
 def prepare(
@@ -15,6 +18,7 @@ def prepare(
     output: Path,
     subset: SubsetOptions,
     split: SplitOptions,
+    labels: Numbering | None = None,
     beam: tuple[Beam, ...] = (Beam.PARALLEL,),
     variants: int = 0,
     view_angle_error_deg: float = 0.0,
@@ -33,6 +37,8 @@ def prepare(
         output: folder of the dataset; a stopped build goes on where it was.
         subset: which spines.
         split: which patients go where.
+        labels: numbers of all labelmaps, verse or totalsegmentator; if left out, names in their headers or beside them,
+            and the order along the spine, say it for each.
         beam: of the simulated radiographs: parallel, slot or cone; of several with commas between them, each patient
             gets one by chance.
         variants: random deformations to add for each training patient.
@@ -58,12 +64,17 @@ def prepare(
         max_border_contact_mm2=max_border_contact_mm2,
         seed=seed,
     )
-    counts = prepare_dataset(source, output, options, split, workers, subset, scheduler)
+    counts = prepare_dataset(source, output, options, split, workers, subset, scheduler, labels or "")
     print((output / "table1.md").read_text())
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    for count, file in ((counts["rejected"], "rejected.csv"), (counts["released twice"], "duplicates.csv")):
-        if count:
-            print(f"which and why: {output / file}")
+    with (output / "warnings.csv").open(newline="") as stream:
+        warnings = Counter(row["warning"] for row in csv.DictReader(stream))
+    for warning, count in warnings.most_common(5):
+        print(f"warning: {count} case{'s' * (count > 1)}: {warning}")
+    files = {"rejected": "rejected.csv", "warnings": "warnings.csv", "released twice": "duplicates.csv"}
+    for name, file in files.items():
+        if counts[name]:
+            print(f"{name}, which and why: {output / file}")
 
 
 def simulate(

@@ -27,11 +27,11 @@ from scripts.anatomy.centroids import body_centroid
 from scripts.anatomy.distances import pair_statistics
 from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, SHAPES_FOLDER, level_key
 from scripts.command import run_module
-from scripts.data.meshes import LEVEL_IN_NAME
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample
 from scripts.geometry.symmetry import symmetry_plane
-from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_name, level_number
+from scripts.io.nifti import open_nifti
+from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS, level_in_name, level_name, level_number
 
 # Occupancy (X, Y, Z) of one vertebra and its affine, index -> RAS mm.
 Solid = tuple[np.ndarray, np.ndarray]
@@ -185,14 +185,14 @@ def _smooth(mask: np.ndarray, affine: np.ndarray) -> Solid:
 
 
 def _read(path: Path, row: dict[str, Any]) -> Solid:
-    image = nib.load(path)
-    return _smooth(np.asanyarray(image.dataobj) > 0, _affine(image.affine, row))
+    file = open_nifti(path)
+    return _smooth(file.array > 0, _affine(file.affine, row))
 
 
 def _from_labelmap(path: Path, row: dict[str, Any]) -> dict[int, Solid]:
-    image = nib.load(path)
-    labels = np.rint(np.asanyarray(image.dataobj)).astype(int)
-    affine = _affine(image.affine, row)
+    file = open_nifti(path)
+    labels = np.rint(file.array).astype(int)
+    affine = _affine(file.affine, row)
     return {int(n): _smooth(labels == n, affine) for n in np.unique(labels) if n}
 
 
@@ -212,10 +212,9 @@ def _from_surfaces(path: Path, row: dict[str, Any]) -> dict[int, Solid]:
     for file in sorted(path.iterdir()):
         if file.suffix.lower() not in (".stl", ".obj"):
             continue
-        match = LEVEL_IN_NAME.search(file.stem.replace("_", " "))
-        name = match[1].upper() if match else ("S1" if file.stem.startswith("S1") else "")
-        if name in LEVEL_NUMBERS or name == "S1":
-            solids[LEVEL_NUMBERS.get(name, SACRUM)] = _voxels(trimesh.load_mesh(file), row)
+        number = SACRUM if file.stem.startswith("S1") else level_in_name(file.stem)
+        if number is not None:
+            solids[number] = _voxels(trimesh.load_mesh(file), row)
     return solids
 
 

@@ -21,7 +21,7 @@ from scripts.io.atomic import atomic_folder
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # Of the files of a case; a change rebuilds them.
-FORMAT = 5
+FORMAT = 6
 # Errors of the place that is written to: every other case would have them too.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -64,7 +64,7 @@ def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
         f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
     ]
     # Where the files lie does not change what is made of them, nor how many variants there are any of these.
-    elsewhere = ("ct", "mask", "centroids", "release", "variants")
+    elsewhere = ("ct", "mask", "centroids", "release", "variants", "problem")
     about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}
     return json.dumps([FORMAT, files, about, options_to_json(replace(options, variants=0))], indent=1)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from scripts.anatomy.landmarks import MASK_SUFFIX
 from scripts.errors import UserError
 from scripts.io.documents import read_json
 
-MASK_SUFFIX = "_seg-vert_msk.nii.gz"
 CT_SUFFIX = "_ct.nii.gz"
+MASK_WORDS = (
+    "seg|segmentation|vert|vertebra|vertebrae|spine|msk|mask|masks|label|labels|labelmap|verse|totalsegmentator|ts"
+)
+# What follows a CT's stem in the name of its labelmap, for certain or perhaps; likewise of its centroid file.
+MASK_NAME = re.compile(rf"(?:_ct)?(?:[_-](?:{MASK_WORDS}))+\.nii\.gz")
+MASK_LIKE = re.compile(r".*(?:msk|mask|label|seg|vert).*\.nii\.gz")
+CENTROIDS_NAME = re.compile(r"(?:_seg-[^_]+)?_ctd\.json")
+CENTROIDS_LIKE = re.compile(r".*_ctd\.json")
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class CaseFiles:
         ct: CT file, or None when there is none (the case is then rejected with that reason).
         mask: labelmap on the CT's grid, a folder of vertebra surfaces, or None.
         centroids: VerSe centroid JSON, or None: body centroids are then estimated from the mask.
-        labels: numbering of the mask, a key of `scripts.levels.LABEL_MAPS`.
+        labels: numbering of the mask, a key of `scripts.levels.LABEL_MAPS`; empty to find it out
+            (`scripts.data.numbering`).
         levels: level names to use, all if empty.
         spacing_mm: true isotropic voxel size, where the header is known to be wrong.
         axcodes: true axis codes of the array, e.g. ``LAS``, where the header is known to be wrong.
@@ -38,6 +47,7 @@ class CaseFiles:
         release: folder of the release that the case is from, where several may hold the same scan.
         label_origin: how the mask came about where it is no truth: ``fitted`` for shapes fitted to a CT
             (`scripts.data.labelling`). Such a patient is for training only.
+        problem: why it cannot be used, known before any file is read: its files cannot be told apart by their names.
     """
 
     subject: str
@@ -45,7 +55,7 @@ class CaseFiles:
     ct: Path | None
     mask: Path | None
     centroids: Path | None = None
-    labels: str = "verse"
+    labels: str = ""
     levels: tuple[str, ...] = field(default=())
     spacing_mm: float | None = None
     axcodes: str = ""
@@ -58,6 +68,7 @@ class CaseFiles:
     licence: str = ""
     release: str = ""
     label_origin: str = ""
+    problem: str = ""
 
     @property
     def key(self) -> str:
@@ -65,21 +76,24 @@ class CaseFiles:
         return f"{self.subject}_{self.series}" if self.series else self.subject
 
 
-def find_cases(source: Path | str) -> list[CaseFiles]:
+def find_cases(source: Path | str, labels: str = "") -> list[CaseFiles]:
     """All cases of a source, in the order of their keys; files are matched by name, never by position in a list.
+
+    A case whose files cannot be matched for certain has its ``problem``.
 
     Args:
         source: a manifest (``.json``: a list of objects with the fields of `CaseFiles`, paths relative to it), or a
             folder that holds VerSe's ``rawdata``/``derivatives`` trees (one release or several) or
-            ``<stem>_ct.nii.gz`` files, each with one labelmap whose name begins with ``<stem>_``; or several of these
-            with commas between them.
+            ``<stem>_ct.nii.gz`` files, each with one labelmap named ``<stem>_`` and words of `MASK_WORDS`; or several
+            of these with commas between them.
+        labels: numbering of all masks, unless a manifest says otherwise of a case; see `CaseFiles`.
 
     Raises:
         UserError: a source is missing, holds no case, or one key stands for two cases. Scans of one name in two
             releases are no such error: see `scripts.data.duplicates`.
     """
     paths = [Path(part) for part in str(source).split(",") if part]
-    cases = [case for path in paths for case in _cases_of(path)]
+    cases = [replace(case, labels=case.labels or labels) for path in paths for case in _cases_of(path)]
     by_key: dict[str, list[CaseFiles]] = {}
     for case in cases:
         by_key.setdefault(case.key, []).append(case)
@@ -100,28 +114,40 @@ def _cases_of(source: Path) -> list[CaseFiles]:
 
 def _verse_cases(source: Path) -> list[CaseFiles]:
     """Scans and masks are matched within their release, the folder that holds ``rawdata`` and ``derivatives``."""
-    masks = {(_release(path), _stem(path, MASK_SUFFIX)): path for path in sorted(source.rglob(f"*{MASK_SUFFIX}"))}
-    scans = {(_release(path), _stem(path, CT_SUFFIX)): path for path in sorted(source.rglob(f"*{CT_SUFFIX}"))}
-    scans = {key: path for key, path in scans.items() if "rawdata" in path.parts}
-    if not any("derivatives" in path.parts for path in masks.values()) and not scans:
+    masks = _by_stem(source, MASK_SUFFIX)
+    scans = _by_stem(source, CT_SUFFIX)
+    scans = {key: rawdata for key, paths in scans.items() if (rawdata := [p for p in paths if "rawdata" in p.parts])}
+    if not any("derivatives" in path.parts for paths in masks.values() for path in paths) and not scans:
         return []
     cases = []
     for release, stem in sorted(masks.keys() | scans.keys()):
-        mask = masks.get((release, stem))
+        files = masks.get((release, stem), []), scans.get((release, stem), [])
+        mask, ct = (next(iter(paths), None) for paths in files)
+        twice = next((paths for paths in files if len(paths) > 1), [])
         subject, series = _entities(stem)
         cases.append(
             CaseFiles(
                 subject=subject,
                 series=series,
-                ct=scans.get((release, stem)),
+                ct=ct,
                 mask=mask,
-                centroids=next(iter(sorted(mask.parent.glob(f"{stem}_seg-*_ctd.json"))), None) if mask else None,
+                centroids=next((p for p in sorted(mask.parent.iterdir()) if _is_centroids(p, stem)), None)
+                if mask
+                else None,
                 source="VerSe",
                 licence="CC BY-SA 4.0",
                 release=release,
+                problem=f"several files of one name: {', '.join(map(str, twice))}" if twice else "",
             )
         )
     return cases
+
+
+def _by_stem(source: Path, suffix: str) -> dict[tuple[str, str], list[Path]]:
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(source.rglob(f"*{suffix}")):
+        found.setdefault((_release(path), _stem(path, suffix)), []).append(path)
+    return found
 
 
 def _release(path: Path) -> str:
@@ -134,17 +160,50 @@ def _release(path: Path) -> str:
 
 def _plain_cases(source: Path) -> list[CaseFiles]:
     cases = []
+    folders: dict[Path, list[str]] = {}
     for ct in sorted(source.rglob(f"*{CT_SUFFIX}")):
-        stem = _stem(ct, CT_SUFFIX)
-        beside = [p for p in sorted(ct.parent.glob("*.nii.gz")) if p != ct and p.name.startswith(f"{stem}_")]
-        vertebrae = [p for p in beside if re.search(r"msk|mask|label|seg|vert", p.name[len(stem) :])]
-        if len(vertebrae) > 1:
-            names = ", ".join(p.name for p in vertebrae)
-            raise UserError(f"{ct}: several labelmaps could belong to it ({names}); name the right one in a manifest")
-        centroids = next(iter(sorted(ct.parent.glob(f"{stem}*_ctd.json"))), None)
-        subject, series = _entities(stem)
-        cases.append(CaseFiles(subject, series, ct, vertebrae[0] if vertebrae else None, centroids))
+        folders.setdefault(ct.parent, []).append(_stem(ct, CT_SUFFIX))
+    for folder, stems in folders.items():
+        files = sorted(folder.iterdir())
+        for stem in stems:
+            mask, mask_problem = _one_of(files, stem, stems, MASK_NAME, MASK_LIKE, "labelmap")
+            centroids, problem = _one_of(files, stem, stems, CENTROIDS_NAME, CENTROIDS_LIKE, "centroid file")
+            subject, series = _entities(stem)
+            ct = folder / f"{stem}{CT_SUFFIX}"
+            cases.append(CaseFiles(subject, series, ct, mask, centroids, problem=mask_problem or problem))
     return cases
+
+
+def _one_of(
+    files: list[Path], stem: str, stems: list[str], exact: re.Pattern[str], like: re.Pattern[str], what: str
+) -> tuple[Path | None, str]:
+    """The one file that belongs to a stem, or why it is not known which; neither where nothing looks like one.
+
+    Args:
+        files: of the folder.
+        stem: of the CT.
+        stems: of all CTs of the folder; a file that belongs to another one is no candidate.
+        exact: what follows the stem in names that are certain.
+        like: what follows it in names that only may be meant.
+        what: is looked for.
+    """
+    owners = [other for other in stems if other.startswith(stem) and other != stem]
+    rest = {p: p.name[len(stem) :] for p in files if p.name.startswith(f"{stem}_")}
+    rest = {
+        path: text
+        for path, text in rest.items()
+        if not any(exact.fullmatch(path.name[len(other) :]) for other in owners if path.name.startswith(f"{other}_"))
+    }
+    certain = [path for path, text in rest.items() if exact.fullmatch(text)]
+    if len(certain) == 1:
+        return certain[0], ""
+    if certain:
+        return None, f"several {what}s: {', '.join(p.name for p in certain)}; name the right one in a manifest"
+    if unsure := [path for path, text in rest.items() if like.fullmatch(text)]:
+        return None, (
+            f"no {what} of just its name; {unsure[0].name} may be another patient's: rename it or use a manifest"
+        )
+    return None, ""
 
 
 def _read_manifest(path: Path) -> list[CaseFiles]:
@@ -155,7 +214,7 @@ def _read_manifest(path: Path) -> list[CaseFiles]:
 
 
 def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
-    known = {f.name for f in fields(CaseFiles)}
+    known = {f.name for f in fields(CaseFiles)} - {"problem"}
     if not {"subject", "ct", "mask"} <= set(row) <= known:
         raise UserError(f"{path}: case {row.get('subject')}: needs subject, ct and mask; may have {sorted(known)}")
     values = {"series": "", **row}
@@ -166,6 +225,10 @@ def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
             values[name] = path.parent / values[name]
     values["levels"] = tuple(values.get("levels", ()))
     return CaseFiles(**values)
+
+
+def _is_centroids(path: Path, stem: str) -> bool:
+    return path.name.startswith(f"{stem}_seg-") and bool(CENTROIDS_NAME.fullmatch(path.name[len(stem) :]))
 
 
 def _stem(path: Path, suffix: str) -> str:

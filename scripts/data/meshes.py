@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +10,7 @@ import numpy as np
 import trimesh
 
 from scripts.errors import UserError
-from scripts.levels import LEVEL_NUMBERS
-
-LEVEL_IN_NAME = re.compile(r"(?<![A-Za-z0-9])([CTL]\d{1,2})(?![0-9])", re.IGNORECASE)
+from scripts.levels import level_in_name
 
 
 @cache  # a spine's variants all begin here
@@ -32,10 +29,10 @@ def labelmap_from_meshes(folder: Path, axcodes: str = "LPS") -> tuple[np.ndarray
     """
     surfaces: dict[int, trimesh.Trimesh] = {}
     for path in sorted(folder.iterdir()):
-        match = LEVEL_IN_NAME.search(path.stem)
-        if path.suffix.lower() in (".stl", ".obj", ".ply") and match and match[1].upper() in LEVEL_NUMBERS:
+        level = level_in_name(path.stem)
+        if path.suffix.lower() in (".stl", ".obj", ".ply") and level is not None:
             try:
-                surfaces[LEVEL_NUMBERS[match[1].upper()]] = trimesh.load_mesh(path)
+                surfaces[level] = trimesh.load_mesh(path)
             except (ValueError, IndexError, OSError) as error:
                 raise UserError(f"{path}: not a readable surface ({error})") from error
     if not surfaces:

@@ -1,7 +1,8 @@
 """The verb ``prepare``: CT cases in, a prepared dataset out.
 
 A dataset is ``dataset.json`` (a MONAI datalist with ``training``, ``validation`` and ``test``, and under ``excluded``
-what is in no list and why), ``rejected.csv`` (cases that could not be used) and one folder a case under ``cases/``.
+what is in no list and why), ``rejected.csv`` (cases that could not be used), ``warnings.csv`` (what was assumed about
+others) and one folder a case under ``cases/``.
 The same input gives the same bytes, and a stopped build goes on where it was.
 """
 
@@ -61,6 +62,7 @@ def prepare_dataset(
     workers: int = 1,
     subset: SubsetOptions | None = None,
     scheduler: str = "",
+    labels: str = "",
 ) -> dict[str, int]:
     """Build a dataset: ``dataset.json``, ``rejected.csv`` and one folder a case; a stopped build goes on.
 
@@ -72,14 +74,16 @@ def prepare_dataset(
         workers: processes; each holds one case.
         subset: which spines to take, all if None.
         scheduler: address of a Dask scheduler whose workers do the work instead.
+        labels: numbering of the masks, see `scripts.levels.LABEL_MAPS`; empty to find it out for each.
 
     Returns:
-        number of vertebrae per list, of cases under ``rejected``, and of scans left out under ``released twice``.
+        number of vertebrae per list, of cases under ``rejected``, of ``warnings``, and of scans left out under
+        ``released twice``.
 
     Raises:
         UserError: the source holds no case, or none that can be used; the output cannot be written.
     """
-    cases, duplicates = merge_releases(find_cases(source))
+    cases, duplicates = merge_releases(find_cases(source, labels))
     if output.exists() and any(output.iterdir()) and not (output / "cases").is_dir():
         raise UserError(f"{output}: holds something that is no dataset; choose another --output")
     output = output.absolute()
@@ -94,6 +98,8 @@ def prepare_dataset(
         finally:
             _remove_unfinished(output)
         write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
+        notes = [(spine.case, note) for spine in built.spines for note in spine.notes]
+        write_csv(output / "warnings.csv", ["case", "warning"], notes)
         if not built.spines:
             raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
         write_csv(output / "duplicates.csv", ["dropped", "kept", "subject"], map(astuple, duplicates))
@@ -111,7 +117,7 @@ def prepare_dataset(
         }
         rows = _rows(output, built, subset)
         counts = write_datalist(output / "dataset.json", header, (*SPLITS, "excluded"), rows)
-    return {**counts, "rejected": len(built.rejected), "released twice": len(duplicates)}
+    return {**counts, "rejected": len(built.rejected), "warnings": len(notes), "released twice": len(duplicates)}
 
 
 def _build(

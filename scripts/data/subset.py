@@ -29,11 +29,12 @@ class SpineRecord:
         case: its key.
         subject: patient.
         series: of the patient.
-        levels: VerSe numbers with a mask, head to foot, cut ones included.
+        levels: VerSe numbers with a mask, head to foot, cut ones included and debris not.
         metal: what its CT says.
         centroid_convention: of its centroid file; empty without one.
         behind_mm: how far the vertebrae's centres of mass lie behind their bodies (median); negative would mean that
             the header exchanges front and back.
+        notes: what was assumed about it and may be wrong, one line each.
     """
 
     case: str
@@ -43,6 +44,7 @@ class SpineRecord:
     metal: MetalEvidence
     centroid_convention: str = ""
     behind_mm: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

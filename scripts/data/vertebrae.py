@@ -103,24 +103,29 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
         ap, lat = (make_film(film, options.film, patient.grid.spacing_mm, noise) for film in films)
         films = (ap, lat)
+    gone = [number for number in volumes.unfit if number not in patient.centroids]
+    lost = [f"{level_name(number)} left out: {volumes.unfit[number]}" for number in gone]
     spine = SpineRecord(
         case=case.key,
         subject=case.subject,
         series=case.series,
-        levels=tuple(in_order(list(volumes.border_contact_mm2))),
+        levels=tuple(in_order([n for n in volumes.border_contact_mm2 if n not in volumes.unfit])),
         metal=volumes.metal,
         centroid_convention=volumes.centroid_convention,
         behind_mm=round(patient.orientation.behind_mm, 1),
+        notes=volumes.notes + tuple(lost),
     )
     if variant:
         case = replace(case, series=f"{case.series}~v{variant:02d}")
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
     known = None if variant else known_landmarks(case.mask)
+    # The middle of debris, or of half a vertebra, is no mark to learn from.
+    doubtful = volumes.unfit.keys() - patient.annotated
     found = find_landmarks(
         patient.labels,
         patient.grid,
-        patient.centroids,
+        {number: place for number, place in patient.centroids.items() if number not in doubtful},
         s1_mm=known.s1_mm if known else None,
         complete=known.complete if known else False,
     )
@@ -132,13 +137,15 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         marked = patient.centroids[number] + rng.normal(0, jitter, 3)
         places.append(_place(number, marked, (geometry, taken), patient.grid))
     if options.along_spine:
-        leans = spine_leans(np.array([place.seen.body_centroid_mm for place in places]))
-        places = [replace(place, lean=lean) for place, lean in zip(places, leans, strict=True)]
+        sure = [place for place in places if place.level not in doubtful]
+        leans = spine_leans(np.array([place.seen.body_centroid_mm for place in sure]))
+        known_leans = {place.level: lean for place, lean in zip(sure, leans, strict=True)}
+        places = [replace(place, lean=known_leans.get(place.level, UPRIGHT)) for place in places]
     items = []
     for place in places:
         contact = round(volumes.border_contact_mm2[place.level], 1)
         item = _write_vertebra(folder, case, patient, films, geometry, place, contact)
-        items.append(replace(item, excluded=_why_excluded(item, options)))
+        items.append(replace(item, excluded=_why_excluded(item, options) or volumes.unfit.get(place.level, "")))
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
     prepared = PreparedCase(spine, tuple(items))
@@ -150,7 +157,14 @@ def read_case_file(path: Path) -> PreparedCase:
     """What `prepare_case` wrote into ``case.json``."""
     stored = json.loads(path.read_text())
     spine = stored["spine"]
-    record = SpineRecord(**{**spine, "levels": tuple(spine["levels"]), "metal": MetalEvidence(**spine["metal"])})
+    record = SpineRecord(
+        **{
+            **spine,
+            "levels": tuple(spine["levels"]),
+            "metal": MetalEvidence(**spine["metal"]),
+            "notes": tuple(spine["notes"]),
+        }
+    )
     items = (VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in stored["items"])
     return PreparedCase(record, tuple(items))
 

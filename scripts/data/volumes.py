@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,13 +12,15 @@ from scipy import ndimage
 
 from scripts.anatomy.centroids import read_verse_centroids
 from scripts.data.cases import CaseFiles
+from scripts.data.fitness import check_field, check_scale, volumes_of, why_unfit
 from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.metal import MetalEvidence, find_metal
+from scripts.data.numbering import LabelNumbers, find_numbering, names_beside
 from scripts.errors import UserError
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import Grid, resample
-from scripts.io.nifti import read_nifti
-from scripts.levels import LABEL_MAPS, level_number
+from scripts.io.nifti import check_volume, open_nifti
+from scripts.levels import LABEL_MAPS, Numbering, level_in_name, level_number
 from scripts.simulation.painting import paint_around_labels
 
 AIR_HU = -1000.0
@@ -39,6 +41,8 @@ class CaseVolumes:
         annotated: per VerSe number, the body centroid of a centroid file in world mm.
         metal: whether there are implants at the spine.
         centroid_convention: of the centroid file; empty without one.
+        unfit: per VerSe number, why its mask is no whole vertebra: debris, in pieces, or a part of one.
+        notes: what the user should know, one line each.
     """
 
     hu: np.ndarray
@@ -48,6 +52,15 @@ class CaseVolumes:
     annotated: dict[int, np.ndarray]
     metal: MetalEvidence
     centroid_convention: str = ""
+    unfit: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def without_unfit(self) -> CaseVolumes:
+        """Without the masks of what is no whole vertebra, for those that take vertebrae as they come."""
+        if not self.unfit:
+            return self
+        labels = np.where(np.isin(self.labels, list(self.unfit)), np.uint8(0), self.labels)
+        return replace(self, labels=labels, unfit={})
 
 
 def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
@@ -61,18 +74,20 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         UserError: a file is missing or unreadable, CT and mask differ in their grid, the CT is no CT, or the mask has
             no vertebra in it.
     """
+    if case.problem:
+        raise UserError(case.problem)
     if case.ct is None and not case.paint:
         raise UserError("no CT: a mask alone cannot be projected")
     if case.mask is None:
         raise UserError("no vertebra mask")
     if case.mask.is_dir():
         mask, affine = labelmap_from_meshes(case.mask, case.axcodes or "LPS")
+        numbering = LabelNumbers(LABEL_MAPS[Numbering.VERSE])
     else:
-        mask, affine = read_nifti(case.mask)
-        affine = _corrected_affine(affine, case)
-    if mask.ndim != 3:
-        raise UserError(f"{case.mask.name}: a labelmap is 3D, this has shape {mask.shape}")
-    labels = _verse_labels(mask, case)
+        mask, affine, names = _read_volume(case.mask, "a labelmap", case)
+        mask = _label_numbers(mask)
+        numbering = find_numbering(mask, affine, _all_names(names, names_beside(case.mask)), case.labels)
+    labels = _verse_labels(mask, numbering.levels, case)
     contact = border_contact(labels, affine)
     outside = None
     annotated: dict[int, np.ndarray] = {}
@@ -86,21 +101,52 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     if outside is not None:
         for number, area in _contact_with(outside, labels, affine).items():
             contact[number] += area
-    metal = find_metal(hu, labels, _voxel_size(affine))
-    return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention)
+    size = _voxel_size(affine)
+    cut = {number for number, area in contact.items() if area > MAX_BORDER_CONTACT_MM2}
+    unfit = why_unfit(labels, size, cut)
+    if case.spacing_mm is None and not case.mask.is_dir():
+        check_scale({n: v for n, v in volumes_of(labels, size).items() if n not in cut and n not in unfit})
+    metal = find_metal(hu, labels, size)
+    return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention, unfit, numbering.notes)
+
+
+def _read_volume(path: Path, what: str, case: CaseFiles) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Array, affine as the case corrects it, and names of labels; what it does not correct must not be in doubt."""
+    file = open_nifti(path)
+    if file.spacing_doubt and case.spacing_mm is None:
+        raise UserError(f"{path.name}: {file.spacing_doubt}; give spacing_mm in a manifest")
+    if file.axes_doubt and not case.axcodes:
+        raise UserError(f"{path.name}: {file.axes_doubt}; give axcodes in a manifest")
+    affine = _corrected_affine(file.affine, case)
+    check_volume(file.array, affine, what, path.name)
+    try:
+        check_field(file.array.shape, _voxel_size(affine))
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
+    return file.array, affine, file.names
+
+
+def _all_names(header: dict[int, str], beside: dict[int, str]) -> dict[int, str]:
+    for number in header.keys() & beside.keys():
+        levels = level_in_name(header[number]), level_in_name(beside[number])
+        if None not in levels and levels[0] != levels[1]:
+            raise UserError(
+                f"label {number} is {header[number]} in the mask's header, {beside[number]} in the JSON file"
+            )
+    return {**beside, **header}
 
 
 def _read_ct(
     case: CaseFiles, path: Path, shape: tuple[int, ...], affine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """CT numbers, and where the case says what marks them, the voxels outside the scanned field."""
-    stored, ct_affine = read_nifti(path)
-    if stored.ndim != 3:
-        raise UserError(f"{path.name}: a CT is 3D, this has shape {stored.shape}")
+    stored, ct_affine, _ = _read_volume(path, "a CT", case)
+    ct_shape = stored.shape
+    stored, ct_affine = _in_order_of(stored, ct_affine, affine)
     # A tenth of a voxel at the far corner still puts every voxel in its place.
-    off = np.abs((_corrected_affine(ct_affine, case) - affine) @ np.array([*stored.shape, 1.0])).max()
+    off = np.abs((ct_affine - affine) @ np.array([*stored.shape, 1.0])).max()
     if stored.shape != shape or off > 0.1 * _voxel_size(affine).min():
-        raise UserError(f"CT {stored.shape} and mask {shape} are not on the same grid")
+        raise UserError(f"CT {ct_shape} and mask {shape} are not on the same grid")
     outside = None
     if case.outside_value is not None:
         # The value may occur in the patient too; what is outside hangs together with the border of the array.
@@ -109,6 +155,16 @@ def _read_ct(
         at_border = np.unique(np.concatenate([face.ravel() for face in faces]))
         outside = np.isin(regions, at_border[at_border > 0])
     return remove_table(_hounsfield(stored, case), affine), outside
+
+
+def _in_order_of(array: np.ndarray, affine: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An array whose axes are swapped and flipped into the order of another affine's; voxels stay in place."""
+    ours, theirs = nib.io_orientation(affine), nib.io_orientation(other)
+    if np.array_equal(ours, theirs) or np.isnan(ours).any() or np.isnan(theirs).any():
+        return array, affine
+    change = nib.orientations.ornt_transform(ours, theirs)
+    turned = np.ascontiguousarray(nib.orientations.apply_orientation(array, change))
+    return turned, affine @ nib.orientations.inv_ornt_aff(change, array.shape)
 
 
 def remove_table(hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -161,13 +217,10 @@ def _hounsfield(stored: np.ndarray, case: CaseFiles) -> np.ndarray:
     return hu
 
 
-def _verse_labels(mask: np.ndarray, case: CaseFiles) -> np.ndarray:
-    if case.labels not in LABEL_MAPS:
-        raise UserError(f"unknown label numbering '{case.labels}'; use {', '.join(LABEL_MAPS)}")
-    numbers = _label_numbers(mask)
+def _verse_labels(numbers: np.ndarray, levels: dict[int, int], case: CaseFiles) -> np.ndarray:
     wanted = {level_number(name) for name in case.levels}
     table: np.ndarray = np.zeros(256, np.uint8)
-    for stored, verse in LABEL_MAPS[case.labels].items():
+    for stored, verse in levels.items():
         if not wanted or verse in wanted:
             table[stored] = verse
     labels = table[numbers]

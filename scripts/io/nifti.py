@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import math
+import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -13,45 +15,150 @@ import numpy as np
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
+from scripts.io.nifti_header import axes_doubt, check_header, label_names, raw_header, spacing_doubt, unit_mm
 
 # Line integrals in steps of 1/4096: a lateral of 38 cm of water reaches 7.7, and 16 bits reach 16.
 FILM_STEP = 1.0 / 4096
-# NIfTI's codes of unknown (taken as mm), metre, millimetre and micron.
-MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-PERPENDICULAR = 0.01  # cosine of rows and columns that are
-# What is wrong with a header is said in our words, in one line.
-nib.imageglobals.logger.setLevel(logging.CRITICAL + 1)
-DEFLATES_BY = 1100  # gzip makes nothing smaller than by this factor
+# Of NIfTI-2, the longer one.
+HEADER_BYTES = 540
+# Of the unit vectors along a volume's axes; that of a gantry tilted by 45 degrees is 0.7.
+LEAST_DETERMINANT = 0.1
+# Cosine of rows and columns that are perpendicular.
+PERPENDICULAR = 0.01
+
+
+@dataclass(frozen=True)
+class NiftiFile:
+    """What a NIfTI file holds.
+
+    Args:
+        array: its values, scaled as the header says; axes of length 1 beyond the third are left out.
+        affine: 4x4 index -> RAS mm, whatever the header's unit of length.
+        names: label number -> name, where the header has a table of labels.
+        spacing_doubt: why its voxel size is not known; empty if it is.
+        axes_doubt: why it is not known where its axes point; empty if it is.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    names: dict[int, str]
+    spacing_doubt: str = ""
+    axes_doubt: str = ""
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Array and 4x4 affine of a NIfTI file; the affine in mm, whatever unit the header has.
+    """Array and 4x4 affine, index -> RAS mm, of a NIfTI file.
 
     Raises:
-        UserError: missing, truncated, not NIfTI, or its header is impossible.
+        UserError: see `open_nifti`; or its header contradicts itself about voxel size or axes.
+    """
+    file = open_nifti(path)
+    if doubt := file.spacing_doubt or file.axes_doubt:
+        raise UserError(f"{path}: {doubt}")
+    return file.array, file.affine
+
+
+def read_volume(path: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Array (X, Y, Z) and 4x4 affine of a NIfTI file with one number a voxel.
+
+    Args:
+        path: the file; one of (X, Y, Z, 1) is read too.
+        what: it is to hold, for the error.
+
+    Raises:
+        UserError: as `read_nifti`; or it is of colours, of complex numbers, or not 3D.
+    """
+    array, affine = read_nifti(path)
+    check_volume(array, affine, what, str(path))
+    return array, affine
+
+
+def check_volume(array: np.ndarray, affine: np.ndarray, what: str, name: str) -> None:
+    """Refuse what is no volume of numbers; see `read_volume`."""
+    if array.dtype.names or np.iscomplexobj(array):
+        kind = f"colours ({''.join(array.dtype.names)})" if array.dtype.names else "complex numbers"
+        raise UserError(f"{name}: holds {kind}, {what} has one number a voxel")
+    if array.ndim != 3:
+        raise UserError(f"{name}: {what} is 3D, this has shape {array.shape}")
+    axes = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
+    if abs(np.linalg.det(axes)) < LEAST_DETERMINANT:
+        raise UserError(f"{name}: two axes of its affine are alike or nothing: no geometry of a volume")
+
+
+def open_nifti(path: Path) -> NiftiFile:
+    """A NIfTI file with what its header says and leaves in doubt.
+
+    Raises:
+        UserError: missing, truncated, not NIfTI, or with a header that cannot be true.
     """
     try:
-        with np.errstate(all="ignore"):
+        with _quiet(), np.errstate(all="ignore"):
             image = nib.load(path)
-            _check_content(image, path)
-            array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
-            unit = int(image.header["xyzt_units"]) % 8  # type: ignore[attr-defined]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+            header = raw_header(image)
+            if header is not None:
+                check_header(header, path)
+            array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+            affine = np.array(image.affine, float)  # type: ignore[attr-defined]
+            if header is not None:
+                affine[:3] *= unit_mm(header)
+            return NiftiFile(
+                array.reshape(array.shape[:3]) if array.ndim > 3 and set(array.shape[3:]) == {1} else array,
+                affine,
+                label_names(image.header) if header is not None else {},
+                spacing_doubt(header) if header is not None else "",
+                axes_doubt(header) if header is not None else "",
+            )
     except UserError:
         raise
-    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise UserError(f"{path}: not a readable NIfTI file, truncated or damaged ({type(error).__name__})") from error
-    # What nibabel makes of a header that it cannot follow has many names.
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: too large for this machine's memory") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: truncated or damaged ({type(error).__name__})") from error
+    except nib.filebasedimages.ImageFileError as error:
+        raise UserError(f"{path}: {_what_instead(path)}") from error
+    except nib.spatialimages.HeaderDataError as error:
+        raise UserError(f"{path}: its header is not valid ({_first_line(error)})") from error
+    except OSError as error:
+        # nibabel raises these with no number of the system's where the data end early.
+        reason = error.strerror or f"truncated or damaged ({_first_line(error)})"
+        raise UserError(f"{path}: {reason}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise UserError(f"{path}: its NIfTI header cannot be read ({reason})") from error
-    if not np.isfinite(affine).all():
-        raise UserError(f"{path}: the affine in its header is NaN or infinite")
-    if unit not in MM_PER_UNIT:
-        raise UserError(f"{path}: the unit of length in its header (xyzt_units {unit}) is none of NIfTI's")
-    affine[:3] *= MM_PER_UNIT[unit]
-    return array, affine
+        # Whatever else a strange file brings about in nibabel; tests name those that are known.
+        raise UserError(f"{path}: cannot be read as NIfTI ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def _what_instead(path: Path) -> str:
+    """Of a file whose beginning nibabel cannot make out."""
+    if path.is_dir():
+        return "a folder"
+    if not path.stat().st_size:
+        return "an empty file"
+    if path.suffix == ".gz":
+        try:
+            with gzip.open(path) as stream:
+                stream.read(HEADER_BYTES)
+        except gzip.BadGzipFile:
+            return "not compressed by gzip, although its name says so"
+        except (EOFError, zlib.error) as error:
+            return f"truncated or damaged ({type(error).__name__})"
+    return "not a NIfTI file"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel from writing what it mends to the terminal, without the file's name; `check_header` has it."""
+    logger = nib.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -150,23 +257,3 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
         shape=(rows, columns),
     )
     return film, view
-
-
-def _check_content(image: object, path: Path) -> None:
-    """Refuse a header that promises more than its file can hold, before memory is asked for it, or has no voxel size.
-
-    nibabel takes a size of 0 for 1 mm.
-    """
-    with nib.openers.ImageOpener(str(path)) as stream:
-        sizes = type(image.header).from_fileobj(stream, check=False)["pixdim"]  # type: ignore[attr-defined]
-    header = image.header  # type: ignore[attr-defined]
-    shape = [int(n) for n in header.get_data_shape()]
-    if min(shape, default=0) < 1:
-        raise UserError(f"{path}: an array of {' x '.join(map(str, shape))} in its header is impossible")
-    if header["sform_code"] == 0 and (sizes[1 : min(len(shape), 3) + 1] == 0).any():
-        raise UserError(f"{path}: no pixel spacing in its header (pixdim is 0)")
-    wanted = math.prod(shape) * header.get_data_dtype().itemsize
-    there = path.stat().st_size * (DEFLATES_BY if path.name.lower().endswith(".gz") else 1)
-    if wanted > there:
-        size = " x ".join(map(str, shape))
-        raise UserError(f"{path}: truncated or damaged, its header promises {size} values and the file is too short")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from scripts.errors import UserError
 from scripts.export.export import export_dicom
 from scripts.export.identity import exportable
 from scripts.films.film import Films
@@ -24,7 +23,7 @@ from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations, write_annotations
 from scripts.io.atomic import atomic_folder, check_folder, write_text
 from scripts.io.documents import write_json
-from scripts.io.nifti import read_nifti, write_nifti
+from scripts.io.nifti import read_volume, write_nifti
 from scripts.job.options import OutputOptions
 from scripts.measure.review import Review, review
 from scripts.paths import BUNDLE_ROOT
@@ -225,9 +224,7 @@ def read_truth(path: Path, grid: Grid) -> np.ndarray:
     Raises:
         UserError: it cannot be read, or is not 3D.
     """
-    labels, affine = read_nifti(path)
-    if labels.ndim != 3:
-        raise UserError(f"{path}: a labelmap is 3D, this has shape {labels.shape}")
+    labels, affine = read_volume(path, "a labelmap")
     return resample_labels(np.rint(labels).astype(np.uint8), affine, grid)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scripts.data.fitness import check_field
 from scripts.data.volumes import remove_table, resample_hu
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, bounding_grid, resample
-from scripts.io.nifti import read_nifti
+from scripts.io.nifti import read_volume
 
 WORKING_SPACING_MM = 2.0
 
@@ -37,11 +38,10 @@ def read_ct(path: Path, spacing_mm: float = WORKING_SPACING_MM) -> CtVolume:
     """A CT file in HU on the canonical grid.
 
     Raises:
-        UserError: not readable, not 3D, or no CT numbers.
+        UserError: not readable, not 3D, of an implausible size, or no CT numbers.
     """
-    stored, affine = read_nifti(path)
-    if stored.ndim != 3:
-        raise UserError(f"{path.name}: a CT is 3D, this has shape {stored.shape}")
+    stored, affine = read_volume(path, "a CT")
+    check_field(stored.shape, np.linalg.norm(affine[:3, :3], axis=0))
     hu: np.ndarray = stored.astype(np.float32)
     if not np.isfinite(hu).all() or hu.min() > -200 or hu.max() < 200:
         raise UserError(f"{path.name}: values {hu.min():.0f} to {hu.max():.0f} are no CT numbers in HU")
