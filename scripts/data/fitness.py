@@ -13,12 +13,14 @@ from scripts.levels import in_order
 LEAST_MM3 = 1000.0
 # Of the mean of its level, against the same of its neighbours: crushed ones of VerSe have 0.7 and more.
 LEAST_SHARE, NEIGHBOURS = 0.5, 3
-# A mask's parts beside the largest: their share of it, and how far away even the smallest may lie.
-MOST_APART, MOST_APART_MM = 0.01, 10.0
+# A mask's parts beside the largest: their share of it, and how far away even the smallest may lie. Thin processes break
+# off where voxels are large.
+MOST_APART, MOST_APART_MM = 0.1, 10.0
 # Voxels and fields of view of CTs in mm.
 VOXEL_MM, FIELD_MM = (0.05, 12.0), (20.0, 2500.0)
-# How much smaller or larger than the mean a spine can be, in length: small children have 0.7.
-SCALE = (0.67, 1.5)
+# How much smaller or larger than the mean a spine can be, in length: small children have less.
+# One vertebra alone may be a part of one.
+SCALE, SCALE_OF_ONE = (0.7, 1.5), (0.5, 2.0)
 
 
 def check_field(shape: tuple[int, ...], voxel_mm: np.ndarray) -> None:
@@ -52,7 +54,8 @@ def check_scale(volumes_mm3: dict[int, float]) -> None:
     if not volumes_mm3:
         return
     scale = float(np.median([volume / mean_volume_mm3(n) for n, volume in volumes_mm3.items()])) ** (1 / 3)
-    if not SCALE[0] <= scale <= SCALE[1]:
+    least, most = SCALE if len(volumes_mm3) > 1 else SCALE_OF_ONE
+    if not least <= scale <= most:
         raise UserError(
             f"its vertebrae are {scale:.2f} times as large as an average person's: wrong spacing in the header or "
             "wrong levels? Give spacing_mm or labels in a manifest"
@@ -90,7 +93,7 @@ def why_unfit(labels: np.ndarray, voxel_mm: np.ndarray, cut: set[int]) -> dict[i
         around = [size[n] for n in near if n != number and n not in cut and volumes[n] >= LEAST_MM3]
         if volumes[number] < LEAST_MM3:
             count = round(volumes[number] / float(np.prod(voxel_mm)))
-            reasons[number] = f"no vertebra: {count} voxels, {volumes[number]:.0f} mm3"
+            reasons[number] = f"debris: {count} voxels, {volumes[number]:.0f} mm3"
         elif around and size[number] < LEAST_SHARE * np.median(around):
             share = size[number] / np.median(around)
             reasons[number] = f"not whole: {share:.0%} of what its neighbours would have it be"
@@ -104,16 +107,9 @@ def _in_pieces(mask: np.ndarray, voxel_mm: np.ndarray) -> str:
     if count == 1:
         return ""
     sizes = np.bincount(parts.ravel())[1:]
-    boxes = ndimage.find_objects(parts)
     apart = 1 - sizes.max() / sizes.sum()
-    largest = boxes[int(sizes.argmax())]
-    farthest = max(_gap_mm(largest, box, voxel_mm) for box in boxes)
+    away_mm = ndimage.distance_transform_edt(parts != sizes.argmax() + 1, sampling=voxel_mm)
+    farthest = max(ndimage.minimum(away_mm, parts, range(1, count + 1)))
     if apart <= MOST_APART and farthest <= MOST_APART_MM:
         return ""
     return f"in {count} pieces: {apart:.1%} of it apart from the largest, up to {farthest:.0f} mm away"
-
-
-def _gap_mm(one: tuple[slice, ...], other: tuple[slice, ...], voxel_mm: np.ndarray) -> float:
-    """Distance of two boxes."""
-    gaps = [max(a.start - b.stop, b.start - a.stop, 0) for a, b in zip(one, other, strict=True)]
-    return float(np.linalg.norm(gaps * voxel_mm))

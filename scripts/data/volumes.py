@@ -20,7 +20,7 @@ from scripts.errors import UserError
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import Grid, resample
 from scripts.io.nifti import check_volume, open_nifti
-from scripts.levels import LABEL_MAPS, Numbering, level_in_name, level_number
+from scripts.levels import LABEL_MAPS, Numbering, level_in_name, level_name, level_number
 from scripts.simulation.painting import paint_around_labels
 
 AIR_HU = -1000.0
@@ -104,6 +104,9 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
     size = _voxel_size(affine)
     cut = {number for number, area in contact.items() if area > MAX_BORDER_CONTACT_MM2}
     unfit = why_unfit(labels, size, cut)
+    if unfit and not contact.keys() - unfit.keys():
+        number, why = next(iter(unfit.items()))
+        raise UserError(f"no whole vertebra in the mask: {level_name(number)} is {why}")
     if case.spacing_mm is None and not case.mask.is_dir():
         check_scale({n: v for n, v in volumes_of(labels, size).items() if n not in cut and n not in unfit})
     metal = find_metal(hu, labels, size)
