@@ -43,7 +43,7 @@ def compare(
     parser = ConfigParser()
     parser.read_config(config)
     parser["dataset_dir"] = dataset
-    parser["validate#dataset#data"] = parser["validate#dataset#data"].replace("'validation'", f"'{list_}'")
+    parser["validate#dataset#data#data_list"] = list_
     data = parser.get_parsed_content("validate#dataset")
     network = parser.get_parsed_content("network_def")
     judge = parser.get_parsed_content("discriminator_def")

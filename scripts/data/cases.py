@@ -188,7 +188,8 @@ def _one_of(
         what: is looked for.
     """
     owners = [other for other in stems if other.startswith(stem) and other != stem]
-    rest = {p: p.name[len(stem) :] for p in files if p.name.startswith(f"{stem}_")}
+    beside = (path for path in files if not path.name.endswith(CT_SUFFIX))
+    rest = {path: path.name[len(stem) :] for path in beside if path.name.startswith(f"{stem}_")}
     rest = {
         path: text
         for path, text in rest.items()

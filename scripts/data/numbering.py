@@ -88,6 +88,9 @@ def _by_names(parts: dict[int, _Part], named: dict[int, int], names: dict[int, s
 
 def _by_order(parts: dict[int, _Part]) -> LabelNumbers:
     problems = {numbering: _problem(numbering, parts) for numbering in Numbering}
+    other = Numbering.TOTALSEGMENTATOR
+    if problems[Numbering.VERSE] and not problems[other] and not _has_evidence(other, parts):
+        problems[other] = "there is one vertebra only, which has no order"
     fitting = [numbering for numbering, problem in problems.items() if not problem]
     if len(fitting) == 2:
         # An order of two and more is evidence, a single vertebra among other organs is none.
@@ -134,6 +137,13 @@ def _problem(numbering: Numbering, parts: dict[int, _Part]) -> str:
     if any(lower >= upper for upper, lower in pairwise(heights)):
         return "levels do not follow one another downwards"
     return ""
+
+
+def _has_evidence(numbering: Numbering, parts: dict[int, _Part]) -> bool:
+    """Whether a numbering that fits does more than not contradict: an order, or numbers that no other knows."""
+    others = [number for name, known in KNOWN.items() if name is not numbering for number in known]
+    found = [*_vertebrae(numbering, parts), *(n for n in BELOW_SPINE[numbering] if n in parts)]
+    return len(found) > 1 or any(n not in others for n in found)
 
 
 def _vertebrae(numbering: Numbering, parts: dict[int, _Part]) -> list[int]:

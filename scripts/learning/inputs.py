@@ -1,0 +1,80 @@
+"""What a workflow is given, checked before anything is written; what is wrong is one line, as for our own commands.
+
+MONAI wraps an error of a config into others and Python prints them all. A `UserError` among them is printed alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.data import load_decathlon_datalist
+
+from scripts.data.datalist import read_datalist
+from scripts.errors import UserError
+
+COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
+FOLDERS = ("dataset_dir", "films_dir", "output_dir")
+
+
+def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> list[dict[str, Any]]:
+    """Items of a list of a prepared dataset, with full paths, as MONAI's datasets take them.
+
+    Args:
+        dataset_dir: folder made by ``prepare``.
+        data_list: training, validation or test.
+        first: how many to take; all if None.
+
+    Raises:
+        UserError: no dataset, an empty list, or its files are not there.
+    """
+    _say_user_errors_alone()
+    read_datalist(Path(dataset_dir), data_list)
+    path = Path(dataset_dir) / "dataset.json"
+    items: list[dict[str, Any]] = load_decathlon_datalist(str(path), True, data_list)[:first]
+    for name in ("image", "label"):
+        if not Path(str(items[0].get(name))).is_file():
+            raise UserError(f"{path}: its first item in '{data_list}' has no file {name}: {items[0].get(name)}")
+    return items
+
+
+def check_settings(**settings: Any) -> None:
+    """Refuse values of the command line that are none of their kind.
+
+    Args:
+        settings: value by its name in the config: numbers, and names of folders.
+
+    Raises:
+        UserError: one is not.
+    """
+    _say_user_errors_alone()
+    for name, value in settings.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in FOLDERS:
+            good, wanted = isinstance(value, str) and bool(value), "the name of a folder"
+        elif name in COUNTS:
+            good, wanted = number and value == int(value) and value >= 1, "a whole number from 1 on"
+        elif name == "num_workers":
+            good, wanted = number and value == int(value) and value >= 0, "a whole number from 0 on"
+        else:
+            good, wanted = number and 0 < value < float("inf"), "a number greater than 0"
+        if not good:
+            raise UserError(f"--{name} is {wanted}, not {value!r}")
+
+
+def _say_user_errors_alone() -> None:
+    """For this process's end only: whoever catches an error gets it as it is."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_error
+
+
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    if cause is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {cause}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""What is wrong with a workflow's input is one line, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.errors import UserError
+from scripts.learning.inputs import check_settings, load_items
+from tests.conftest import ROOT
+
+EVALUATE = "['configs/train.json','configs/evaluate.json']"
+
+
+def workflow(name: str, config: str, output: Path, *options: str) -> list[str]:
+    """What `python -m monai.bundle run` of a fresh interpreter says but for MONAI's log."""
+    words = [sys.executable, "-m", "monai.bundle", "run", name, "--config_file", config, "--output_dir", str(output)]
+    ended = subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and not output.exists()
+    lines = [line for line in ended.stderr.splitlines() if "error: " in line or "Traceback" in line]
+    assert len(ended.stderr.splitlines()) < 15, ended.stderr
+    return lines
+
+
+@pytest.mark.parametrize(("name", "config"), [("training", "configs/train.json"), ("evaluating", EVALUATE)])
+def test_a_missing_dataset_and_an_empty_list_are_one_line(tmp_path: Path, name: str, config: str) -> None:
+    (line,) = workflow(name, config, tmp_path / "out", "--dataset_dir", str(tmp_path / "none"))
+    assert line == f"error: {tmp_path}/none/dataset.json: no such file; is {tmp_path}/none a prepared dataset?"
+    (tmp_path / "dataset.json").write_text('{"training": [], "test": []}')
+    (line,) = workflow(name, config, tmp_path / "out", "--dataset_dir", str(tmp_path))
+    assert line.endswith(f"its list '{'training' if name == 'training' else 'test'}' is empty or missing")
+
+
+def test_a_wrong_type_and_films_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+    (line,) = workflow("training", "configs/train.json", tmp_path / "out", "--batch_size", "many")
+    assert line == "error: --batch_size is a whole number from 1 on, not 'many'"
+    films = ["--films_dir", str(tmp_path / "none")]
+    (line,) = workflow("training", "configs/train_localization.json", tmp_path / "out", *films)
+    assert "no training films" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "good"),
+    [
+        ("batch_size", 8, True), ("batch_size", 0, False), ("batch_size", 1.5, False), ("batch_size", True, False),
+        ("num_workers", 0, True), ("num_workers", -1, False), ("num_workers", None, False),
+        ("learning_rate", 1e-4, True), ("learning_rate", 0, False), ("learning_rate", float("nan"), False),
+        ("output_dir", "out", True), ("output_dir", 5, False), ("dataset_dir", "", False),
+    ],
+)  # fmt: skip
+def test_settings_are_of_their_kind(name: str, value: object, good: bool) -> None:
+    if good:
+        check_settings(**{name: value})
+    else:
+        with pytest.raises(UserError, match=f"--{name} is "):
+            check_settings(**{name: value})
+
+
+def test_items_have_full_paths_and_files_that_are_there(dataset: Path, tmp_path: Path) -> None:
+    items = load_items(str(dataset), "training")
+    assert len(items) == 2 and all(Path(item["image"]).is_file() for item in items)
+    assert load_items(str(dataset), "training", first=1) == items[:1]
+    shutil.copy(dataset / "dataset.json", tmp_path)
+    with pytest.raises(UserError, match="its first item in 'training' has no file image"):
+        load_items(str(tmp_path), "training")
+    for wrong in ([], {"training": {"a": 1}}, {"training": "p1"}, {"training": ["p1"]}):
+        (tmp_path / "dataset.json").write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=r"empty or missing|no list of items"):
+            load_items(str(tmp_path), "training")
