@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.data.cases import CaseFiles
+from scripts.data.numbering import name_files
 from scripts.data.subset import SpineRecord
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
 from scripts.errors import UserError
@@ -60,9 +61,8 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
 
 def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
     """What a case's files depend on; names and sizes of the inputs stand for their content."""
-    files = [
-        f"{path.name} {path.stat().st_size}" for path in (case.ct, case.mask, case.centroids) if path and path.exists()
-    ]
+    inputs = (case.ct, case.mask, case.centroids, *(name_files(case.mask) if case.mask else ()))
+    files = [f"{path.name} {path.stat().st_size}" for path in inputs if path and path.exists()]
     # Where the files lie does not change what is made of them, nor how many variants there are any of these.
     elsewhere = ("ct", "mask", "centroids", "release", "variants", "problem")
     about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}

@@ -179,14 +179,19 @@ def _parts(numbers: np.ndarray, affine: np.ndarray) -> dict[int, _Part]:
     return parts
 
 
+def name_files(mask: Path) -> tuple[Path, Path]:
+    """Where names of a labelmap's labels may be."""
+    stem = mask.name.removesuffix(".gz").removesuffix(".nii")
+    return mask.with_name(f"{stem}.json"), mask.with_name("dataset.json")
+
+
 def names_beside(mask: Path) -> dict[int, str]:
     """Names of labels in a JSON file beside a labelmap: one of its own name, or nnU-Net's ``dataset.json``.
 
     Any nesting, and both ``{"28": "L4"}`` and ``{"vertebrae_L4": 28}``; names without a level are left out. A file that
     is no JSON, or has no such names, may be about anything and is passed over.
     """
-    stem = mask.name.removesuffix(".gz").removesuffix(".nii")
-    for path in (mask.with_name(f"{stem}.json"), mask.with_name("dataset.json")):
+    for path in name_files(mask):
         try:
             pairs = list(_pairs(json.loads(path.read_text(encoding="utf-8-sig"))))
         except (OSError, ValueError, RecursionError):

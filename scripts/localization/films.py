@@ -247,6 +247,8 @@ def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> N
     rng = np.random.default_rng([seed, variant, *case.key.encode()])
     bone_gain = BONE_GAIN * rng.uniform(0.8, 1.2)
     volumes = read_case(case, rng).without_unfit()
+    for note in volumes.notes:
+        print(f"{case.key}: {note}")
     # A grid finer than the CT adds nothing.
     spacing_mm = PIXEL_MM if np.linalg.norm(volumes.affine[:3, :3], axis=0).min() > 0.75 * PIXEL_MM else 1.0
     patient = canonical_patient(volumes, bone_gain, VariantRange(), rng if variant else None, spacing_mm)

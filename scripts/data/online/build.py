@@ -43,6 +43,8 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
     if not path.is_file():
         rng = np.random.default_rng([seed, body, *case.key.encode()])
         volumes = read_case(case, rng).without_unfit()
+        for note in volumes.notes:
+            print(f"{case.key}: {note}")
         if body:
             volumes = put_body_around(volumes, rng)
         patient = canonical_patient(volumes, 1.0, VariantRange(), None)
