@@ -49,7 +49,8 @@ def test_a_wrong_type_and_films_that_are_not_there_are_one_line(tmp_path: Path) 
     [
         ("batch_size", 8, True), ("batch_size", 0, False), ("batch_size", 1.5, False), ("batch_size", True, False),
         ("num_workers", 0, True), ("num_workers", -1, False), ("num_workers", None, False),
-        ("learning_rate", 1e-4, True), ("learning_rate", 0, False), ("learning_rate", float("nan"), False),
+        ("learning_rate", 1e-4, True), ("learning_rate", 0, True),
+        ("learning_rate", "1", False), ("learning_rate", float("nan"), False),
         ("output_dir", "out", True), ("output_dir", 5, False), ("dataset_dir", "", False),
     ],
 )  # fmt: skip

@@ -43,6 +43,8 @@ def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> li
 def check_settings(**settings: Any) -> None:
     """Refuse values of the command line that are none of their kind.
 
+    The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
+
     Args:
         settings: value by its name in the config: numbers, and names of folders.
 
@@ -59,7 +61,7 @@ def check_settings(**settings: Any) -> None:
         elif name == "num_workers":
             good, wanted = number and value == int(value) and value >= 0, "a whole number from 0 on"
         else:
-            good, wanted = number and 0 < value < float("inf"), "a number greater than 0"
+            good, wanted = number and 0 <= value < float("inf"), "a number from 0 on"
         if not good:
             raise UserError(f"--{name} is {wanted}, not {value!r}")
 
