@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main
+from scripts.anatomy.landmarks import SpineLandmarks, known_landmarks, write_landmarks
 from scripts.data.cases import find_cases
 from scripts.data.numbering import find_numbering, names_beside
 from scripts.errors import UserError
@@ -226,6 +227,13 @@ def test_a_pair_that_is_not_known_costs_its_row_only(tmp_path: Path) -> None:
     assert set(prepared(tmp_path / "source", tmp_path / "d")) == {"good"}
     rejected = rows(tmp_path / "d" / "rejected.csv")
     assert "several labelmaps" in rejected["p1"] and "p2_7_mask.nii.gz may be another" in rejected["p2"]
+
+
+def test_landmarks_are_those_of_exactly_this_patient(tmp_path: Path) -> None:
+    write_landmarks(tmp_path / "sub-a_landmarks.json", SpineLandmarks((), None, True))
+    assert known_landmarks(tmp_path / "sub-a_seg-vert_msk.nii.gz") is not None
+    for name in ("sub-a_2_seg-vert_msk.nii.gz", "sub-a_2_mask.nii.gz"):
+        assert known_landmarks(tmp_path / name) is None
 
 
 def test_two_masks_of_one_name_in_a_release_are_rejected(tmp_path: Path) -> None:
