@@ -364,7 +364,7 @@ SPOILT = [
     (rules.packages, foreign_import, "scripts/x.py: imports pluggy"),
     (rules.configs, edit("configs/train.json", '"bundle_root": "', '"bundle_root": "/home/me'), "path of one machine"),
     (rules.configs, edit(INFERENCE, '"inferer": {', '"inferrer": {'), "lacks inferer"),
-    (rules.configs, edit(INFERENCE, "$import os", "$__import__('os')"), "imports; write it into 'imports'"),
+    (rules.configs, edit("configs/train.json", "$import os", "$__import__('os')"), "imports; write it into 'imports'"),
     (rules.json_files, edit(INFERENCE, "    ", "  "), "json.dumps(indent=4)"),
     (rules.json_files, lambda root: (root / "docs" / "x.json").write_text("{}"), "docs/x.json: neither"),
     (rules.readme, edit("docs/README.md", "## References", "## Books"), "no heading 'References'"),
