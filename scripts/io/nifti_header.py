@@ -37,7 +37,7 @@ def check_header(header: nib.Nifti1Header, path: Path) -> None:
         path: of the file, whose size bounds that of the array.
 
     Raises:
-        UserError: NaN or infinity in what is read, no positive size, an unknown unit, more voxels than the file can hold.
+        UserError: NaN or infinity in what is read, no size, an unknown unit, more voxels than the file holds.
     """
     fields = {"pixdim": header["pixdim"][1:4], "vox_offset": header["vox_offset"]}
     if header["sform_code"] > 0:
