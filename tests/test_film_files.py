@@ -531,13 +531,13 @@ def test_niftis_of_other_shapes_and_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "content", "words"),
     [
-        (40, struct.pack("<4h", 3, 32767, 32767, 32767), "header promises 32767 x 32767 x 32767 values"),
-        (42, struct.pack("<h", -5), "an array of -5 x 360 in its header is impossible"),
-        (70, struct.pack("<h", 9999), "its NIfTI header cannot be read"),
-        (280, struct.pack("<4f", *[np.nan] * 4), "the affine in its header is NaN or infinite"),
+        (40, struct.pack("<4h", 3, 32767, 32767, 32767), "its header says 32767 x 32767 x 32767 voxels"),
+        (42, struct.pack("<h", -5), "dim in its header says -5 x 360"),
+        (70, struct.pack("<h", 9999), "its header is not valid .data code 9999"),
+        (280, struct.pack("<4f", *[np.nan] * 4), "srow_x in its header is NaN or infinite"),
         (123, b"\x07", "unit of length in its header"),
-        (108, struct.pack("<f", np.nan), "its NIfTI header cannot be read"),
-        (280, struct.pack("<4f", 0, 0, 0, 0), "rows and columns grow towards|no pixel spacing"),
+        (108, struct.pack("<f", np.nan), "cannot be read as NIfTI"),
+        (280, struct.pack("<4f", 0, 0, 0, 0), "sform in its header is 0 along an axis: no voxel size"),
     ],
 )
 def test_impossible_nifti_headers_are_named(offset: int, content: bytes, words: str, tmp_path: Path) -> None:
@@ -563,4 +563,4 @@ def test_a_nifti_without_pixel_size_and_nothing_else_said(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "scripts", "annotate", f"--ap={tmp_path}/a.nii", f"--output={tmp_path}/o.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.strip() == f"error: {tmp_path}/a.nii: no pixel spacing in its header (pixdim is 0)"
+    assert done.stderr.strip() == f"error: {tmp_path}/a.nii: pixdim in its header is 0: no voxel size"

@@ -36,12 +36,12 @@ def test_a_missing_dataset_and_an_empty_list_are_one_line(tmp_path: Path, name: 
     assert line.endswith(f"its list '{'training' if name == 'training' else 'test'}' is empty or missing")
 
 
-def test_a_wrong_type_and_films_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+def test_a_wrong_type_and_patients_that_are_not_there_are_one_line(tmp_path: Path) -> None:
     (line,) = workflow("training", "configs/train.json", tmp_path / "out", "--batch_size", "many")
     assert line == "error: --batch_size is a whole number from 1 on, not 'many'"
-    films = ["--films_dir", str(tmp_path / "none")]
-    (line,) = workflow("training", "configs/train_localization.json", tmp_path / "out", *films)
-    assert "no training films" in line
+    patients = ["--patients", str(tmp_path / "none")]
+    (line,) = workflow("training", "configs/train_localization.json", tmp_path / "out", *patients)
+    assert line == f"error: {tmp_path / 'none'}: no file of a patient (*.npz) in it"
 
 
 @pytest.mark.parametrize(
