@@ -472,8 +472,9 @@ def test_other_pictures(tmp_path: Path) -> None:
     Image.fromarray(layers).save(tmp_path / "cut.png")
     read = read_radiograph(tmp_path / "cut.png", AP)
     assert (read.pixels[~seen] == read.pixels.min()).all() and np.corrcoef(read.pixels[seen], film[seen])[0, 1] > 0.99
-    grey.save(tmp_path / "fax.png", dpi=(204, 98))
-    assert warned(read_radiograph(tmp_path / "fax.png", AP), "not the same in both directions")
+    for suffix in (".png", ".tif", ".bmp", ".jpg"):
+        grey.convert("L").save(tmp_path / f"fax{suffix}", dpi=(204, 98))
+        assert warned(read_radiograph(tmp_path / f"fax{suffix}", AP), "not the same in both directions")
 
 
 def test_pictures_that_are_none(tmp_path: Path) -> None:

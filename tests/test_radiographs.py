@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import gdcm
 import numpy as np
@@ -22,6 +23,7 @@ from scripts.films.film import Projection, Radiograph
 from scripts.films.options import ReadingOptions
 from scripts.films.orientation import view_evidence
 from scripts.films.pair import read_films, read_radiograph
+from scripts.films.study import choose_film
 from scripts.geometry.biplanar import Beam
 from tests.conftest import SAMPLE
 from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
@@ -368,6 +370,28 @@ def test_a_study_folder_gives_its_pair(tmp_path: Path) -> None:
         read_films(tmp_path / "study", tmp_path / "study")
     with pytest.raises(UserError, match="no film says that it is the LAT view"):
         read_radiograph(write_dicom(tmp_path / "other" / "IM1", "ap").parent, LAT)
+
+
+@pytest.mark.parametrize("attributes", [
+    {"ViewPosition": "RPO"}, {"ViewPosition": "AP", "SeriesDescription": "C-SPINE OBL"},
+    {"ViewPosition": "AP", "PositionerPrimaryAngle": 45},
+])  # fmt: skip
+def test_an_oblique_film_is_no_view_of_ours(attributes: dict[str, Any], tmp_path: Path) -> None:
+    """Of four films of a neck, two obliques are often called AP, with the orientation of a frontal film."""
+    neck = {"ImagerPixelSpacing": [0.15, 0.15], "PixelSpacing": None, "PatientOrientation": ["L", "F"]}
+    said = write_dicom(tmp_path / "study" / "IM3", "ap", **{**neck, **attributes})
+    write_dicom(tmp_path / "study" / "IM1", "ap", **neck, SeriesDescription="C-SPINE AP LAT OBL")
+    write_dicom(tmp_path / "study" / "IM2", "lat")
+    assert choose_film(tmp_path / "study", AP).name == "IM1"
+    if attributes["ViewPosition"] == "RPO":
+        with pytest.raises(UserError, match=r"IM3: given as the AP view but ViewPosition says oblique"):
+            read_radiograph(said, AP)
+    else:
+        assert any("says that this film is oblique" in line for line in read_radiograph(said, AP).warnings)
+    silent = write_dicom(tmp_path / "study" / "IM4", "ap", **neck)
+    with pytest.raises(UserError, match=r"\(IM1, IM4\); oblique films are often labelled so: .* with --ap FILE"):
+        read_radiograph(tmp_path / "study", AP)
+    assert read_radiograph(silent, AP).pixels.size
 
 
 def test_dicom_pair_reconstructs_as_the_nifti_pair_and_keeps_its_secrets(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ CODES = {
 }
 REVERSED_CODES = {"272479007", "399173006"}  # postero-anterior, left lateral
 WORDS = {FRONTAL: r"\b(AP|PA|FRONTAL|FACE|CORONAL)\b", LATERAL: r"\b(LAT|LATERAL|LL|RL|PROFILE?|SAGITTAL)\b"}
+OBLIQUES = ("LPO", "RPO", "LAO", "RAO", "LLO", "RLO", "OBL", "OBLIQUE")
+OBLIQUE_WORDS = rf"\b({'|'.join(OBLIQUES)}|OBLIQUES)\b"
+DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 # What the columns and the rows of a displayed film grow towards.
 DISPLAY = {FRONTAL: ("L", "F"), LATERAL: ("P", "F")}
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
@@ -39,15 +42,17 @@ class ViewEvidence:
     Args:
         claims: attribute -> the view it speaks for, the most trustworthy first.
         reversed: PA, or left lateral; None if the header is silent.
+        oblique: attribute that says that the film was taken obliquely, whatever the others say; empty if none does.
     """
 
     claims: dict[str, Projection]
     reversed: bool | None = None
+    oblique: str = ""
 
     @property
     def projection(self) -> Projection | None:
-        """What the most trustworthy attribute says."""
-        return next(iter(self.claims.values()), None)
+        """What the most trustworthy attribute says; None of an oblique view."""
+        return None if self.oblique else next(iter(self.claims.values()), None)
 
 
 def view_evidence(header: Dataset) -> ViewEvidence:
@@ -55,6 +60,7 @@ def view_evidence(header: Dataset) -> ViewEvidence:
     claims: dict[str, Projection] = {}
     reverse: bool | None = None
     position = text(header, "ViewPosition")
+    oblique = "ViewPosition" if position in OBLIQUES else ""
     if position in POSITIONS:
         claims["ViewPosition"] = POSITIONS[position]
         reverse = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}.get(position)
@@ -75,12 +81,17 @@ def view_evidence(header: Dataset) -> ViewEvidence:
             claims["PositionerPrimaryAngle"] = FRONTAL
         elif off_frontal > 90 - ANGLE_TOLERANCE_DEG:
             claims["PositionerPrimaryAngle"] = LATERAL
-    for name in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
+        else:
+            oblique = oblique or "PositionerPrimaryAngle"
+    for name in DESCRIPTIONS:
         words = re.sub(r"[^A-Z]+", " ", " ".join(texts(header, name)))
         found = [view for view, pattern in WORDS.items() if re.search(pattern, words)]
         if len(found) == 1:
             claims[name] = found[0]
-    return ViewEvidence(claims, reverse)
+        # A protocol of all views names the others too.
+        elif not found and re.search(OBLIQUE_WORDS, words):
+            oblique = oblique or name
+    return ViewEvidence(claims, reverse, oblique)
 
 
 def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[str]:
@@ -90,8 +101,17 @@ def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[s
         warnings.
 
     Raises:
-        UserError: the views are swapped.
+        UserError: the views are swapped, or its view position is an oblique one.
     """
+    if evidence.oblique == "ViewPosition":
+        raise UserError(
+            f"{where}: given as the {wanted.value} view but ViewPosition says oblique; give the {wanted.value} film"
+        )
+    if evidence.oblique:
+        return [
+            f"{wanted.value}: {evidence.oblique} says that this film is oblique; shapes and measures from an oblique "
+            "film are wrong"
+        ]
     against = [name for name, view in evidence.claims.items() if view is not wanted]
     if not evidence.claims:
         return [f"{wanted.value}: no attribute says which view this is; taken as given"]

@@ -87,7 +87,7 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
     white_is_zero = _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 and image.mode in DEEP_MODES
     signed = _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 2
     words = isinstance(image, TiffImagePlugin.TiffImageFile) and {"I": np.uint32, "L": np.int8}.get(image.mode)
-    resolution = image.info.get("dpi")
+    resolution = _resolution(image)
     # Pillow turns a TIFF as it loads it.
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     _native_order(image)
@@ -97,7 +97,7 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
             f"turned or mirrored as its EXIF orientation {orientation} says; marks refer to the turned picture"
         )
         image = ImageOps.exif_transpose(image)
-    if resolution and min(resolution) > 0 and abs(resolution[0] / resolution[1] - 1) > SAME_RESOLUTION:
+    if min(resolution) > 0 and abs(resolution[0] / resolution[1] - 1) > SAME_RESOLUTION:
         notes.append(f"its resolution is not the same in both directions ({resolution[0]:g} x {resolution[1]:g} dpi)")
     seen = np.ones((image.height, image.width), bool)
     if image.mode not in GREY_MODES:
@@ -127,6 +127,12 @@ def _native_order(image: Image.Image) -> None:
             else tile
             for tile in image.tile
         ]
+
+
+def _resolution(image: Image.Image) -> tuple[float, float]:
+    """Dots per inch across and down, 0 where they are not said; Pillow's fractions cannot be divided."""
+    across, down = image.info.get("dpi") or (0, 0)
+    return (float(across), float(down)) if across > 0 and down > 0 else (0.0, 0.0)
 
 
 def _tag(image: Image.Image, number: int) -> int | None:

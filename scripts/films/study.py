@@ -18,7 +18,8 @@ MOST_FILES = 2000
 def choose_film(folder: Path, wanted: Projection) -> Path:
     """The one film of a folder that shows a view by its own header.
 
-    Secondary captures, derived and raw images give way to original ones for presentation.
+    Films that any attribute calls oblique are no candidates. Secondary captures, derived and raw images give way to
+    original ones for presentation.
 
     Args:
         folder: DICOM files, at any depth, with any name.
@@ -36,8 +37,10 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
         header = read_header(path)
         if header is None or text(header, "Modality") not in MODALITIES:
             continue
-        view = view_evidence(header).projection
-        seen.append(f"{path.relative_to(folder)} ({view.value if view else 'view unknown'})")
+        evidence = view_evidence(header)
+        view = evidence.projection
+        said = view.value if view else "oblique" if evidence.oblique else "view unknown"
+        seen.append(f"{path.relative_to(folder)} ({said})")
         if view is wanted:
             found.append((_merit(header), path))
     option = f"--{wanted.value.lower()}"
@@ -48,7 +51,10 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
     paths = [path for merit, path in found if merit == best]
     if len(paths) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in paths[:8])
-        raise UserError(f"{folder}: {len(paths)} films say that they are the {wanted.value} view ({names}); name one")
+        raise UserError(
+            f"{folder}: {len(paths)} films say that they are the {wanted.value} view ({names}); oblique films are "
+            f"often labelled so: look at them and name the right one with {option} FILE"
+        )
     return paths[0]
 
 

@@ -1,0 +1,1 @@
+"""Damaged and strange inputs given to all readers: ``python -m scripts.benchmarks.fuzz``."""
