@@ -477,7 +477,7 @@ def test_other_pictures(tmp_path: Path) -> None:
         assert warned(read_radiograph(tmp_path / f"fax{suffix}", AP), "not the same in both directions")
 
 
-def test_pictures_that_are_none(tmp_path: Path) -> None:
+def test_pictures_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film = sample_film("ap")
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(UserError, match="no PNG, JPEG, TIFF or BMP picture"):
@@ -485,6 +485,12 @@ def test_pictures_that_are_none(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "n.tif", np.where(film > 5, np.nan, film).astype(np.float32), photometric="minisblack")
     with pytest.raises(UserError, match="pixels are NaN or infinite"):
         read_radiograph(tmp_path / "n.tif", AP)
+    Image.new("L", (40, 40)).save(tmp_path / "cut.tif", compression="tiff_lzw", strip_size=200)
+    content = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[:8] + b"\xff" * 60 + content[68:])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        read_radiograph(tmp_path / "cut.tif", AP)
+    assert capfd.readouterr() == ("", "")
     Image.new("L", (20000, 10000)).save(tmp_path / "big.png")
     with pytest.raises(UserError, match="too many pixels"):
         read_radiograph(tmp_path / "big.png", AP)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings as python_warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +55,7 @@ def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiog
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             # From a stream: by its name Pillow maps an uncompressed TIFF into memory and garbles one that is turned.
-            with path.open("rb") as stream, Image.open(stream) as image:
+            with _silent_libtiff(), path.open("rb") as stream, Image.open(stream) as image:
                 pixels, seen, notes = _grey(image, path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -75,6 +78,19 @@ def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiog
     if seems_inverted(film.pixels, film.field):
         film = film.warned(f"{name}: its sides are brighter than its middle; if bones are dark, use --invert")
     return film
+
+
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """Keep libtiff's own lines from standard error, where they come on top of the one line that names the file."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
