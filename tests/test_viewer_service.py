@@ -141,7 +141,7 @@ def test_errors_name_the_user_s_files_and_fields(address: str) -> None:
     films = {"ap": ("Spine 1.nii.gz", film), "lat": ("Spine 2.nii.gz", lat)}
     tries = {
         "Spine 1.exe: a file of this kind": {**films, "ap": ("Spine 1.exe", film)},
-        "Spine 1.nii.gz: not a readable NIfTI": {**films, "ap": ("C:\\films\\Spine 1.nii.gz", film[:2000])},
+        "Spine 1.nii.gz: truncated or damaged": {**films, "ap": ("C:\\films\\Spine 1.nii.gz", film[:2000])},
         "Spine 2.nii.gz: the file is empty": {**films, "lat": ("Spine 2.nii.gz", b"")},
         "my marks.json: at $.views.ap.vertebrae[2].centroid[0]": {
             **films,

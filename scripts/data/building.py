@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,15 +15,13 @@ from scripts.data.subset import SpineRecord
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
 from scripts.errors import UserError
 from scripts.geometry.film import FilmOptions
-from scripts.io.atomic import atomic_folder
+from scripts.io.atomic import NoRoomError, atomic_folder
 
 # A case and the number of its variant; 0 for the patient as scanned.
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # Of the files of a case; a change rebuilds them.
 FORMAT = 6
-# Errors of the place that is written to: every other case would have them too.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRecord | str:
@@ -50,11 +47,12 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
             prepared = prepare_case(case, work, options, variant)
             (work / STAMP_FILE).write_text(stamp)
         return prepared.spine
+    except NoRoomError as error:
+        # Every other case would have it too.
+        raise UserError(f"{error}, then start again: what is done stays") from error
     except UserError as error:
         return str(error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise UserError(f"{output}: {error.strerror}; make room and start again, what is done stays") from error
         # Whatever a strange file brings about, it costs that case and not the others.
         return f"unexpected {type(error).__name__}: {error}"
 

@@ -26,6 +26,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 FULL_BYTES = 2**20
 
 
+class NoRoomError(UserError):
+    """The disk is full or takes nothing: no other file can be written there either."""
+
+
 @contextmanager
 def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
     """A temporary folder that becomes ``final`` when the block ends well and vanishes when it does not.
@@ -251,7 +255,8 @@ def _told(path: Path, always: bool = False) -> Iterator[None]:
             raise
         reason = os.strerror(errno.ENOSPC) if full else error.strerror or str(error)
         remedy = "make room or choose another place" if full or error.errno in NO_ROOM else "choose another place"
-        raise UserError(f"{path}: cannot be written ({reason}); {remedy}") from error
+        kind = NoRoomError if full or error.errno in NO_ROOM else UserError
+        raise kind(f"{path}: cannot be written ({reason}); {remedy}") from error
 
 
 @contextmanager
