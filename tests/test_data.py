@@ -310,7 +310,7 @@ def test_manifest_mends_known_header_errors(tmp_path: Path) -> None:
     document = prepare(manifest, tmp_path / "d")
     assert [(i["level"], i["licence"]) for i in document["training"]] == [("L2", "test")]
     manifest.write_text(json.dumps([{**row, "colour": "red"}]))
-    with pytest.raises(UserError, match="may have"):
+    with pytest.raises(UserError, match="'colour' was unexpected"):
         find_cases(manifest)
 
 

@@ -22,6 +22,7 @@ ATLAS = LEVEL_NUMBERS["C1"]
 #   1 mm IPL MICCAI 2019: millimetres from the superior, anterior, right corner
 # A file that names other axes may also count millimetres along those.
 MILLIMETRE_CONVENTIONS: dict[str, tuple[str, ...]] = {"1 mm PIR": ("P", "I", "R"), "1 mm IPL": ("I", "P", "L")}
+AXIS_OF = {code: axis for axis in ("LR", "AP", "SI") for code in axis}
 
 
 def read_verse_centroids(
@@ -84,6 +85,8 @@ def _read_points(path: Path) -> tuple[tuple[str, ...], dict[int, np.ndarray]]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise TypeError("no list of points")
         direction = next((tuple(entry["direction"]) for entry in entries if "direction" in entry), ())
+        if direction and sorted(AXIS_OF.get(code, "") for code in direction) != ["AP", "LR", "SI"]:
+            raise ValueError(f"direction {str(direction)[:60]}")
         points = {}
         for entry in entries:
             if "label" in entry:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from scripts.anatomy.landmarks import MASK_SUFFIX
 from scripts.errors import UserError
-from scripts.io.documents import read_json
+from scripts.io.documents import check_schema, check_values, read_json
 
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 CT_SUFFIX = "_ct.nii.gz"
 MASK_WORDS = (
     "seg|segmentation|vert|vertebra|vertebrae|spine|msk|mask|masks|label|labels|labelmap|verse|totalsegmentator|ts"
@@ -209,18 +210,13 @@ def _one_of(
 
 def _read_manifest(path: Path) -> list[CaseFiles]:
     rows = read_json(path, "JSON manifest")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: a manifest is a JSON list of objects, one a case")
+    check_values(rows, str(path))
+    check_schema(rows, SCHEMA_FILE, str(path))
     return [_manifest_case(path, row) for row in rows]
 
 
 def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
-    known = {f.name for f in fields(CaseFiles)} - {"problem"}
-    if not {"subject", "ct", "mask"} <= set(row) <= known:
-        raise UserError(f"{path}: case {row.get('subject')}: needs subject, ct and mask; may have {sorted(known)}")
     values = {"series": "", **row}
-    if not all(isinstance(values.get(name) or "", str) for name in ("ct", "mask", "centroids")):
-        raise UserError(f"{path}: case {row.get('subject')}: ct, mask and centroids are paths")
     for name in ("ct", "mask", "centroids"):
         if values.get(name):
             values[name] = path.parent / values[name]

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from scripts.errors import UserError
 from scripts.films.collimation import bounds, field_mask, find_field, header_field, mask_outside
 from scripts.films.film import Field, Projection, Radiograph
-from scripts.films.header import DECISIVE, PIXELS, SPACINGS, Faults, open_dicom, text
+from scripts.films.header import DECISIVE, PIXELS, SPACINGS, Faults, open_dicom, printable, text
 from scripts.films.orientation import (
     FRONTAL,
     check_view,
@@ -51,7 +51,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
     warnings = _accept(faults, name, where)
     modality = text(data, "Modality")
     if modality not in MODALITIES or not any(keyword in data for keyword in PIXELS):
-        raise UserError(f"{where}: no radiograph but a DICOM object of modality '{modality}'")
+        raise UserError(f"{where}: no radiograph but a DICOM object of modality '{printable(modality)}'")
     if "PixelData" not in data:
         raise UserError(f"{where}: its pixels are floating-point numbers; export them as whole numbers")
     evidence = view_evidence(data)

@@ -6,18 +6,16 @@ spacing, where the source stood). The exact form holds both views in full (`Bipl
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 
 from scripts.errors import UserError
 from scripts.films.film import Optics
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry
-from scripts.io.documents import read_small
+from scripts.io.documents import check_schema, read_small
 
 SCHEMA_FILE = Path(__file__).with_name("geometry.schema.json")
 REVERSED_SOURCES = ("posterior", "right")
@@ -54,10 +52,7 @@ def read_geometry(path: Path) -> PairSetup:
             return PairSetup(exact=BiplanarGeometry.from_dict(document))
         except (UserError, AttributeError) as error:
             raise UserError(f"{path}: not a readable geometry file ({error})") from error
-    try:
-        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-    except jsonschema.ValidationError as error:
-        raise UserError(f"{path}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
+    check_schema(document, SCHEMA_FILE, str(path))
     beam, together = Beam(document["beam"]), bool(document.get("simultaneous", False))
     (ap, ap_spacing), (lat, lat_spacing) = (
         _view(document.get(name) or {}, beam, together, f"{path}: at $.{name}") for name in ("ap", "lat")

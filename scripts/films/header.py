@@ -150,6 +150,12 @@ def text(header: Dataset, keyword: str) -> str:
     return next(iter(texts(header, keyword)), "")
 
 
+def printable(value: Any) -> str:
+    """The beginning of a value as a message may show it: on one line, whatever it holds."""
+    words = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return "".join(c if " " <= c <= "~" else "?" for c in words.strip(" \0"))[:SHOWN]
+
+
 def _begins_without_preamble(path: Path) -> bool:
     """Whether a file starts with an attribute of the file meta information or of the identifying group."""
     with path.open("rb") as stream:
@@ -174,11 +180,11 @@ def _mend_numbers(data: Dataset, keyword: str, value: Any, faults: Faults) -> No
             numbers = numbers[:count]
     except (ValueError, TypeError, OverflowError):
         del data[keyword]
-        faults.unreadable[keyword] = f"cannot be read ({_shown(value)})"
+        faults.unreadable[keyword] = f"cannot be read ({printable(value)})"
         return
     if not all(map(math.isfinite, numbers)):
         del data[keyword]
-        faults.unreadable[keyword] = f"is not finite ({_shown(value)})"
+        faults.unreadable[keyword] = f"is not finite ({printable(value)})"
         faults.not_finite.append(keyword)
         return
     if not numbers:
@@ -200,8 +206,3 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, (MultiValue, list, tuple)):
         return [number for part in value for number in _numbers(part)]
     return [float(value)]
-
-
-def _shown(value: Any) -> str:
-    words = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return "".join(c if " " <= c <= "~" else "?" for c in words.strip(" \0"))[:SHOWN]

@@ -12,6 +12,7 @@ from pydicom.uid import RLELossless
 from scipy import ndimage
 
 from scripts.errors import UserError
+from scripts.films.header import printable
 
 MOST_BEYOND = 0.01  # share of pixels whose unused bits may hold something else, such as an overlay
 BEYOND = 0.05  # of the values' range: padding that lies further out is no part of the film, wherever it is
@@ -33,6 +34,10 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
         UserError: truncated, a transfer syntax that nothing decodes, or attributes that contradict the pixels.
     """
     syntax = data.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise UserError(f"{where}: attribute TransferSyntaxUID cannot be read ('{printable(syntax)}')")
+    if not data.get("PixelData"):
+        raise UserError(f"{where}: truncated or damaged: it has no pixels")
     for keyword in ("Rows", "Columns", "BitsAllocated"):
         if data.get(keyword, 0) < 1:
             raise UserError(f"{where}: attribute {keyword} is missing, zero or negative")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from scripts.errors import UserError
-from scripts.io.documents import read_small, write_json
+from scripts.io.documents import check_schema, read_small, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 
 SCHEMA_FILE = Path(__file__).with_name("annotations.schema.json")
@@ -129,8 +126,8 @@ def parse_annotations(document: Any, where: str) -> Annotations:
     Raises:
         UserError: against the schema, an unknown level, one level twice in a view, or a mark beyond its film.
     """
+    check_schema(document, SCHEMA_FILE, where)
     try:
-        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
         views = document["views"]
         return Annotations(
             _view_from_json(views["ap"], "ap"),
@@ -141,8 +138,6 @@ def parse_annotations(document: Any, where: str) -> Annotations:
             tuple(document.get("anchors", ())),
             document.get("levels_uncertain", False),
         )
-    except jsonschema.ValidationError as error:
-        raise UserError(f"{where}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from scripts.errors import UserError
@@ -97,6 +98,23 @@ def check_values(document: Any, where: str) -> None:
             raise UserError(f"{where}: at {field}: {str(value)[:20]} is no finite number")
         if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             raise UserError(f"{where}: at {field}: a text with half a character in it")
+
+
+def check_schema(document: Any, schema: Path, where: str) -> None:
+    """Refuse a document that is not as a JSON schema says.
+
+    Args:
+        document: to check.
+        schema: file of the schema.
+        where: the document came from, for the error.
+
+    Raises:
+        UserError: it is not; where in it, and why.
+    """
+    try:
+        jsonschema.validate(document, json.loads(schema.read_text(encoding="utf-8")))
+    except jsonschema.ValidationError as error:
+        raise UserError(f"{where}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
 
 
 def to_json(document: Any, where: str, indent: int | None = 1) -> str:
