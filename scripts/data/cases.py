@@ -218,8 +218,7 @@ def _read_manifest(path: Path) -> list[CaseFiles]:
 def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
     values = {"series": "", **row}
     for name in ("ct", "mask", "centroids"):
-        if values.get(name):
-            values[name] = path.parent / values[name]
+        values[name] = path.parent / values[name] if values.get(name) else None
     values["levels"] = tuple(values.get("levels", ()))
     return CaseFiles(**values)
 
