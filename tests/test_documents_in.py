@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from scripts.films.geometry_file import read_geometry
 from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
-from scripts.io.documents import read_json, read_small, to_json, write_json
+from scripts.io.documents import parse_json, read_json, read_small, to_json, write_json
 from scripts.render.report import report_page, withheld
 from tests.conftest import SAMPLE
 
@@ -170,10 +171,37 @@ def test_honest_aliases_of_yaml_still_work(tmp_path: Path) -> None:
 
 
 def test_marks_beyond_their_film_are_refused(tmp_path: Path) -> None:
-    for path, value in (("views.ap.vertebrae.3.centroid.1", "1e300"), ("views.lat.vertebrae.0.centroid.0", "-500")):
+    far = {
+        "views.ap.vertebrae.3.centroid.1": ("1e300", r"\$\.views\.ap\.vertebrae\[3\]\.centroid: "),
+        "views.lat.vertebrae.0.centroid.0": ("-500", r"\$\.views\.lat\.vertebrae\[0\]\.centroid: "),
+        "views.ap.vertebrae.2.corners": (
+            "[[1,1],[1,9],[9,9],[9,1e6]]",
+            r"\$\.views\.ap\.vertebrae\[2\]\.corners\[3\]: ",
+        ),
+    }
+    for path, (value, field) in far.items():
         (tmp_path / "marks.json").write_text(changed(path, value))
-        with pytest.raises(UserError, match="lies beyond its film"):
+        with pytest.raises(UserError, match=f"at {field}.* lies beyond its film"):
             read_annotations(tmp_path / "marks.json")
+
+
+def test_large_documents_cost_no_time(tmp_path: Path) -> None:
+    keys = ",".join(f'"{i}":1' for i in range(60_000))
+    items = "[" + "1," * 400_000 + "1]"
+    tries = {
+        "twice.json": (f'{{{keys},"59999":1}}', "'59999' is there twice"),
+        "long.yaml": (items, "larger than 64 kB"),
+    }
+    for name, (text, words) in tries.items():
+        (tmp_path / name).write_text(text)
+        started = time.process_time()
+        with pytest.raises(UserError, match=words):
+            read_small(tmp_path / name, "file")
+        assert time.process_time() - started < 10, name
+    started = time.process_time()
+    with pytest.raises(UserError, match="larger than 1 MB"):
+        parse_json(items * 20, "the marks")
+    assert time.process_time() - started < 1
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

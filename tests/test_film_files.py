@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import subprocess
 import sys
@@ -494,6 +495,23 @@ def test_pictures_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str
     Image.new("L", (20000, 10000)).save(tmp_path / "big.png")
     with pytest.raises(UserError, match="too many pixels"):
         read_radiograph(tmp_path / "big.png", AP)
+
+
+def test_pixels_of_every_format_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the header says, before they are unpacked: there are not as many in this file."""
+    header = nib.Nifti1Image(np.zeros((2, 2), np.uint8), nib.load(SAMPLE / "ap.nii.gz").affine).header
+    header["dim"][:3], header["vox_offset"], header["magic"] = (2, 10_001, 10_000), 352, b"n+1"
+    noise = np.random.default_rng(0).integers(0, 255, 100_000, np.uint8).tobytes()
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(4) + noise))
+    with pytest.raises(
+        UserError, match=r"bomb.nii.gz: too many pixels \(10001 x 10000\); a film has up to 100 million"
+    ):
+        read_radiograph(tmp_path / "bomb.nii.gz", AP)
+    Image.fromarray(sample_film("ap").astype(np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("scripts.films.plausible.MOST_PIXELS", 100_000)
+    for path in (SAMPLE / "ap.nii.gz", tmp_path / "a.png", write_dicom(tmp_path / "a.dcm", "ap")):
+        with pytest.raises(UserError, match=r"too many pixels \(333 x 360\)"):
+            read_radiograph(path, AP)
 
 
 def sample_nifti() -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from scripts.films.geometry_file import PairSetup, read_geometry
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
-from scripts.films.plausible import check_size
+from scripts.films.plausible import check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
@@ -94,7 +94,7 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.name.lower().endswith((".nii", ".nii.gz")):
-        pixels, view = read_film(path, frontal=wanted is Projection.FRONTAL)
+        pixels, view = read_film(path, wanted is Projection.FRONTAL, check_pixels)
         row, column = view.pixel_spacing_mm
         if impossible_spacing((row, column)):
             raise UserError(f"{path}: a pixel spacing of {row:g} x {column:g} mm is impossible")

@@ -15,6 +15,7 @@ from scripts.errors import UserError
 from scripts.films.appearance import seems_inverted
 from scripts.films.dicom import finish
 from scripts.films.film import Projection, Radiograph
+from scripts.films.plausible import check_pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Pillow inverts white-is-zero pictures up to 8 bits itself.
@@ -56,6 +57,7 @@ def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiog
             python_warnings.simplefilter("ignore")
             # From a stream: by its name Pillow maps an uncompressed TIFF into memory and garbles one that is turned.
             with _silent_libtiff(), path.open("rb") as stream, Image.open(stream) as image:
+                check_pixels((image.height, image.width), str(path))
                 pixels, seen, notes = _grey(image, path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from scripts.errors import UserError
 from scripts.films.film import Radiograph
 
@@ -10,6 +12,23 @@ POSSIBLE_MM = (30.0, 4000.0)
 USUAL_MM = (100.0, 2000.0)
 LARGEST_RATIO = 2.0  # of a pixel's sides
 SAME = 0.02  # two ratios that differ by less are one
+# 0.1 mm a pixel of a standing adult are 80 million; a file of any size can hold any number of blank ones.
+MOST_PIXELS = 100_000_000
+
+
+def check_pixels(shape: tuple[int, ...], where: str) -> None:
+    """Refuse a film by its number of pixels, which a header tells before they are unpacked.
+
+    Args:
+        shape: length of each axis; the product counts.
+        where: its file, for errors.
+
+    Raises:
+        UserError: no film has as many.
+    """
+    if math.prod(shape) > MOST_PIXELS:
+        said = " x ".join(str(length) for length in shape)
+        raise UserError(f"{where}: too many pixels ({said}); a film has up to {MOST_PIXELS // 10**6} million")
 
 
 def check_size(film: Radiograph, name: str, where: str) -> Radiograph:

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.films.header import printable
+from scripts.films.plausible import check_pixels
 
 MOST_BEYOND = 0.01  # share of pixels whose unused bits may hold something else, such as an overlay
 BEYOND = 0.05  # of the values' range: padding that lies further out is no part of the film, wherever it is
@@ -41,6 +42,7 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
     for keyword in ("Rows", "Columns", "BitsAllocated"):
         if data.get(keyword, 0) < 1:
             raise UserError(f"{where}: attribute {keyword} is missing, zero or negative")
+    check_pixels((data.Rows, data.Columns), where)
     lines = _complete(data)
     if not syntax.is_encapsulated:
         lines += _check_length(data, where)

@@ -13,7 +13,7 @@ from scripts.levels import LEVEL_ORDER, level_name, level_number
 SCHEMA_FILE = Path(__file__).with_name("annotations.schema.json")
 SCHEMA_VERSION = "1.0"
 Pixel = tuple[float, float]
-# How far outside its film a mark may lie, as a share of the film.
+# How far outside its film a mark may lie, as a share of the film's longer side; the corners of its body twice as far.
 BEYOND_FILM = 0.25
 
 
@@ -180,12 +180,16 @@ def _view_from_json(view: dict[str, Any], name: str) -> ViewMarks:
         if levels.count(level) > 1:
             raise UserError(f"level {level_name(level)} is marked twice in one view")
     rows, columns = (int(size) for size in view["shape"])
-    for mark in marks:
-        row, column = mark.centroid
-        margin = BEYOND_FILM * max(rows, columns)
-        if not (-margin <= row <= rows + margin and -margin <= column <= columns + margin):
-            raise UserError(
-                f"the {name.upper()} mark of {level_name(mark.level)} at row {row:g}, column {column:g} lies beyond "
-                f"its film of {rows} rows and {columns} columns; positions are [row, column] in pixels"
-            )
+    for number, mark in enumerate(marks):
+        where = f"$.views.{name}.vertebrae[{number}]"
+        points = [(f"{where}.centroid", mark.centroid, BEYOND_FILM)]
+        points += [(f"{where}.corners[{i}]", corner, 2 * BEYOND_FILM) for i, corner in enumerate(mark.corners or ())]
+        for field, (row, column), share in points:
+            margin = share * max(rows, columns)
+            if not (-margin <= row <= rows + margin and -margin <= column <= columns + margin):
+                raise UserError(
+                    f"at {field}: the {name.upper()} mark of {level_name(mark.level)} at row {row:g}, column "
+                    f"{column:g} lies beyond its film of {rows} rows and {columns} columns; positions are "
+                    "[row, column] in pixels"
+                )
     return ViewMarks((rows, columns), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level))))

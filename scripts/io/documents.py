@@ -1,14 +1,15 @@
 """JSON and YAML: files of any origin read within bounds, and JSON that every reader of JSON accepts.
 
-Files may begin with a byte order mark, as Windows writes it. What one could use to fill the memory or the stack is
-refused: nesting without end, and aliases of YAML that stand for more than they say. NaN and infinity are no JSON;
-Python reads and writes them if it is not told otherwise.
+Files may begin with a byte order mark, as Windows writes it. What one could use to fill the memory, the stack or the
+time is refused: size, nesting without end, and aliases of YAML that stand for more than they say. NaN and infinity are
+no JSON; Python reads and writes them if it is not told otherwise.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from scripts.io.atomic import write_text
 MOST_BYTES = 2**30
 # Of a file that a person writes or corrects: marks, a geometry.
 SMALL_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 50_000, 50
+# PyYAML takes a second for as much; a geometry has a few lines.
+YAML_BYTES = 2**16
 # What the parsers raise for broken files; PyYAML lets its constructors' own errors through.
 BROKEN = (OSError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError)
 
@@ -53,6 +56,8 @@ def parse_json(data: bytes | str, what: str) -> Any:
     Raises:
         UserError: no JSON, too large, nested too deeply, or a number is not finite.
     """
+    if len(data) > SMALL_BYTES:
+        raise UserError(f"{what}: no readable JSON (larger than {_size(SMALL_BYTES)})")
     try:
         document = json.loads(data, object_pairs_hook=_once)
     except BROKEN as error:
@@ -72,7 +77,7 @@ def read_small(path: Path, what: str) -> Any:
         UserError: missing, unreadable, larger than such a file can be, or a number in it is not finite.
     """
     if path.suffix.lower() in (".yaml", ".yml"):
-        document = _parse_yaml(_read(path, what, SMALL_BYTES), path, what)
+        document = _parse_yaml(_read(path, what, YAML_BYTES), path, what)
     else:
         document = read_json(path, what, SMALL_BYTES)
     check_values(document, str(path))
@@ -206,8 +211,12 @@ def _read(path: Path, what: str, most_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         raise _unreadable(path, what, error) from error
     if len(data) > most_bytes:
-        raise UserError(f"{path}: not a readable {what} (larger than {most_bytes / 2**20:.0f} MB)")
+        raise UserError(f"{path}: not a readable {what} (larger than {_size(most_bytes)})")
     return data
+
+
+def _size(count: int) -> str:
+    return f"{count // 2**20} MB" if count >= 2**20 else f"{count // 2**10} kB"
 
 
 def _parse_yaml(data: bytes, path: Path, what: str) -> Any:
@@ -249,8 +258,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; of a key that is there twice a parser would take the last without a word."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+        often = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{often!r} is there twice")
     return found
 
 

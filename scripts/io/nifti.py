@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ HEADER_BYTES = 540
 LEAST_DETERMINANT = 0.1
 # Cosine of rows and columns that are perpendicular.
 PERPENDICULAR = 0.01
+ShapeCheck = Callable[[tuple[int, ...], str], None]
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,17 @@ class NiftiFile:
     axes_doubt: str = ""
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_nifti(path: Path, check_shape: ShapeCheck | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Array and 4x4 affine, index -> RAS mm, of a NIfTI file.
+
+    Args:
+        path: the file.
+        check_shape: see `open_nifti`.
 
     Raises:
         UserError: see `open_nifti`; or its header contradicts itself about voxel size or axes.
     """
-    file = open_nifti(path)
+    file = open_nifti(path, check_shape)
     if doubt := file.spacing_doubt or file.axes_doubt:
         raise UserError(f"{path}: {doubt}")
     return file.array, file.affine
@@ -85,8 +90,13 @@ def check_volume(array: np.ndarray, affine: np.ndarray, what: str, name: str) ->
         raise UserError(f"{name}: two axes of its affine are alike or nothing: no geometry of a volume")
 
 
-def open_nifti(path: Path) -> NiftiFile:
+def open_nifti(path: Path, check_shape: ShapeCheck | None = None) -> NiftiFile:
     """A NIfTI file with what its header says and leaves in doubt.
+
+    Args:
+        path: the file.
+        check_shape: given the lengths of the axes and the file's name before the values are unpacked; raises where they
+            are too many.
 
     Raises:
         UserError: missing, truncated, not NIfTI, or with a header that cannot be true.
@@ -97,6 +107,8 @@ def open_nifti(path: Path) -> NiftiFile:
             header = raw_header(image)
             if header is not None:
                 check_header(header, path)
+            if check_shape is not None:
+                check_shape(image.shape, str(path))  # type: ignore[attr-defined]
             array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
             affine = np.array(image.affine, float)  # type: ignore[attr-defined]
             if header is not None:
@@ -200,12 +212,13 @@ def write_film(path: Path, film: np.ndarray, view: View) -> None:
     write_quantised(path, film, film_affine(view))
 
 
-def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
+def read_film(path: Path, frontal: bool, check_shape: ShapeCheck | None = None) -> tuple[np.ndarray, View]:
     """A radiograph and, from its affine, its parallel-beam geometry.
 
     Args:
         path: a 2D NIfTI whose first axis is the rows.
         frontal: whether an AP view is expected, else a LAT view.
+        check_shape: see `open_nifti`.
 
     Returns:
         (rows, columns) float32 and the view.
@@ -214,7 +227,7 @@ def read_film(path: Path, frontal: bool) -> tuple[np.ndarray, View]:
         UserError: not readable, not 2D, not finite, blank, or its affine is that of another view or a flipped one.
     """
     name = "AP" if frontal else "LAT"
-    array, affine = read_nifti(path)
+    array, affine = read_nifti(path, check_shape)
     while array.ndim > 2 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 2:
