@@ -16,6 +16,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import nibabel as nib
@@ -27,8 +28,15 @@ from fastapi.testclient import TestClient
 from scripts.deploy.service import create_service
 from scripts.deploy.worker import Worker, process
 from scripts.errors import UserError
-from scripts.serving.engine import Engine, EngineDiedError, _guarded
-from scripts.serving.security import Guard
+from scripts.serving.engine import (
+    MOST_WAITING,
+    Engine,
+    EngineBusyError,
+    EngineDiedError,
+    EngineTimeoutError,
+    _guarded,
+)
+from scripts.serving.security import HEADERS, Guard
 from scripts.serving.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
@@ -171,6 +179,84 @@ def test_a_job_that_ends_its_engine_is_tried_again_but_not_for_ever(tmp_path: Pa
 
     asyncio.run(asyncio.wait_for(work(), 30))
     assert "3 times" in (tmp_path / "failed" / poison / REASON).read_text()
+
+
+def test_a_job_that_takes_too_long_fails_and_the_next_is_done(tmp_path: Path) -> None:
+    app, _ = pretended(tmp_path, EngineTimeoutError())
+    with TestClient(app) as client:
+        names = [hand_in(client).json()["id"] for _ in range(2)]
+        wait_for(lambda: client.get(f"/jobs/{names[1]}").json()["state"] == "done", 20)
+        assert client.get(f"/jobs/{names[0]}").json()["error"] == "not done after 15 minutes, and ended"
+
+
+def test_a_call_that_hangs_is_ended_and_those_behind_it_move_up() -> None:
+    """Nothing is pretended here: the process sleeps, and is not there afterwards."""
+    engine, told = Engine("time", limit_s=60.0), []
+
+    async def calls() -> None:
+        with pytest.raises(UserError, match="TypeError"):
+            await engine.call("sleep", "no number")  # the process has started
+        (pid,) = engine.pids()
+        slow = asyncio.create_task(engine.call("sleep", 600, limit_s=0.5))
+        gone = asyncio.create_task(engine.call("sleep", 600))
+        last = asyncio.create_task(engine.call("monotonic", told=told.append))
+        await asyncio.sleep(0.1)
+        assert told == [2]
+        gone.cancel()
+        with pytest.raises(EngineTimeoutError, match="took too long"):
+            await slow
+        assert await last > 0 and told == [2, 1, 0]
+        assert not Path(f"/proc/{pid}").exists() and engine.pids() != [pid]
+        # Who goes away while it runs does not have it ended; the next waits for it.
+        left = asyncio.create_task(engine.call("sleep", 1.0))
+        await asyncio.sleep(0.1)
+        left.cancel()
+        started = time.monotonic()
+        await engine.call("monotonic", limit_s=0.5)
+        assert time.monotonic() - started > 0.5
+        engine._queue.update(dict.fromkeys(range(MOST_WAITING), lambda before: None))
+        with pytest.raises(EngineBusyError):
+            await engine.call("monotonic")
+
+    asyncio.run(asyncio.wait_for(calls(), 120))
+    engine.stop()
+
+
+def test_an_engine_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.serving.engine._begin", break_down)
+    engine = Engine("time")
+    with pytest.raises(EngineDiedError, match="the engine stopped"):
+        asyncio.run(engine.call("monotonic"))
+    monkeypatch.undo()
+    assert asyncio.run(engine.call("monotonic")) > 0
+    engine.stop()
+
+
+def break_down(_: int) -> None:
+    raise OSError(errno.ENOMEM, "no memory")
+
+
+def test_the_service_has_the_guards_of_the_viewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path)
+    client = TestClient(create_service(Guard({"testserver"}, "secret"), spool, engine=Pretence()))
+    bearer = {"Authorization": "Bearer secret"}
+    assert client.get("/metrics", headers=bearer).status_code == 200
+    assert client.get("/metrics", headers={"Authorization": "Bearer g\xe9heim".encode("latin-1")}).status_code == 401
+    assert client.get("/metrics", headers={**bearer, "Origin": "https://testserver"}).status_code == 403
+    monkeypatch.setattr(spool, "find", Mock(side_effect=RuntimeError("Mr Secret")))
+    answer = client.get("/jobs/x", headers=bearer)
+    assert answer.status_code == 500 and "Secret" not in answer.text and answer.json()["error"]
+    assert all(answer.headers[name] == value for name, value in HEADERS.items())
+
+
+def test_a_full_spool_takes_no_more(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, most_bytes=1000)
+    client = TestClient(create_service(Guard({"testserver"}), spool, engine=Pretence()))
+    assert hand_in(client).status_code == 202
+    spool.accept(lambda study: (study / "film").write_bytes(bytes(1000)))
+    answer = hand_in(client)
+    assert answer.status_code == 429 and "take all the room" in answer.json()["error"]
+    assert spool.count(State.WAITING) == 2
 
 
 def test_spool_is_private_bounded_and_held_by_one(tmp_path: Path) -> None:

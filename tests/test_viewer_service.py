@@ -6,22 +6,31 @@ import hashlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
+from scripts.serving.engine import Engine
+from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
+from scripts.viewer.app import create_app
+from scripts.viewer.serve import bind
 from tests.conftest import ROOT
-from tests.viewer_service import engines, service, wait_for
+from tests.viewer_service import engines, served, service, wait_for
 
 SAMPLE = ROOT / "docs" / "sample"
 
@@ -64,6 +73,10 @@ def test_only_this_machine_s_names_and_pages_are_answered(address: str) -> None:
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
     assert client.post("/api/sample", headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.post("/api/sample", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    own = address.rstrip("/")
+    for origin in ("null", own.replace("http:", "https:"), own.rsplit(":", 1)[0], "http://["):
+        assert client.get("/healthz", headers={"Origin": origin}).status_code == 403, origin
+    assert client.get("/healthz", headers={"Origin": own}).status_code == 200
     answer = client.get("/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
@@ -92,6 +105,17 @@ def test_marks_are_checked_and_the_old_ones_stay(address: str) -> None:
     views["ap"]["vertebrae"][0]["centroid"][0] += 7
     moved = client.put(path, json={"views": views}).json()
     assert moved["vertebrae"][0]["residual_mm"] == pytest.approx(7, abs=0.01)
+    for path_in, number, words in (
+        ("centroid", "NaN", "$.views.ap.vertebrae[0].centroid[1]: nan is no finite number"),
+        ("centroid", "-Infinity", "$.views.ap.vertebrae[0].centroid[1]: -inf is no finite number"),
+        ("centroid", "1e9", "$.views.ap.vertebrae[0].centroid: the AP mark of T1"),
+        ("corners", "1e9", "$.views.ap.vertebrae[0].corners[0]: the AP mark of T1"),
+    ):
+        far = json.loads(json.dumps(views))
+        point = [9, "@"] if path_in == "centroid" else [[9, "@"], [9, 9], [20, 9], [9, 20]]
+        far["ap"]["vertebrae"][0][path_in] = point
+        answer = client.put(path, content=json.dumps({"views": far}).replace('"@"', number))
+        assert answer.status_code == 400 and words in answer.json()["error"], answer.text
     views["ap"]["vertebrae"][0]["level"] = "T99"
     for bad in ({"views": views}, {"views": 3}, {}, [1], {"views": {"ap": views["ap"]}}):
         answer = client.put(path, json=bad)
@@ -167,6 +191,11 @@ def test_errors_name_the_user_s_files_and_fields(address: str) -> None:
         answer = client.put(f"{path}/marks", content=body)
         assert answer.status_code == 400 and answer.json()["error"].startswith(words), answer.text
     assert client.post(f"{path}/reconstruct", content="[" * 50_000).status_code == 400
+    for levels in ("[[1]]", "[{}]", "[1]", "3"):
+        assert client.post(f"{path}/reconstruct", content=f'{{"levels": {levels}}}').status_code == 400, levels
+    for method, where in (("PUT", f"{path}/marks"), ("POST", f"{path}/reconstruct")):
+        answer = client.request(method, where, content=b" " * (2**20 + 1))
+        assert answer.status_code == 400 and "larger than 1 MB" in answer.json()["error"]
     assert client.get(path).json()["marks"] == case["marks"]
 
 
@@ -181,8 +210,8 @@ def test_marks_that_run_the_wrong_way_are_told_and_not_reconstructed(address: st
             mark["level"] = level
     told = client.put(f"{path}/marks", json={"views": views}).json()
     assert told["warnings"][0].startswith("the AP and LAT marks run from foot to head")
-    (line,) = client.post(f"{path}/reconstruct", json={"levels": ["T7"]}).text.splitlines()
-    assert "run from foot to head" in json.loads(line)["error"]
+    line = lines_of(client, path, "T7")[-1]
+    assert "run from foot to head" in line["error"] and "retry" not in line
 
 
 def test_films_of_one_s_own_open_with_their_marks(address: str, tmp_path: Path) -> None:
@@ -220,18 +249,139 @@ def test_numbers_are_those_of_the_report(address: str) -> None:
 def test_other_addresses_need_the_token() -> None:
     with service("--host", "127.0.0.1") as local:
         assert "token" not in local
-    from fastapi.testclient import TestClient
-
-    from scripts.serving.security import Guard
-    from scripts.viewer.app import create_app
-
     client = TestClient(
         create_app(Guard({"ward:80"}, "secret")), base_url="http://ward:80", headers={"Host": "ward:80"}
     )
     assert client.get("/").status_code == 401
     assert client.get("/?token=wrong").status_code == 401
+    for headers in ({"Authorization": "Bearer g\xe9heim"}, {"Cookie": "token-80=g\xe9heim"}):
+        assert client.get("/", headers={k: v.encode("latin-1") for k, v in headers.items()}).status_code == 401
+    assert client.get("/?token=g%C3%A9heim").status_code == 401
     assert client.get("/?token=secret").status_code == 200
     assert client.get("/").status_code == 200  # the browser keeps it as a cookie
+
+
+def test_a_session_of_any_characters_is_nobody_s(address: str) -> None:
+    client = browser(address)
+    path = f"/api/cases/{client.post('/api/sample').json()['id']}"
+    port = httpx.URL(address).port
+    cookie = f"session-{port}=\xe9\xfc".encode("latin-1")
+    assert httpx.get(f"{address}{path}", headers={"Cookie": cookie}).status_code == 404
+
+
+def test_all_addresses_are_answered_and_a_usable_one_is_told() -> None:
+    with service("--host", "0.0.0.0") as told:
+        url = httpx.URL(told)
+        assert url.host not in ("0.0.0.0", "127.0.0.1", "localhost") and url.params["token"]
+        assert httpx.get(told).status_code == 200
+        for host in ("127.0.0.1", "localhost"):
+            assert httpx.get(url.copy_with(host=host)).status_code == 200, host
+            assert httpx.get(url.copy_with(host=host, query=None)).status_code == 401
+        # By an address that nobody has listed: that at which the connection arrives.
+        other = url.copy_with(host="127.0.0.9")
+        assert httpx.get(other).status_code == 200
+        for wrong in ("evil.example", f"evil.example:{url.port}", f"127.0.0.8:{url.port}"):
+            assert httpx.get(other, headers={"Host": wrong}).status_code == 421, wrong
+
+
+def test_a_proxy_s_name_is_answered_and_needs_the_token() -> None:
+    with service("--name", "spine.example.org") as told:
+        proxied = {"Host": "spine.example.org", "X-Forwarded-Proto": "https"}
+        assert httpx.get(told.split("?")[0], headers=proxied).status_code == 401
+        answer = httpx.get(told, headers=proxied)
+        assert answer.status_code == 200 and answer.headers["set-cookie"].count("Secure") == 2
+        for origin, status in (("https://spine.example.org", 200), ("http://spine.example.org", 403)):
+            assert httpx.get(told, headers={**proxied, "Origin": origin}).status_code == status
+
+
+def test_two_services_on_one_machine_keep_their_cookies(address: str) -> None:
+    client = browser(address)
+    path = f"/api/cases/{client.post('/api/sample').json()['id']}"
+    with service() as other:
+        # Browsers and httpx send a host's cookies to all of its ports.
+        client.get(other).raise_for_status()
+        assert client.get(path).status_code == 200
+        assert len(client.cookies) == 2
+
+
+def test_what_nobody_foresaw_is_one_line_with_the_same_headers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(Guard({"testserver"}))
+    client = TestClient(app)
+    usual = client.get("/").headers
+    failures = (RuntimeError("Mr Secret"), KeyError("Mr Secret"), FileNotFoundError(2, "gone", "/tmp/Secret"))
+    for failure in failures:
+        monkeypatch.setattr(app.state.store, "find", Mock(side_effect=failure))
+        answer = client.get("/api/cases/x")
+        assert answer.status_code == 500 and set(answer.json()) == {"error", "retry"}, answer.text
+        assert "Secret" not in answer.text and "Traceback" not in answer.text and "\n" not in answer.json()["error"]
+        for name in HEADERS:
+            assert answer.headers[name] == usual[name]
+    assert [line.split(" at ")[0] for line in caplog.messages] == [type(failure).__name__ for failure in failures]
+    assert "Secret" not in caplog.text
+    for method, path, status in (("GET", "/nothing", 404), ("POST", "/healthz", 405), ("GET", "/static/no.js", 404)):
+        answer = client.request(method, path)
+        assert answer.status_code == status and answer.json()["error"] and "content-security-policy" in answer.headers
+    app.state.store.close()
+
+
+def lines_of(client: httpx.Client, path: str, *levels: str) -> list[dict[str, Any]]:
+    answer = client.post(f"{path}/reconstruct", json={"levels": levels})
+    return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
+
+
+def test_a_case_that_hangs_stops_nobody_else() -> None:
+    """The engine is held, as by a file that is read without end: it is ended after its time, and the next goes on."""
+    listener, guard, _ = bind("127.0.0.1", 0)
+    engine = Engine("scripts.viewer", 20.0, "case.warm_up")
+    app = create_app(guard, engine=engine)
+    with served(app, listener) as address, ThreadPoolExecutor() as pool:
+        mine, other = browser(address), browser(address)
+        paths = [f"/api/cases/{client.post('/api/sample').json()['id']}" for client in (mine, other)]
+        assert [line.get("waiting") for line in lines_of(mine, paths[0], "T6")] == [0, None]
+        (held,) = engine.pids()
+        assert Path(f"/proc/{held}/oom_score_adj").read_text().strip() == "1000"
+        os.kill(held, signal.SIGSTOP)
+        hanging = pool.submit(lines_of, mine, paths[0], "T7")
+        wait_for(lambda: len(engine._queue) == 1, 10)
+        waiting = pool.submit(lines_of, other, paths[1], "T8", "T9")
+        told = hanging.result(120)
+        assert told[0] == {"level": "T7", "waiting": 0, "number": 1, "total": 1}
+        assert told[1]["retry"] and told[1]["error"].startswith("T7: this took too long") and told[1]["done"] == 1
+        told = waiting.result(120)
+        assert [(line.get("waiting"), line.get("number"), line.get("done")) for line in told] == [
+            (1, 1, None), (0, 1, None), (None, None, 1), (0, 2, None), (None, None, 2)
+        ]  # fmt: skip
+        assert all("error" not in line and line["total"] == 2 for line in told)
+        assert not Path(f"/proc/{held}").exists() and engine.pids() != [held]
+        # The rest is kept, and the same may be asked for again.
+        assert mine.get(f"{paths[0]}/mesh/T6", params={"key": lines_of(mine, paths[0], "T6")[1]["key"]}).is_success
+        assert lines_of(mine, paths[0], "T7")[1]["confidence"] > 0
+        # An engine that is killed is told likewise.
+        os.kill(engine.pids()[0], signal.SIGSTOP)
+        dying = pool.submit(lines_of, mine, paths[0], "T8")
+        wait_for(lambda: len(engine._queue) == 1, 10)
+        os.kill(engine.pids()[0], signal.SIGKILL)
+        told = dying.result(120)
+        assert told[1]["retry"] and told[1]["error"].startswith("T8: the engine stopped")
+        answer = mine.put(f"{paths[0]}/marks", json={"views": mine.get(paths[0]).json()["marks"]})
+        assert answer.status_code == 200
+
+
+def test_films_that_hang_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.viewer.app.OPENING_S", 1.0)
+    listener, guard, _ = bind("127.0.0.1", 0)
+    engine = Engine("scripts.viewer", 60.0, "case.warm_up")
+    app = create_app(guard, engine=engine)
+    with served(app, listener) as address:
+        client = browser(address)
+        wait_for(lambda: not engine._queue, 120)
+        os.kill(engine.pids()[0], signal.SIGSTOP)
+        answer = client.post("/api/sample")
+        assert answer.status_code == 503 and answer.json()["retry"]
+        assert answer.json()["error"].startswith("opening the films: this took too long")
+        assert not app.state.store.cases and not any(app.state.store.root.iterdir())
 
 
 def test_nothing_stays_behind(tmp_path: Path) -> None:
@@ -272,3 +422,59 @@ def test_cases_of_one_browser_are_limited() -> None:
     finally:
         kept.close()
     assert not kept.root.exists()
+
+
+def test_cases_of_all_are_limited_and_the_unused_ones_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_IN_ALL", 3)
+    kept = store.Store()
+    try:
+        names = [kept.create(owner)[0] for owner in ("a", "b", "c")]
+        with pytest.raises(store.StoreFullError):
+            kept.create("d")
+        assert list(kept.cases) == names
+        kept.cases[names[0]].used -= 2 * store.UNUSED_S
+        kept.cases[names[2]].used -= 3 * store.UNUSED_S
+        assert kept.create("c")[0] in kept.cases  # who works here again keeps nothing of an hour ago for himself
+        assert names[2] not in kept.cases and names[0] in kept.cases
+        last = kept.create("d")[0]
+        assert set(kept.cases) >= {names[1], last} and names[0] not in kept.cases
+    finally:
+        kept.close()
+
+
+def test_bytes_of_all_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_BYTES", 1000)
+    kept = store.Store()
+    try:
+        name, case = kept.create("a", 600)
+        (case.folder / "film").write_bytes(bytes(600))
+        with pytest.raises(store.StoreFullError):
+            kept.create("b", 600)
+        kept.create("b", 100)
+        with pytest.raises(store.StoreFullError):
+            kept.make_room(500)
+        case.used -= 2 * store.UNUSED_S
+        kept.make_room(500)
+        assert name not in kept.cases and not case.folder.exists() and len(kept.cases) == 1
+    finally:
+        kept.close()
+
+
+def test_a_full_store_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_IN_ALL", 0)
+    app = create_app(Guard({"testserver"}))
+    client = TestClient(app)
+    client.get("/")
+    answer = client.post("/api/sample")
+    assert answer.status_code == 503 and "no room for more films" in answer.json()["error"] and answer.json()["retry"]
+    app.state.store.close()
+
+
+def test_what_is_sent_at_once_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.serving.security.MOST_RECEIVED_BYTES", 100)
+    app = create_app(Guard({"testserver"}))
+    client = TestClient(app)
+    assert client.request("POST", "/nothing", content=b"1" * 100).status_code == 404
+    answer = client.request("POST", "/nothing", content=b"1" * 101)
+    assert answer.status_code == 503 and "at once" in answer.json()["error"]
+    app.state.store.close()

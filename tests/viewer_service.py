@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from tests.conftest import ROOT
 
@@ -49,6 +53,21 @@ def service(*options: str) -> Iterator[str]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@contextmanager
+def served(app: FastAPI, listener: socket.socket) -> Iterator[str]:
+    """An application of this process, answered in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        wait_until_healthy(address)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(60)
 
 
 def engines(of_service: int | None = None) -> list[int]:

@@ -117,6 +117,7 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8765,
     browser: bool = True,
+    name: str = "",
 ) -> None:
     """Open the interactive interface in the browser, with the sample patient or with two films.
 
@@ -128,6 +129,7 @@ def view(
         host: address to serve on; on another than this machine's own a token is asked for.
         port: to serve on; 0 for a free one.
         browser: open it.
+        name: under which a proxy offers it, as spine.example.org; a token is then asked for.
     """
     from scripts.viewer.serve import view_case
 
@@ -135,4 +137,4 @@ def view(
     given = {key: value for key, value in about.items() if value}
     if given and not (ap and lat):
         raise UserError("view needs both films, --ap and --lat, or neither")
-    view_case(given or None, host, port, browser)
+    view_case(given or None, host, port, browser, name)

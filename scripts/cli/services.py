@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def serve(spool: Path, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0) -> None:
+def serve(
+    spool: Path,
+    host: str = "127.0.0.1",
+    port: int = 8766,
+    capacity: int = 32,
+    keep_hours: float = 24.0,
+    most_gb: float = 50.0,
+    name: str = "",
+) -> None:
     """Reconstruct what is handed in over HTTP, one pair after the other.
 
     Args:
@@ -14,10 +22,12 @@ def serve(spool: Path, host: str = "127.0.0.1", port: int = 8766, capacity: int 
         port: to serve on; 0 for a free one.
         capacity: jobs that may wait; more are refused until there is room.
         keep_hours: how long results stay.
+        most_gb: how large the spool may become; more is refused until there is room.
+        name: under which a proxy offers it, as spine.example.org; a token is then asked for.
     """
     from scripts.deploy.service import serve as serve_jobs
 
-    serve_jobs(spool, host, port, capacity, keep_hours)
+    serve_jobs(spool, host, port, capacity, keep_hours, most_gb, name)
 
 
 def listen(

@@ -12,14 +12,13 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish
-from scripts.errors import UserError
 from scripts.io.documents import write_json
 from scripts.localization.anchors import parse_anchors
-from scripts.serving.engine import NOT_STORED, Engine
+from scripts.serving.answers import protect
+from scripts.serving.engine import Engine
 from scripts.serving.security import Guard, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
 from scripts.serving.uploads import FILM_SUFFIXES, NAMES_FILE, TEXT_SUFFIXES, given_name, save_upload
@@ -48,7 +47,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     registry = CollectorRegistry()
     ended = Counter("jobs_ended", "Jobs by how they ended", ["state"], registry=registry)
     seconds = Histogram("job_seconds", "Time in the engine", buckets=SECONDS, registry=registry)
-    refusals = Counter("jobs_refused", "Jobs refused because too many waited", registry=registry)
+    refusals = Counter("jobs_refused", "Jobs refused for want of room", registry=registry)
     for state in (State.WAITING, State.WORKING):
         gauge = Gauge(f"jobs_{state}", f"Jobs {state}", registry=registry)
         gauge.set_function(lambda state=state: spool.count(state))
@@ -70,15 +69,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.grace_s = GRACE_S
-    app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
-
-    @app.exception_handler(UserError)
-    async def bad_input(_: Request, error: UserError) -> JSONResponse:
-        return refused(400, str(error))
-
-    @app.exception_handler(OSError)
-    async def no_room(_: Request, error: OSError) -> JSONResponse:
-        return refused(507, NOT_STORED)
+    protect(app, guard)
 
     @app.exception_handler(NoSuchJobError)
     async def not_found(_: Request, error: NoSuchJobError) -> JSONResponse:
@@ -87,7 +78,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     @app.exception_handler(SpoolFullError)
     async def full(_: Request, error: SpoolFullError) -> JSONResponse:
         refusals.inc()
-        answer = refused(429, "too many jobs are waiting; try again later")
+        answer = refused(429, str(error), retry=True)
         answer.headers["Retry-After"] = RETRY_AFTER_S
         return answer
 
@@ -162,7 +153,13 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
 
 
 def serve(
-    folder: Path, host: str = "127.0.0.1", port: int = 8766, capacity: int = 32, keep_hours: float = 24.0
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8766,
+    capacity: int = 32,
+    keep_hours: float = 24.0,
+    most_gb: float = 50.0,
+    name: str = "",
 ) -> None:
     """Serve until interrupted; a running job is finished first, or waits for the next start.
 
@@ -172,13 +169,15 @@ def serve(
         port: 0 for a free one.
         capacity: jobs that may wait.
         keep_hours: how long results stay.
+        most_gb: how large the spool may become.
+        name: see `bind`.
 
     Raises:
         UserError: see `bind` and `Spool.opened`.
     """
-    spool = Spool(folder, capacity)
+    spool = Spool(folder, capacity, most_gb * 1e9)
     with spool.opened():
-        listener, guard, address = bind(host, port)
+        listener, guard, address = bind(host, port, name)
         print(f"{address}  (Ctrl+C ends it)", flush=True)
         run_server(create_service(guard, spool, keep_hours), listener)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scripts.errors import UserError
 from scripts.io.documents import read_json
-from scripts.serving.engine import Engine, EngineDiedError
+from scripts.serving.engine import Engine, EngineDiedError, EngineTimeoutError
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State
 from scripts.serving.uploads import NAMES_FILE, in_user_words
 
@@ -84,6 +84,9 @@ class Worker:
             self.spool.move(job.name, State.WORKING, self.then)
         except UserError as error:
             self.spool.fail(job.name, str(error))
+            state = State.FAILED
+        except EngineTimeoutError:
+            self.spool.fail(job.name, f"not done after {self.engine.limit_s / 60:.0f} minutes, and ended")
             state = State.FAILED
         except EngineDiedError:
             self.spool.count_attempt(job.name)

@@ -11,6 +11,7 @@ A job is one folder and moves by renaming, which a file system does whole or not
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from scripts.io.atomic import only_writer, write_text
+from scripts.serving.room import used_bytes
 
 STUDY, OUTPUT, REASON, ATTEMPTS = "study", "output", "reason.txt", "attempts"
 MOST_ATTEMPTS = 3
@@ -37,7 +39,7 @@ class State(StrEnum):
 
 
 class SpoolFullError(Exception):
-    """Too many jobs are waiting."""
+    """Too many jobs are waiting, or all jobs together are too large; the text says which."""
 
 
 class Spool:
@@ -46,10 +48,11 @@ class Spool:
     Args:
         folder: made if it is not there; readable for its owner only.
         capacity: jobs that may wait.
+        most_bytes: of all jobs, after which no more are accepted.
     """
 
-    def __init__(self, folder: Path, capacity: int = 32) -> None:
-        self.folder, self.capacity = folder, capacity
+    def __init__(self, folder: Path, capacity: int = 32, most_bytes: float = math.inf) -> None:
+        self.folder, self.capacity, self.most_bytes = folder, capacity, most_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.receiving = folder / "receiving"
         for path in (self.receiving, *(folder / state for state in State)):
@@ -80,10 +83,12 @@ class Spool:
             the job's name, which nobody can guess.
 
         Raises:
-            SpoolFullError: too many wait; nothing was written.
+            SpoolFullError: too many wait, or there is too much; nothing was written.
         """
         if self.count(State.WAITING) >= self.capacity:
-            raise SpoolFullError
+            raise SpoolFullError("too many jobs are waiting; try again later")
+        if used_bytes(self.folder) >= self.most_bytes:
+            raise SpoolFullError("the jobs that are kept take all the room; forget some that are done, or try later")
         folder = self.receiving / self.new_name()
         try:
             (folder / STUDY).mkdir(parents=True, mode=0o700)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -15,20 +14,23 @@ from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import UploadFile as FormFile
-from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
-from scripts.io.documents import parse_json
+from scripts.io.documents import SMALL_BYTES, parse_json
 from scripts.levels import LEVEL_NUMBERS
 from scripts.paths import BUNDLE_ROOT
-from scripts.serving.engine import NOT_STORED, Engine, EngineBusyError, EngineDiedError
-from scripts.serving.security import SESSION_COOKIE, Guard, refused
+from scripts.serving.answers import protect
+from scripts.serving.engine import Engine, EngineError, Told
+from scripts.serving.security import Guard, refused, session_of
 from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, given_name, in_user_words, save_upload
-from scripts.viewer.store import Store, StoredCase
+from scripts.viewer.store import Store, StoredCase, StoreFullError
+from scripts.viewer.stream import stream_levels
 
 STATIC = Path(__file__).with_name("static")
 SAMPLE = BUNDLE_ROOT / "docs" / "sample"
 KEY = re.compile("[0-9a-f]{16}")
+# Films of any origin are read, and marks found on them; a vertebra is made, the spine measured or exported.
+OPENING_S, COMPUTING_S = 90.0, 300.0
 SAMPLE_FILES = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}
 
 
@@ -36,15 +38,17 @@ class NotFoundError(Exception):
     """No such case, level or file, or not this browser's."""
 
 
-def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
+def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine | None = None) -> FastAPI:
     """The application.
 
     Args:
         guard: who may talk to it.
         first: the case that the page opens with, as ``ap``, ``lat``, ``annotations``, ``geometry`` (paths),
             ``spacing``, ``mirror``, ``invert``; the sample patient if None.
+        engine: whose functions do the work; a new one if None.
     """
-    engine, store = Engine(), Store()
+    engine = engine or Engine("scripts.viewer", COMPUTING_S, "case.warm_up")
+    store = Store()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,46 +60,46 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.engine, app.state.store = engine, store
-    app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
+    protect(app, guard)
 
-    @app.exception_handler(UserError)
-    async def bad_input(_: Request, error: UserError) -> JSONResponse:
-        return refused(400, str(error))
-
-    @app.exception_handler(OSError)
-    async def no_room(_: Request, error: OSError) -> JSONResponse:
-        return refused(507, NOT_STORED)
-
-    @app.exception_handler(EngineDiedError)
-    async def died(_: Request, error: EngineDiedError) -> JSONResponse:
-        return refused(503, "the engine stopped and is being started again; try once more")
-
-    @app.exception_handler(EngineBusyError)
-    async def busy(_: Request, error: EngineBusyError) -> JSONResponse:
-        return refused(429, "too much is waiting; try again in a moment")
+    @app.exception_handler(StoreFullError)
+    async def no_place(_: Request, error: StoreFullError) -> JSONResponse:
+        return refused(
+            503, "there is no room for more films, all that are open are in use; try again later", retry=True
+        )
 
     @app.exception_handler(NotFoundError)
     async def not_found(_: Request, error: NotFoundError) -> JSONResponse:
         return refused(404, "no such case; open it again")
 
     def owned(request: Request, name: str) -> StoredCase:
-        found = store.find(name, request.cookies.get(SESSION_COOKIE, ""))
+        found = store.find(name, session_of(request))
         if found is None:
             raise NotFoundError
         return found
 
-    async def ask(case: StoredCase, function: str, *arguments: Any) -> Any:
-        """The engine about a case; paths of the service's folders say nothing to the user and are nobody's business."""
+    async def ask(case: StoredCase, what: str, function: str, *arguments: Any, **how: Any) -> Any:
+        """The engine about a case; paths of the service's folders say nothing to the user and are nobody's business.
+
+        Args:
+            case: of which the engine is given the folder.
+            what: is asked for, in words, for errors.
+            function: see `Engine.call`.
+            arguments: of the function, after the folder.
+            how: further arguments of `Engine.call`.
+        """
         try:
-            return await engine.call(function, case.folder, *arguments)
+            return await engine.call(function, case.folder, *arguments, **how)
         except UserError as error:
             raise UserError(in_user_words(str(error), case.folder, case.names)) from error
+        except EngineError as error:
+            raise type(error)(what) from error
 
     async def opened(request: Request, files: dict[str, Any]) -> dict[str, Any]:
-        owner = request.cookies.get(SESSION_COOKIE, "")
+        owner = session_of(request)
         if not owner:
             raise UserError("this browser keeps no cookies; they are needed to keep two browsers apart")
-        name, case = store.create(owner)
+        name, case = store.create(owner, int(request.headers.get("content-length", "0")))
         try:
             wanted = {}
             for key, value in files.items():
@@ -110,7 +114,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
                     case.names[wanted[key]] = str(value)
                 else:
                     wanted[key] = value
-            described = await ask(case, "case.open_case", wanted)
+            described = await ask(case, "opening the films", "case.open_case", wanted, limit_s=OPENING_S)
         except BaseException:
             store.remove(name)
             raise
@@ -147,7 +151,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.get("/api/cases/{name}")
     async def describe(request: Request, name: str) -> dict[str, Any]:
-        return {"id": name, **await ask(owned(request, name), "case.describe")}
+        return {"id": name, **await ask(owned(request, name), "the case", "case.describe")}
 
     @app.delete("/api/cases/{name}")
     async def close(request: Request, name: str) -> dict[str, str]:
@@ -164,33 +168,26 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
     @app.put("/api/cases/{name}/marks")
     async def set_marks(request: Request, name: str) -> dict[str, Any]:
         case = owned(request, name)
-        sent = parse_json(await request.body(), "the marks")
+        sent = await sent_json(request, "the marks")
         if not isinstance(sent, dict) or "views" not in sent:
             raise UserError("the marks are no JSON document with 'views'")
-        return await ask(case, "case.set_marks", sent["views"], bool(sent.get("levels_uncertain")))
+        uncertain = bool(sent.get("levels_uncertain"))
+        return await ask(case, "the marks", "case.set_marks", sent["views"], uncertain, limit_s=OPENING_S)
 
     @app.post("/api/cases/{name}/reconstruct")
     async def reconstruct(request: Request, name: str) -> StreamingResponse:
         case = owned(request, name)
-        levels = _levels(parse_json(await request.body(), "the levels"))
+        levels = _levels(await sent_json(request, "the levels"))
+        store.make_room()
         case.cancelled = False
 
-        async def lines() -> AsyncIterator[str]:
-            for done, level in enumerate(levels, start=1):
-                if case.cancelled or await request.is_disconnected():
-                    yield json.dumps({"cancelled": True, "done": done - 1, "total": len(levels)}) + "\n"
-                    return
-                try:
-                    result = await ask(case, "case.reconstruct_level", level)
-                except UserError as error:
-                    result = {"level": level, "error": str(error)}
-                except EngineDiedError:
-                    result = {"level": level, "error": "the engine stopped and is being started again; try once more"}
-                except EngineBusyError:
-                    result = {"level": level, "error": "too much is waiting; try again in a moment"}
-                yield json.dumps({**result, "done": done, "total": len(levels)}) + "\n"
+        async def compute(level: str, told: Told) -> dict[str, Any]:
+            return await ask(case, level, "case.reconstruct_level", level, told=told)
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        async def cancelled() -> bool:
+            return case.cancelled or await request.is_disconnected()
+
+        return StreamingResponse(stream_levels(levels, compute, cancelled), media_type="application/x-ndjson")
 
     @app.delete("/api/cases/{name}/reconstruct")
     async def cancel(request: Request, name: str) -> dict[str, str]:
@@ -205,12 +202,16 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
 
     @app.get("/api/cases/{name}/measurements")
     async def measurements(request: Request, name: str, levels: str) -> dict[str, Any]:
-        return await ask(owned(request, name), "measure.measure", _levels({"levels": levels.split(",")}))
+        return await ask(
+            owned(request, name), "the measurements", "measure.measure", _levels({"levels": levels.split(",")})
+        )
 
     @app.get("/api/cases/{name}/export/{kind}")
     async def download(request: Request, name: str, kind: str, levels: str) -> FileResponse:
         wanted = _levels({"levels": levels.split(",")})
-        path = Path(await ask(owned(request, name), "export.export", kind, wanted))
+        case = owned(request, name)
+        store.make_room()
+        path = Path(await ask(case, "the export", "export.export", kind, wanted))
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @app.get("/api/cases/{name}/session")
@@ -222,6 +223,21 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None) -> FastAPI:
     return app
 
 
+async def sent_json(request: Request, what: str) -> Any:
+    """The small document that a request holds; a large one is not even received.
+
+    Args:
+        request: of a length that the guard has seen.
+        what: it is, for errors.
+
+    Raises:
+        UserError: see `parse_json`.
+    """
+    if int(request.headers["content-length"]) > SMALL_BYTES:
+        raise UserError(f"{what}: larger than {SMALL_BYTES // 2**20} MB")
+    return parse_json(await request.body(), what)
+
+
 def _level(name: str) -> str:
     if name not in LEVEL_NUMBERS:
         raise NotFoundError
@@ -230,7 +246,7 @@ def _level(name: str) -> str:
 
 def _levels(body: Any) -> list[str]:
     levels = body.get("levels") if isinstance(body, dict) else None
-    if not isinstance(levels, list) or not levels or not all(name in LEVEL_NUMBERS for name in levels):
+    if not isinstance(levels, list) or not levels or not all(isinstance(n, str) and n in LEVEL_NUMBERS for n in levels):
         raise UserError("'levels' is a list of vertebra names, such as T12")
     return list(dict.fromkeys(levels))
 

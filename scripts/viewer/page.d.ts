@@ -42,12 +42,22 @@ interface Case {
   levels_uncertain: boolean;
 }
 
+/** A line of the answer to a reconstruction: how many other computations go before a vertebra's, 0 when it begins. */
+interface Waiting {
+  waiting: number;
+  level: string;
+  number: number;
+  total: number;
+}
+
 /** A line of the answer to a reconstruction: one vertebra, its failure, or the end of what was cancelled. */
 interface Result {
   done: number;
   total: number;
   cancelled?: boolean;
   error?: string;
+  /** The same may succeed if it is asked for again. */
+  retry?: boolean;
   level: string;
   key: string;
   confidence: number;

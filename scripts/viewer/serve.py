@@ -20,9 +20,12 @@ from scripts.serving.security import Guard
 from scripts.viewer.app import create_app
 
 LOOPBACK = "127.0.0.1"
+EVERY_ADDRESS = ("", "0.0.0.0")
 
 
-def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 8765, browser: bool = True) -> None:
+def view_case(
+    first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 8765, browser: bool = True, name: str = ""
+) -> None:
     """Serve the interface until interrupted.
 
     Args:
@@ -30,6 +33,7 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
         host: address to bind to.
         port: 0 for a free one.
         browser: open one.
+        name: see `bind`.
 
     Raises:
         UserError: see `bind`; or a file of the first case does not exist.
@@ -37,7 +41,7 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
     for key, path in (first or {}).items():
         if isinstance(path, Path) and not path.is_file():
             raise UserError(f"{path}: no such file ({key})")
-    listener, guard, address = bind(host, port)
+    listener, guard, address = bind(host, port, name)
     app = create_app(guard, first)
     try:
         print(f"{address}  (Ctrl+C ends it)", flush=True)
@@ -49,10 +53,16 @@ def view_case(first: dict[str, Any] | None, host: str = LOOPBACK, port: int = 87
     sys.stdout.flush()
 
 
-def bind(host: str, port: int) -> tuple[socket.socket, Guard, str]:
+def bind(host: str, port: int, name: str = "") -> tuple[socket.socket, Guard, str]:
     """A socket, who may talk to what serves there, and its address.
 
-    Bound to this machine, no token is needed; bound to an address that others reach, the address carries one.
+    Bound to this machine, no token is needed; bound to an address that others reach, the address carries one. Bound to
+    all addresses, the one told is that under which others reach the machine; each of its addresses is answered.
+
+    Args:
+        host: address to bind to.
+        port: 0 for a free one.
+        name: under which a proxy offers the service; it needs the token too.
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.
@@ -64,11 +74,24 @@ def bind(host: str, port: int) -> tuple[socket.socket, Guard, str]:
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be served on ({error.strerror}); choose another --port") from error
     port = listener.getsockname()[1]
-    local = is_loopback(host)
+    local = is_loopback(host) and not name
     token = "" if local else secrets.token_urlsafe(24)
-    names = {"localhost", LOOPBACK, host} if local else {host, socket.gethostname(), socket.getfqdn()}
-    guard = Guard({f"{name}:{port}" for name in names}, token)
-    return listener, guard, f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+    shown = own_address() if host in EVERY_ADDRESS else host
+    known = {"localhost", LOOPBACK, shown, host, *(() if local else (socket.gethostname(), socket.getfqdn()))}
+    hosts = {f"{one}:{port}".lower() for one in known} | {one.lower() for one in known if port == 80}
+    guard = Guard(hosts | ({name.lower()} if name else set()), token)
+    return listener, guard, f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def own_address() -> str:
+    """The address under which others most likely reach this machine: that of its route to elsewhere."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # An address of the range for documentation; choosing a route sends nothing.
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def run_server(app: FastAPI, listener: socket.socket) -> None:

@@ -10,8 +10,19 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.serving.room import used_bytes
+from scripts.serving.security import same
+
 PREFIX = "vertebrae-viewer-"
-MOST_CASES = 8
+# Of one browser, whose oldest then goes; of all.
+MOST_CASES, MOST_IN_ALL = 8, 64
+MOST_BYTES = 8 * 2**30
+# A case that nobody has asked for in so long may go when room is needed.
+UNUSED_S = 1800.0
+
+
+class StoreFullError(Exception):
+    """All room is taken by cases that are in use."""
 
 
 @dataclass
@@ -32,6 +43,11 @@ class StoredCase:
     cancelled: bool = False
     names: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def unused(self) -> bool:
+        """Whether nobody has asked for it in `UNUSED_S`."""
+        return time.monotonic() - self.used > UNUSED_S
+
 
 class Store:
     """All open cases. Names are drawn by chance; none comes from a request."""
@@ -42,21 +58,47 @@ class Store:
         self.root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.cases: dict[str, StoredCase] = {}
 
-    def create(self, owner: str) -> tuple[str, StoredCase]:
-        """A new case; the browser's oldest one goes if it has too many."""
+    def create(self, owner: str, size: int = 0) -> tuple[str, StoredCase]:
+        """A new case; the browser's oldest one goes if it has too many.
+
+        Args:
+            owner: the browser's session.
+            size: of its files in bytes.
+
+        Raises:
+            StoreFullError: see `make_room`.
+        """
         mine = sorted((c.used, i) for i, c in self.cases.items() if c.owner == owner)
         for _, name in mine[: max(len(mine) - MOST_CASES + 1, 0)]:
             self.remove(name)
+        self.make_room(size, 1)
         name = secrets.token_urlsafe(12)
         folder = self.root / name
         folder.mkdir(mode=0o700)
         self.cases[name] = StoredCase(folder, owner)
         return name, self.cases[name]
 
+    def make_room(self, size: int = 0, cases: int = 0) -> None:
+        """Close unused cases, the oldest of browsers that do nothing else first, until there is room for more.
+
+        Args:
+            size: in bytes, of what is to be stored.
+            cases: that are to be added.
+
+        Raises:
+            StoreFullError: there are too many, or they are too large, and they are in use.
+        """
+        active = {case.owner for case in self.cases.values() if not case.unused}
+        unused = sorted((case.owner in active, case.used, name) for name, case in self.cases.items() if case.unused)
+        while len(self.cases) + cases > MOST_IN_ALL or used_bytes(self.root) + size > MOST_BYTES:
+            if not unused:
+                raise StoreFullError
+            self.remove(unused.pop(0)[2])
+
     def find(self, name: str, owner: str) -> StoredCase | None:
         """The case, if it is this browser's."""
         case = self.cases.get(name)
-        if case is None or not secrets.compare_digest(case.owner, owner):
+        if case is None or not same(case.owner, owner):
             return None
         case.used = time.monotonic()
         return case

@@ -73,10 +73,15 @@ export async function mesh(id, level, key) {
 }
 
 /**
- * Calls onResult for each vertebra as it is done.
- * @type {(id: string, levels: string[], onResult: (result: Result) => void) => Promise<void>}
+ * Calls onResult for each vertebra as it is done, onWaiting as its turn comes nearer and when it is computed.
+ * @type {(
+ *   id: string,
+ *   levels: string[],
+ *   onResult: (result: Result) => void,
+ *   onWaiting: (waiting: Waiting) => void,
+ * ) => Promise<void>}
  */
-export async function reconstruct(id, levels, onResult) {
+export async function reconstruct(id, levels, onResult, onWaiting) {
   const response = await request(`/api/cases/${id}/reconstruct`, { method: "POST", body: JSON.stringify({ levels }) });
   if (!response.body) throw new Error("the service's answer is empty");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -85,7 +90,12 @@ export async function reconstruct(id, levels, onResult) {
     const { value, done } = await reader.read();
     const lines = (rest + (value ?? "")).split("\n");
     rest = lines.pop() ?? "";
-    for (const line of lines) if (line) onResult(JSON.parse(line));
+    for (const line of lines) {
+      if (!line) continue;
+      const told = JSON.parse(line);
+      if ("waiting" in told) onWaiting(told);
+      else onResult(told);
+    }
     if (done) return;
   }
 }

@@ -92,6 +92,8 @@ async function reconstruct(levels) {
       if (result.done === result.total) {
         status(`${result.total} vertebrae in ${((performance.now() - started) / 1000).toFixed(1)} s`);
       }
+    }, ({ waiting, level, number, total }) => {
+      status(waiting ? `${waiting} before ${level} in the queue` : `computing ${level}, ${number} of ${total}`);
     });
     await Promise.all(drawn);
     if (!scene.framed && scene.meshes.size) {
