@@ -13,7 +13,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -125,8 +124,8 @@ class Engine:
         except TimeoutError as error:
             self.stop()
             raise EngineTimeoutError from error
-        except (BrokenProcessPool, OSError, RuntimeError) as error:
-            # The others: no process can be started, or the pool was stopped meanwhile.
+        except (OSError, RuntimeError) as error:
+            # No process can be started; the pool is broken or was stopped.
             self.stop()
             raise EngineDiedError from error
 
