@@ -224,14 +224,14 @@ def test_a_report_withholds_what_is_not_finite_and_says_so() -> None:
          "anterior_ratio", "middle_ratio", "posterior_ratio")
     )  # fmt: skip
     row = {
-        "level": "T5", "confidence": math.nan, "residual_mm": 1.0, "flags": [],
+        "level": "T5", "confidence": math.nan, "residual_mm": 1.0, "flags": [], "use": "check", "reasons": [],
         "measurements": {**measures, "width_mm": math.inf, "tilt_frontal": angle, "heights_mm": [1.0, math.nan, 2.0]},
         "reprojection": {name: {"correlation": -math.inf} for name in ("ap", "lat")},
     }  # fmt: skip
     spine = {"cobb": [], "midline_bend": None, "kyphosis_T4_T12": angle, "lordosis_L1_L5": None}
     report = withheld(
         {"case": "x", "vertebrae": [row], "measurements": spine, "warnings": ["one"], "levels_uncertain": False,
-         "versions": {}, "weights": "w"}
+         "levels_confirmed": False, "films": {"ap": {"scale_sd_percent": 0.0}}, "versions": {}, "weights": "w"}
     )  # fmt: skip
     assert json.loads(to_json(report, "report.json"))["vertebrae"][0]["confidence"] is None
     assert report["warnings"][0] == "one" and "T5: confidence withheld: it has no finite value" in report["warnings"]

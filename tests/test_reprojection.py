@@ -162,9 +162,12 @@ def test_a_wrong_mark_is_flagged_in_every_output(
             assert list(flagged) == ["T9"] and "out of line" in flagged["T9"][0]
             assert report["vertebrae"][2]["reprojection"]["ap"]["offset_mm"] == pytest.approx([0, -9], abs=1.5)
             assert any(w.startswith("T9: ") for w in report["warnings"])
-            assert page.count('class="flag"') == 1 and "out of line" in page
+            assert page.count('class="not"') == 1 and "out of line" in page
+            assert {row["level"] for row in report["vertebrae"] if row["use"] == "do not use"} == {"T9"}
+            assert any("out of line" in reason for reason in report["vertebrae"][2]["reasons"])
         else:
-            assert not flagged and not report["warnings"] and 'class="flag"' not in page
+            assert not flagged and not report["warnings"] and 'class="not"' not in page
+            assert {row["use"] for row in report["vertebrae"]} == {"good"}
         assert "phantom &lt;b&gt;" in page and "http" not in page and page.count("data:image/jpeg") == 6
         assert report["timings"]["peak_memory_gb"] < 4 and set(report["timings"]["steps_s"]) >= {"network", "measure"}
         assert report["measurements"]["discs"][0]["between"] == "T7-T8"

@@ -235,7 +235,8 @@ def test_numbers_are_those_of_the_report(address: str) -> None:
     report = client.get(f"{path}/export/json", params={"levels": ",".join(levels)}).json()
     assert [row["level"] for row in shown["vertebrae"]] == levels
     for row, told in zip(shown["vertebrae"], report["vertebrae"], strict=True):
-        assert row["confidence"] == told["confidence"] and row["flags"] == told["flags"]
+        for key in ("confidence", "flags", "use", "reasons"):
+            assert row[key] == told[key]
         for name, key in (("rotation", "axial_rotation"), ("wedge", "wedge_sagittal")):
             angle = told["measurements"][key]
             assert row[name] == f"{angle['degrees']:.1f}° ± {angle['sd']:.1f}" and angle["sd"] > 0
@@ -482,3 +483,28 @@ def test_what_is_sent_at_once_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     answer = client.request("POST", "/nothing", content=b"1" * 101)
     assert answer.status_code == 503 and "at once" in answer.json()["error"]
     app.state.store.close()
+
+
+def test_outdated_results_are_neither_measured_nor_exported(address: str) -> None:
+    client = browser(address)
+    case = client.post("/api/sample").json()
+    path = f"/api/cases/{case['id']}"
+    levels = {"levels": "T8,T12"}
+    assert case["keys"] == {}
+    assert "not reconstructed: T8, T12" in client.get(f"{path}/export/csv", params=levels).json()["error"]
+    lines = client.post(f"{path}/reconstruct", json={"levels": ["T8", "T12"]}).text.splitlines()
+    made = {line["level"]: line["key"] for line in map(json.loads, lines)}
+    table = client.get(f"{path}/export/csv", params=levels)
+    assert table.status_code == 200 and "use" in table.text.splitlines()[0]
+    views = json.loads(json.dumps(case["marks"]))
+    views["ap"]["vertebrae"][7]["centroid"][1] += 4
+    told = client.put(f"{path}/marks", json={"views": views, "levels_confirmed": True}).json()
+    assert told["keys"]["T8"] != made["T8"] and told["keys"]["T12"] == made["T12"] and told["made"] == ["T12"]
+    for route in ("export/csv", "measurements"):
+        answer = client.get(f"{path}/{route}", params=levels)
+        assert answer.status_code == 400 and answer.json()["error"].startswith("outdated or not reconstructed: T8.")
+    report = client.get(f"{path}/export/json", params={"levels": "T12"}).json()
+    assert report["levels_confirmed"] is True
+    # The old marks again: what was made from them is theirs.
+    told = client.put(f"{path}/marks", json={"views": case["marks"]}).json()
+    assert told["keys"] == made and client.get(f"{path}/export/csv", params=levels).status_code == 200

@@ -71,6 +71,7 @@ class Annotations:
         warnings: the model's own.
         anchors: what the user said of levels, as `scripts.localization.anchors` writes it.
         levels_uncertain: all levels may be one too high or too low.
+        levels_confirmed: a person looked at the levels and said that they are right.
     """
 
     ap: ViewMarks
@@ -80,6 +81,7 @@ class Annotations:
     warnings: tuple[str, ...] = ()
     anchors: tuple[str, ...] = ()
     levels_uncertain: bool = False
+    levels_confirmed: bool = False
 
     def paired_levels(self) -> list[int]:
         """Levels that are marked in both views, head to foot."""
@@ -99,6 +101,8 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
         document["anchors"] = list(annotations.anchors)
     if annotations.levels_uncertain:
         document["levels_uncertain"] = True
+    if annotations.levels_confirmed:
+        document["levels_confirmed"] = True
     write_json(path, document)
 
 
@@ -137,6 +141,7 @@ def parse_annotations(document: Any, where: str) -> Annotations:
             tuple(document.get("warnings", ())),
             tuple(document.get("anchors", ())),
             document.get("levels_uncertain", False),
+            document.get("levels_confirmed", False),
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from error

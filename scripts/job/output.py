@@ -190,6 +190,7 @@ def _report(
         "vertebrae": rows,
         "measurements": spine_row(checked.measures),
         "levels_uncertain": annotations.levels_uncertain,
+        "levels_confirmed": annotations.levels_confirmed,
         "anchors": list(annotations.anchors),
         "warnings": [*result.warnings, *checked.warnings],
         "weights": predictor.weights.name,

@@ -91,13 +91,18 @@ class Agreement:
     outside: float
 
     @property
+    def drifted(self) -> bool:
+        """Whether the body lies too far from its mark."""
+        return self.mark_mm is not None and self.mark_mm > MAX_MARK_MM
+
+    @property
     def complaints(self) -> list[str]:
         """What is wrong, in words; nothing if the film and the vertebra agree."""
         found = []
         distance = float(np.hypot(*self.offset_mm))
         if self.correlation < MIN_CORRELATION and self.gain > MIN_GAIN and distance > MAX_OFFSET_MM:
             found.append(f"the film shows it {distance:.0f} mm away")
-        if self.mark_mm is not None and self.mark_mm > MAX_MARK_MM:
+        if self.drifted:
             found.append(f"its body lies {self.mark_mm:.0f} mm from the mark")
         return found
 

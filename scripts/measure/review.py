@@ -14,6 +14,7 @@ from scripts.measure.morphometry import SpineMeasures, measure_spine
 from scripts.measure.plausibility import kinks
 from scripts.measure.pose import VertebraPose, estimate_pose, spine_directions
 from scripts.measure.reprojection import Agreement, Shadow, reproject
+from scripts.measure.status import Status, flag_texts, judge
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 
@@ -32,6 +33,7 @@ class Review:
         measures: of all poses.
         shadows: on the AP and on the LAT film.
         agreements: likewise.
+        statuses: whether each vertebra may be used, see `scripts.measure.status`.
         flags: what disagrees, in words; levels without a complaint are missing.
     """
 
@@ -40,6 +42,7 @@ class Review:
     measures: SpineMeasures
     shadows: dict[int, tuple[Shadow, Shadow]]
     agreements: dict[int, tuple[Agreement, Agreement]]
+    statuses: dict[int, Status]
     flags: dict[int, list[str]] = field(default_factory=dict)
 
     @property
@@ -66,26 +69,18 @@ def review(films: Films, result: Reconstruction) -> Review:
         shadows = {part.level: both for part, both in zip(found, cast, strict=True)}
         agreements = {part.level: both for part, both in zip(found, compared, strict=True)}
     flags: dict[int, list[str]] = {}
+    statuses: dict[int, Status] = {}
     out_of_line = kinks(result.vertebrae)
     measures = measure_spine(list(poses.values()))
-    withheld = {m.level: m.withheld for m in measures.vertebrae}
+    measured = {m.level: m for m in measures.vertebrae}
     for part in result.parts:
-        texts = [f"{what} withheld: {why}" for what, why in _by_reason(withheld.get(part.level, {}))]
-        if part.level in out_of_line:
-            texts.append(f"lies {out_of_line[part.level]:.0f} mm out of line with its neighbours; is its mark right?")
-        for name, agreement in zip(("AP", "LAT"), agreements.get(part.level, ()), strict=False):
-            texts.extend(f"{name} film: {complaint}" for complaint in agreement.complaints)
+        level = part.level
+        evidence = measured.get(level), out_of_line.get(level), agreements.get(level, ())
+        texts = flag_texts(*evidence)
         if texts:
-            flags[part.level] = texts
-    return Review(poses, unmeasured, measures, shadows, agreements, flags)
-
-
-def _by_reason(withheld: dict[str, str]) -> list[tuple[str, str]]:
-    """Measurements that share a reason in one line."""
-    names: dict[str, list[str]] = {}
-    for name, reason in withheld.items():
-        names.setdefault(reason, []).append(name.replace("_", " "))
-    return [(", ".join(what), reason) for reason, what in names.items()]
+            flags[level] = texts
+        statuses[level] = judge(part, evidence[0], unmeasured.get(level), *evidence[1:])
+    return Review(poses, unmeasured, measures, shadows, agreements, statuses, flags)
 
 
 def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraPose], dict[int, str]]:

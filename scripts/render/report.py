@@ -15,18 +15,21 @@ from scripts.levels import level_name
 from scripts.measure.morphometry import Angle, SpineMeasures, VertebraMeasures
 from scripts.measure.reprojection import VIEWS, Agreement
 from scripts.measure.review import Review
+from scripts.measure.status import Use
 from scripts.render.preview import Panels
 from scripts.spine.assembly import ReconstructedVertebra
 
 
 def vertebra_row(part: ReconstructedVertebra, review: Review) -> dict[str, Any]:
     """What ``report.json`` says about one vertebra."""
-    vertebra = part.vertebra
+    vertebra, status = part.vertebra, review.statuses[part.level]
     measures = {m.level: m for m in review.measures.vertebrae}.get(part.level)
     row: dict[str, Any] = {
         "level": level_name(part.level),
         "centroid_mm": [round(v, 2) for v in vertebra.cube.body_centroid_mm],
         "residual_mm": round(vertebra.residual_mm, 2),
+        "use": status.use.value,
+        "reasons": list(status.reasons),
         "confidence": round(part.confidence, 4),
         "mark_confidence": vertebra.confidence,
         "shape_confidence": round(part.shape_confidence, 4),
@@ -108,11 +111,14 @@ def report_page(report: dict[str, Any], panels: Panels) -> str:
     )
     rows = "".join(_table_row(row) for row in report["vertebrae"])
     heads = "".join(f"<th>{head}</th>" for head in _HEADS)
-    warnings = "".join(f"<li>{escape(text)}</li>" for text in report["warnings"])
+    reasons = [f"{row['level']}: {reason}" for row in report["vertebrae"] for reason in row["reasons"]]
+    lines = dict.fromkeys([*report["warnings"], *reasons])
+    warnings = "".join(f"<li>{escape(text)}</li>" for text in lines)
     versions = ", ".join(f"{escape(name)} {escape(str(value))}" for name, value in report["versions"].items())
     return _PAGE.format(
         case=escape(report["case"] or "Reconstruction"),
-        uncertain="<b>Levels are uncertain by one.</b> " if report["levels_uncertain"] else "",
+        levels=_levels(report),
+        lengths=_lengths(report["films"]),
         summary=_summary(report["measurements"]),
         figures=figures,
         heads=heads,
@@ -121,6 +127,19 @@ def report_page(report: dict[str, Any], panels: Panels) -> str:
         versions=versions,
         weights=escape(report["weights"]),
     )
+
+
+def _levels(report: dict[str, Any]) -> str:
+    """How far the levels can be trusted, in a sentence; nothing if neither a person nor the detector said."""
+    if report["levels_uncertain"]:
+        return "<b>Levels are uncertain by one.</b> "
+    return "Levels confirmed by a person. " if report["levels_confirmed"] else ""
+
+
+def _lengths(films: dict[str, Any]) -> str:
+    """That lengths are estimates, for films without a scale of their own."""
+    sd = max(film["scale_sd_percent"] for film in films.values())
+    return f" <b>Films not calibrated: every mm is an estimate, &plusmn; {sd:.0f} %.</b>" if sd else ""
 
 
 def _summary(spine: dict[str, Any]) -> str:
@@ -139,7 +158,7 @@ def _summary(spine: dict[str, Any]) -> str:
 
 _HEADS = (
     "level", "confidence", "residual mm", "tilt frontal", "tilt sagittal", "rotation", "wedge", "heights mm a/m/p",
-    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "film r AP/LAT", "check",
+    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "film r AP/LAT", "use",
 )  # fmt: skip
 
 
@@ -158,8 +177,8 @@ def _table_row(row: dict[str, Any]) -> str:
         cells += [_number(size, 0) for size in (measures["width_mm"], measures["depth_mm"])]
     films = row.get("reprojection")
     cells.append("/".join(_number(films[name]["correlation"], 2) for name in VIEWS) if films else "")
-    cells.append("!" if row["flags"] else "")
-    kind = ' class="flag"' if row["flags"] else ""
+    cells.append(row["use"])
+    kind = {Use.GOOD: "", Use.CHECK: ' class="flag"', Use.NOT: ' class="not"'}[Use(row["use"])]
     return f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -170,8 +189,8 @@ def _number(value: float | None, digits: int) -> str:
 def _text(angle: dict[str, float | None]) -> str:
     if angle["degrees"] is None or angle["sd"] is None:
         return ""
-    # Adding zero makes a rounded -0 a plain 0.
-    return f"{round(angle['degrees']) + 0}&deg;&plusmn;{angle['sd']:.0f}"
+    # Adding zero makes a rounded -0 a plain 0; no angle is known to less than a degree on this page.
+    return f"{round(angle['degrees']) + 0}&deg;&plusmn;{max(angle['sd'], 1):.0f}"
 
 
 def _embedded(image: Image.Image) -> str:
@@ -226,16 +245,17 @@ table {{ border-collapse: collapse; width: 100%; margin-top: 4px; font-size: 8.6
   font-variant-numeric: tabular-nums }}
 th {{ text-align: right; font-weight: 600; border-bottom: 1px solid #444 }}
 td {{ text-align: right; border-bottom: 1px solid #ddd; padding: 0 3px; line-height: 1.2; white-space: nowrap }}
-th:first-child, td:first-child {{ text-align: left; font-weight: 600 }} .flag td {{ background: #ffe3d6 }}
+th:first-child, td:first-child {{ text-align: left; font-weight: 600 }} .flag td {{ background: #fff1d0 }}
+.not td {{ background: #ffd5cc }}
 ul {{ margin: 0; padding-left: 16px; columns: 2 }} footer {{ color: #555; font-size: 8px; margin-top: 3px }}
 * {{ print-color-adjust: exact; -webkit-print-color-adjust: exact }}
 </style></head><body>
-<h1>{case}</h1><p>{uncertain}{summary}.</p>
+<h1>{case}</h1><p>{levels}{summary}.{lengths}</p>
 <div class="films">{figures}</div>
 <table><tr>{heads}</tr>{rows}</table>
 {warnings}
-<footer>Angles in degrees with one standard deviation. Tilt: + to the patient's left, + forwards; rotation: + front to
-the left; wedge: + front lower; a, m, p: heights in front, in the middle, behind; p&prime;: the neighbours'. Weights
-{weights}; {versions}. Research software: not for diagnosis.</footer>
+<footer>Angles in degrees with one standard deviation, at least 1. Tilt: + to the patient's left, + forwards;
+rotation: + front to the left; wedge: + front lower; a, m, p: heights in front, in the middle, behind; p&prime;: the
+neighbours'. Weights {weights}; {versions}. Research software: not for diagnosis.</footer>
 </body></html>
 """

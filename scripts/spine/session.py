@@ -133,6 +133,32 @@ class Session:
             }
             return Reconstruction(parts, labels, grid, seconds, warnings, len(missing))
 
+    def made_from(self, annotations: Annotations, levels: list[int]) -> dict[int, tuple[float, ...]]:
+        """What reconstructions depend on besides films and network, by VerSe number.
+
+        Two calls that give the same numbers for a level get the same vertebra, but for what neighbours overlap.
+
+        Args:
+            annotations: the marks.
+            levels: VerSe numbers that are marked in both views.
+
+        Returns:
+            level, its marks' pixels and their confidence, its lean, and how its mean shape lies.
+
+        Raises:
+            UserError: see `reconstruct`.
+        """
+        with self._lock:
+            self.films.check_marks(annotations)
+            check_order(annotations)
+            spine = locate_vertebrae(annotations, self.films.geometry, self._lattice)
+            wanted = [v for v in spine if v.level in levels]
+            keys = self._keys(wanted, spine)
+        return {
+            v.level: (level, *ap, *lat, v.confidence, lean.frontal_deg, lean.sagittal_deg, *lies)
+            for v, ((level, ap, lat, lean), lies) in zip(wanted, keys, strict=True)
+        }
+
     def _keys(self, wanted: list[LocatedVertebra], spine: list[LocatedVertebra]) -> list[Key]:
         """What each reconstruction depends on; reads how the spine's vertebrae lie, where that is not known yet."""
         marked = [_marked(v) for v in spine]

@@ -171,8 +171,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
         sent = await sent_json(request, "the marks")
         if not isinstance(sent, dict) or "views" not in sent:
             raise UserError("the marks are no JSON document with 'views'")
-        uncertain = bool(sent.get("levels_uncertain"))
-        return await ask(case, "the marks", "case.set_marks", sent["views"], uncertain, limit_s=OPENING_S)
+        return await ask(case, "the marks", "case.set_marks", sent, limit_s=OPENING_S)
 
     @app.post("/api/cases/{name}/reconstruct")
     async def reconstruct(request: Request, name: str) -> StreamingResponse:

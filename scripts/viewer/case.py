@@ -25,6 +25,7 @@ from scripts.films.mark_order import order_complaints
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
+from scripts.io.checksums import sha256
 from scripts.io.documents import write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
@@ -96,26 +97,28 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     films = _read_films(folder)
     marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
     write_annotations(folder / MARKS_FILE, marks)
-    _keep(folder, films, marks)
+    # As the file rounds them, and as the page sends them back: the same marks have the same fingerprint.
+    _keep(folder, films, read_annotations(folder / MARKS_FILE))
     for view in films.views:
         _write_picture(folder / f"{view.key}.png", view.film.pixels)
     return describe(folder)
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What the page needs to know of a case: views, geometry, marks, residuals, warnings."""
+    """What the page needs to know of a case: views, marks, levels, and what follows from the marks."""
     case = opened(folder)
     return {
         "views": {
             v.key: {"shape": list(v.film.pixels.shape), "pixel_mm": list(v.view.pixel_mm)} for v in case.films.views
         },
-        "geometry": case.films.geometry.to_dict(),
-        "scale_sd": list(case.films.scale_sd),
-        "warnings": _warnings(case),
+        # Where the films do not know their own frame, every mark moves all others.
+        "follows_marks": not case.as_read.in_one_frame,
+        "films": _digest([hashlib.sha256(v.film.pixels.tobytes()).hexdigest() for v in case.as_read.views]),
         "levels_uncertain": case.marks.levels_uncertain,
+        "levels_confirmed": case.marks.levels_confirmed,
         "name": case.marks.case,
         "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
-        "vertebrae": _rows(case),
+        **_following(folder, case),
         "levels": [
             {"name": level_name(n), "colour": "#{:02x}{:02x}{:02x}".format(*level_colour(n))} for n in LEVEL_ORDER
         ],
@@ -123,30 +126,32 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def set_marks(folder: Path, views: dict[str, Any], levels_uncertain: bool = False) -> dict[str, Any]:
+def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
     """Replace the marks.
 
     Args:
         folder: of the case.
-        views: as in ``annotations.json``.
-        levels_uncertain: as there; false once the user has settled them.
+        sent: ``views``, ``levels_uncertain`` and ``levels_confirmed`` as in ``annotations.json``.
 
     Returns:
-        ``vertebrae`` (residual and whether it is reconstructed as marked), and the geometry, which follows the marks
-        where the films do not know their own.
+        what follows from the marks: ``vertebrae`` with their residuals, the ``geometry`` and ``scale_sd`` (for films
+        that do not know their own), ``warnings``, and fingerprints: ``keys`` of the vertebrae that were reconstructed
+        at some time, and ``spine`` of all marks together. A reconstruction is of these marks if it bears its
+        level's key.
 
     Raises:
         UserError: they are no marks of these films; the old ones stay.
     """
     case = opened(folder)
     stored = json.loads((folder / MARKS_FILE).read_text())
-    document = {**stored, "views": views, "levels_uncertain": levels_uncertain}
+    said = {key: bool(sent.get(key)) for key in ("levels_uncertain", "levels_confirmed")}
+    document = {**stored, "views": sent["views"], **said}
     marks = parse_annotations(document, "the marks")
     case.films.check_marks(marks)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
     case = _keep(folder, case.as_read, marks, case.session)
     write_json(folder / MARKS_FILE, document)
-    return {"vertebrae": _rows(case), "geometry": case.films.geometry.to_dict(), "warnings": _warnings(case)}
+    return _following(folder, case)
 
 
 def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
@@ -157,8 +162,9 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
         name: of the level.
 
     Returns:
-        ``level``, ``key`` (of the mesh), ``confidence``, ``residual_mm``, ``volume_cm3``, ``seconds``, ``outlines``
-        (polygons of film pixels a view).
+        ``level``, ``key`` and ``spine`` (see `set_marks`), ``marks`` that it was made from, ``residual_mm``,
+        ``volume_cm3``, ``seconds``, ``outlines`` (polygons of film pixels a view). Whether it may be used is asked of
+        all together (`scripts.viewer.measure`): neighbours take part in that.
 
     Raises:
         UserError: it is not marked in both views, its marks do not belong together, or nothing was found there.
@@ -168,15 +174,16 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     part = case.session.reconstruct(case.marks, [level]).parts[0]
     if not part.found:
         raise UserError(f"{name}: the network found no vertebra at its marks")
-    key = _key(case, level)
-    path = folder / f"{name}.{key}.mesh"
+    key = fingerprints(case, [level])[name]
+    path = _surface_file(folder, name, key)
     if not path.is_file():
         _write_surface(path, part)
     grid, geometry = part.vertebra.cube.grid, case.films.geometry
     return {
         "level": name,
         "key": key,
-        "confidence": round(part.confidence, 4),
+        "spine": _spine(case),
+        "marks": {n: list(m.by_level()[level].centroid) for n, m in (("ap", case.marks.ap), ("lat", case.marks.lat))},
         "residual_mm": round(part.vertebra.residual_mm, 2),
         "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
         "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
@@ -184,14 +191,35 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconstruction]:
-    """The case, and some of its vertebrae together; what is missing is made.
+def fingerprints(case: OpenCase, levels: list[int]) -> dict[str, str]:
+    """Of what some vertebrae are made from, by name: marks in both views, level, neighbours, geometry and weights.
+
+    Args:
+        case: the case.
+        levels: VerSe numbers that are marked in both views.
 
     Raises:
-        UserError: see `scripts.spine.session.Session.reconstruct`.
+        UserError: nothing can be made from these marks.
+    """
+    around = [case.films.geometry.to_dict(), _weights(predictor().weights)]
+    made_from = case.session.made_from(case.marks, levels)
+    return {level_name(level): _digest([*around, [float(n) for n in facts]]) for level, facts in made_from.items()}
+
+
+def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconstruction, dict[str, str]]:
+    """The case, some of its vertebrae together, and their fingerprints.
+
+    Raises:
+        UserError: one of them was not reconstructed from the present marks, or see
+            `scripts.spine.session.Session.reconstruct`.
     """
     case = opened(folder)
-    return case, case.session.reconstruct(case.marks, [level_number(name) for name in names])
+    levels = [level_number(name) for name in names]
+    keys = fingerprints(case, [level for level in levels if level in case.marks.paired_levels()])
+    old = [name for name in names if name not in keys or not _surface_file(folder, name, keys[name]).is_file()]
+    if old:
+        raise UserError(f"outdated or not reconstructed: {', '.join(old)}. Reconstruct again, or untick what is old")
+    return case, case.session.reconstruct(case.marks, levels), keys
 
 
 def opened(folder: Path) -> OpenCase:
@@ -243,10 +271,43 @@ def _warnings(case: OpenCase) -> list[str]:
     return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *told]))
 
 
-def _key(case: OpenCase, level: int) -> str:
-    marks = [view.by_level()[level].centroid for view in (case.marks.ap, case.marks.lat)]
-    facts = json.dumps([marks, case.films.geometry.to_dict(), str(predictor().weights)])
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+def _following(folder: Path, case: OpenCase) -> dict[str, Any]:
+    """What follows from the marks, see `set_marks`."""
+    seen = {path.name.split(".")[0] for path in folder.glob("*.mesh")}
+    made = [number for number in case.marks.paired_levels() if level_name(number) in seen]
+    try:
+        keys = fingerprints(case, made) if made else {}
+    except UserError:
+        # Nothing can be made from such marks, so that nothing was; the warnings say why.
+        keys = {}
+    return {
+        "vertebrae": _rows(case),
+        "geometry": case.films.geometry.to_dict(),
+        "scale_sd": list(case.films.scale_sd),
+        "warnings": _warnings(case),
+        "keys": keys,
+        "made": [name for name, key in keys.items() if _surface_file(folder, name, key).is_file()],
+        "spine": _spine(case),
+    }
+
+
+def _spine(case: OpenCase) -> str:
+    """Fingerprint of all marks."""
+    views = (case.marks.ap, case.marks.lat)
+    return _digest([[(mark.level, mark.centroid, mark.confidence) for mark in view.marks] for view in views])
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def _weights(path: Path) -> str:
+    return sha256(path)
+
+
+def _surface_file(folder: Path, name: str, key: str) -> Path:
+    return folder / f"{name}.{key}.mesh"
 
 
 def _rows(case: OpenCase) -> list[dict[str, Any]]:

@@ -19,19 +19,19 @@ RECONSTRUCTION = "reconstruction"
 
 
 def export(folder: Path, kind: str, levels: list[str]) -> str:
-    """Write one of `KINDS` for some levels; the path of the file.
+    """Write one of `KINDS` for some levels, as they were reconstructed from the present marks; the path of the file.
 
     Args:
         folder: of the case.
         kind: key of `KINDS`.
-        levels: names; those not yet reconstructed are.
+        levels: names.
 
     Raises:
-        UserError: no such kind, or a level cannot be reconstructed.
+        UserError: no such kind, or a level that is outdated or was not reconstructed.
     """
     if kind not in KINDS:
         raise UserError(f"there is no export '{kind}'; there are {', '.join(KINDS)}")
-    case, result = reconstruction_of(folder, levels)
+    case, result, _ = reconstruction_of(folder, levels)
     write_reconstruction(folder / RECONSTRUCTION, case.films, case.marks, result, predictor())
     return str(KINDS[kind](folder, result.parts))
 
@@ -60,7 +60,17 @@ def _surfaces(kind: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
 
 def _table(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
-    rows = [{k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in report["vertebrae"]]
+    sd = max(film["scale_sd_percent"] for film in report["films"].values())
+    whole = {
+        "lengths": f"estimated, films not calibrated (sd {sd:.0f} %)" if sd else "calibrated",
+        "levels_confirmed": report["levels_confirmed"],
+    }
+    rows = [
+        {k: v for k, v in row.items() if not isinstance(v, (dict, list))}
+        | {"reasons": "; ".join(row["reasons"])}
+        | whole
+        for row in report["vertebrae"]
+    ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_csv(folder / "vertebrae.csv", columns, ([row.get(key, "") for key in columns] for row in rows))
     return folder / "vertebrae.csv"

@@ -22,15 +22,18 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
         levels: names of reconstructed vertebrae.
 
     Returns:
-        ``curves`` of ``name`` and ``text``, ``vertebrae`` as rows of texts with ``confidence`` and ``flags``, and a
-        ``note`` about them.
+        ``curves`` of ``name`` and ``text``; ``vertebrae`` as rows of texts with ``use``, ``reasons``, ``confidence``
+        and ``flags``; ``keys``, the fingerprints of what was measured; and a ``note``.
+
+    Raises:
+        UserError: a level is outdated or was not reconstructed.
     """
-    case, result = reconstruction_of(folder, levels)
+    case, result, keys = reconstruction_of(folder, levels)
     checked = review(case.films, result)
     rows = [_row(vertebra_row(part, checked)) for part in result.parts]
     contradiction = checked.measures.contradiction
     note = f"Careful: {contradiction}. {NOTE}" if contradiction else NOTE
-    return {"curves": curves_of(checked.measures), "vertebrae": rows, "note": note}
+    return {"curves": curves_of(checked.measures), "vertebrae": rows, "keys": keys, "note": note}
 
 
 def curves_of(measures: SpineMeasures) -> list[dict[str, str]]:
@@ -56,17 +59,36 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the report as texts; what could not be measured is empty, and ``missing`` says why."""
     measured = row.get("measurements", {})
     heights = measured.get("heights_mm")
-    reasons = [row["not_measured"]] if "not_measured" in row else row["withheld"].values()
     return {
         "level": row["level"],
+        "use": row["use"],
+        "reasons": row["reasons"],
         "confidence": row["confidence"],
         "flags": row["flags"],
         "rotation": _text(measured.get("axial_rotation")),
         "wedge": _text(measured.get("wedge_sagittal")),
         "heights_mm": "/".join(f"{h:.0f}" for h in heights) if heights else "",
-        "missing": "; ".join(dict.fromkeys(reasons)),
+        "missing": _missing(row),
     }
 
 
+def _missing(row: dict[str, Any]) -> str:
+    """Why some of the values shown are not there."""
+    if "not_measured" in row:
+        return f"not measured: {row['not_measured']}"
+    names = {"axial_rotation": "rotation", "wedge": "wedge", "heights": "heights"}
+    why: dict[str, list[str]] = {}
+    for key, name in names.items():
+        if key in row["withheld"]:
+            why.setdefault(row["withheld"][key], []).append(name)
+    lines = [f"{', '.join(what)} withheld: {reason}" for reason, what in why.items()]
+    if not lines and row["measurements"]["heights_mm"] is None:
+        lines.append("wedge and heights not measured: it has one endplate")
+    return "; ".join(lines)
+
+
 def _text(angle: dict[str, float] | None) -> str:
-    return "" if angle is None else f"{angle['degrees']:.1f}° ± {angle['sd']:.1f}"
+    """An angle and its standard deviation, which is never less than what is written of it."""
+    if angle is None:
+        return ""
+    return f"{round(angle['degrees'], 1) + 0:.1f}° ± {max(angle['sd'], 0.1):.1f}"

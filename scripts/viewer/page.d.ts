@@ -30,16 +30,33 @@ interface Mark {
 
 type Marks = PerView<PerLevel<Mark>>;
 
+/** What the service says of marks that were sent: `set_marks` of scripts/viewer/case.py. */
+interface Following {
+  geometry: Geometry;
+  /** Relative standard deviations of the films' scales; zero for calibrated films. */
+  scale_sd: [number, number];
+  warnings: string[];
+  /** Fingerprints of what each vertebra is made from; only of those that were reconstructed at some time. */
+  keys: PerLevel<string>;
+  /** Levels that have been reconstructed from these very marks. */
+  made: string[];
+  /** Fingerprint of all marks together. */
+  spine: string;
+}
+
 /** `describe` of scripts/viewer/case.py, with the case's id. */
-interface Case {
+interface Case extends Following {
   id: string;
   name: string;
+  /** Fingerprint of both films. */
+  films: string;
+  /** Whether every mark moves the geometry of all, as on films that do not know their own scale or place. */
+  follows_marks: boolean;
   views: PerView<{ shape: [number, number]; pixel_mm: [number, number] }>;
-  geometry: Geometry;
   marks: PerView<{ vertebrae: (Mark & { level: string })[] }>;
   levels: { name: string; colour: string }[];
-  warnings: string[];
   levels_uncertain: boolean;
+  levels_confirmed: boolean;
 }
 
 /** A line of the answer to a reconstruction: how many other computations go before a vertebra's, 0 when it begins. */
@@ -60,22 +77,52 @@ interface Result {
   retry?: boolean;
   level: string;
   key: string;
-  confidence: number;
-  outlines?: PerView<Pixel[][]>;
-  flags?: string[];
+  spine: string;
   /** The marks that it was made from. */
-  marked?: string;
+  marks: PerView<Pixel>;
+  outlines: PerView<Pixel[][]>;
+}
+
+/** A step of the history. Nothing in it ever changes. */
+interface Step {
+  readonly marks: Marks;
+  readonly what: string;
+  readonly chosen: ReadonlySet<string>;
+  readonly uncertain: boolean;
+  readonly confirmed: boolean;
+}
+
+/** What this browser keeps of a case: steps, no films. `chosen` are lists here. */
+interface Draft {
+  id: string;
+  name: string;
+  films: string;
+  /** When it was last changed, ms. */
+  at: number;
+  position: number;
+  steps: (Omit<Step, "chosen"> & { chosen: string[] })[];
+}
+
+/** Whether a vertebra may be used, and why not. */
+interface Status {
+  use: "" | "failed" | "outdated" | "being checked" | "good" | "check" | "do not use";
+  reasons: string[];
+  confidence?: number;
 }
 
 /** `measure` of scripts/viewer/measure.py. */
 interface Measurements {
   curves?: { name: string; text: string }[];
   vertebrae?: MeasuredVertebra[];
+  /** Fingerprints of what was measured. */
+  keys?: PerLevel<string>;
   note: string;
 }
 
 interface MeasuredVertebra {
   level: string;
+  use: "good" | "check" | "do not use";
+  reasons: string[];
   confidence: number;
   flags: string[];
   rotation: string;

@@ -36,9 +36,10 @@ export const openFiles = (form) => json("/api/cases", { method: "POST", body: fo
 export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
 /** @type {(id: string) => Promise<Response>} */
 export const close = (id) => request(`/api/cases/${id}`, { method: "DELETE" });
-/** @type {(id: string, views: unknown, uncertain: boolean) => Promise<Pick<Case, "geometry" | "warnings">>} */
-export const putMarks = (id, views, uncertain) =>
-  json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify({ views, levels_uncertain: uncertain }) });
+/** @type {(id: string, marks: { views: unknown, levels_uncertain: boolean, levels_confirmed: boolean }) => Promise<Following>} */
+export const putMarks = (id, marks) => json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify(marks) });
+/** @type {(id: string) => Promise<Case>} */
+export const reopen = (id) => json(`/api/cases/${id}`);
 /** @type {(id: string) => Promise<unknown>} */
 export const cancel = (id) => json(`/api/cases/${id}/reconstruct`, { method: "DELETE" });
 /** @type {(id: string, levels: string[]) => Promise<Measurements>} */

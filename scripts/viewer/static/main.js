@@ -2,21 +2,31 @@
 
 import * as api from "./api.js";
 import { buttonOf, byId, dialogOf, element, inputOf, messageOf, within } from "./dom.js";
+import { usual, VIEWS } from "./levels.js";
+import { keepMeasures } from "./measures.js";
 import { EXPORTS, Panel } from "./panel.js";
 import { Radiograph } from "./radiograph.js";
+import { Cases } from "./resume.js";
 import { PRESETS, Scene } from "./scene.js";
-import { State, VIEWS } from "./state.js";
+import { State } from "./state.js";
+import { keepSurfaces } from "./surfaces.js";
+import { Work } from "./work.js";
+import { askForLevels } from "./wronglevel.js";
 
 const state = new State();
+const work = new Work(state, { status, toast, progress: showProgress });
 const panel = new Panel(state, toast);
 const films = VIEWS.map((view) => new Radiograph(within(document, `section[data-view=${view}]`), view, state, toast));
 const scene = new Scene(byId("scene"), byId("canvas"), byId("names"), state);
-const progress = element("progress", HTMLProgressElement);
-let running = false;
+keepSurfaces(state, work, scene, toast);
+keepMeasures(state, work);
+askForLevels(state, toast);
+const cases = new Cases(state, work, { status, toast });
 let toastTimer = 0;
 
 /** @param {string} text */
 function toast(text) {
+  if (dialogOf("open-dialog").open) byId("open-error").textContent = text;
   byId("toast").textContent = text;
   byId("toast").hidden = false;
   clearTimeout(toastTimer);
@@ -27,134 +37,24 @@ function toast(text) {
 
 /** @param {string} text */
 function status(text) {
-  byId("status").textContent = text;
+  byId("status").textContent = byId("status").title = text;
 }
 
-/** @param {Promise<Case>} promise */
-async function open(promise) {
-  status("opening…");
-  try {
-    const description = await promise;
-    if (state.case) api.close(state.case.id).catch(() => {});
-    state.load(description);
-    panel.drawMeasurements({ note: "after the reconstruction" });
-    status(`${state.paired().length} vertebrae marked`);
-    return true;
-  } catch (error) {
-    status("");
-    toast(messageOf(error));
-    byId("open-error").textContent = messageOf(error);
-    return false;
-  }
-}
-
-// Marks go to the service before anything that depends on them; one at a time, the newest last.
-/** @type {Promise<void>} */
-let sending = Promise.resolve();
-function sendMarks() {
-  const { id } = state.opened;
-  sending = sending.catch(() => {}).then(async () => {
-    if (state.case?.id !== id || state.saved === state.marks) return;
-    const sent = state.marks;
-    const answer = await api.putMarks(id, state.views(), state.uncertain);
-    state.saved = sent;
-    Object.assign(state.case, { geometry: answer.geometry, warnings: answer.warnings });
-    state.changed("warnings");
-  });
-  return sending;
-}
-
-/** @param {string[]} levels */
-async function reconstruct(levels) {
-  if (running || !state.case || !levels.length) return;
-  running = true;
-  const { id } = state.case;
-  progress.hidden = byId("cancel").hidden = false;
-  progress.value = 0;
-  buttonOf("reconstruct").disabled = true;
-  const started = performance.now();
-  try {
-    await sendMarks();
-    /** @type {Promise<void>[]} */
-    const drawn = [];
-    await api.reconstruct(id, levels, (result) => {
-      if (state.case?.id !== id) return;
-      progress.value = result.done / result.total;
-      if (result.cancelled) return status(`cancelled after ${result.done} of ${result.total}`);
-      status(`${result.done} of ${result.total}: ${result.level}`);
-      const marks = [state.marks.ap[result.level]?.centroid, state.marks.lat[result.level]?.centroid];
-      const earlier = state.results[result.level];
-      if (earlier?.outlines && earlier.key !== result.key) state.before[result.level] = earlier;
-      state.results[result.level] = { ...result, marked: JSON.stringify(marks) };
-      if (result.error) scene.drop(result.level);
-      else drawn.push(api.mesh(id, result.level, result.key).then((mesh) => scene.put(result.level, result.key, mesh)));
-      state.changed("results");
-      if (result.done === result.total) {
-        status(`${result.total} vertebrae in ${((performance.now() - started) / 1000).toFixed(1)} s`);
-      }
-    }, ({ waiting, level, number, total }) => {
-      status(waiting ? `${waiting} before ${level} in the queue` : `computing ${level}, ${number} of ${total}`);
-    });
-    await Promise.all(drawn);
-    if (!scene.framed && scene.meshes.size) {
-      scene.fit();
-      scene.framed = true;
-    }
-    const failed = Object.values(state.results).filter((result) => result.error);
-    if (failed.length) toast(failed.map((result) => result.error).join("\n"));
-  } catch (error) {
-    status("");
-    toast(messageOf(error));
-  } finally {
-    running = false;
-    progress.hidden = byId("cancel").hidden = true;
-    buttonOf("reconstruct").disabled = false;
-  }
-  await measure();
-}
-
-const done = () => state.sorted(Object.keys(state.results).filter((level) => !state.results[level].error));
-
-async function measure() {
-  if (!state.case || !done().length) return panel.drawMeasurements({ note: "after the reconstruction" });
-  panel.drawMeasurements({ note: "measuring …" });
-  try {
-    const measured = await api.measurements(state.case.id, done());
-    panel.drawMeasurements(measured);
-    // Neighbours change a vertebra's confidence: what is told of all together is what the report says.
-    for (const { level, confidence, flags } of measured.vertebrae ?? []) {
-      if (state.results[level]) Object.assign(state.results[level], { confidence, flags });
-    }
-    state.changed("results");
-  } catch (error) {
-    panel.drawMeasurements({ note: messageOf(error) });
-  }
-}
-
-// A settled correction re-reconstructs what it changed, if that was there before.
-async function correct() {
-  const stale = done().filter((level) => {
-    const marks = [state.marks.ap[level]?.centroid, state.marks.lat[level]?.centroid];
-    return marks[0] && marks[1] && state.results[level].marked !== JSON.stringify(marks);
-  });
-  if (stale.length && stale.length <= 3) await reconstruct(stale);
-  else if (state.case) await sendMarks().catch((error) => toast(messageOf(error)));
+/**
+ * How far the reconstruction is; null if none is running.
+ * @param {number | null} share
+ */
+function showProgress(share) {
+  const running = share !== null;
+  const bar = element("progress", HTMLProgressElement);
+  bar.hidden = byId("cancel").hidden = !running;
+  bar.value = share ?? 0;
+  buttonOf("reconstruct").disabled = running;
 }
 
 state.onChange((what) => {
-  if (what === "settled") correct();
-  if (what === "marks") {
-    for (const level of Object.keys(state.results)) {
-      if (!(level in state.marks.ap) || !(level in state.marks.lat)) {
-        delete state.results[level];
-        delete state.before[level];
-        scene.drop(level);
-      }
-    }
-  }
-  if (what === "results") {
-    for (const level of [...scene.meshes.keys()]) if (!state.results[level]) scene.drop(level);
-  }
+  if (what === "settled") work.settle();
+  if (what === "marks" && !state.dragging) work.settleSoon();
 });
 
 /** @type {(ap: File, lat: File, annotations?: File, geometry?: File) => FormData} */
@@ -182,7 +82,8 @@ byId("open-go").addEventListener("click", async (event) => {
     return;
   }
   byId("open-error").textContent = "";
-  if (await open(api.openFiles(filesForm(ap, lat, annotations, geometry)))) dialogOf("open-dialog").close();
+  const form = filesForm(ap, lat, annotations, geometry);
+  if (await cases.open(() => api.openFiles(form))) dialogOf("open-dialog").close();
 });
 
 // Two films dropped: which is which follows their names, else their shapes (a lateral film is the narrower one).
@@ -203,10 +104,11 @@ document.addEventListener("drop", (event) => {
   if (pair.length !== 2 || !lat || !ap) {
     return toast("Drop two films, the lateral one with 'lat' in its name, or use Open.");
   }
-  open(api.openFiles(filesForm(ap, lat, marks)));
+  const form = filesForm(ap, lat, marks);
+  cases.open(() => api.openFiles(form));
 });
 
-byId("sample").addEventListener("click", () => open(api.openSample()));
+byId("sample").addEventListener("click", () => cases.open(api.openSample));
 byId("save").addEventListener("click", save);
 byId("undo").addEventListener("click", () => undo());
 byId("redo").addEventListener("click", () => redo());
@@ -222,14 +124,16 @@ function onTicked(id, apply) {
 onTicked("linked", (on) => {
   state.linked = on;
 });
-byId("reconstruct").addEventListener("click", () => reconstruct(state.sorted(state.chosen)));
+byId("reconstruct").addEventListener("click", () => work.reconstruct(state.sorted(state.chosen)));
 byId("cancel").addEventListener("click", () => api.cancel(state.opened.id));
 byId("help-button").addEventListener("click", () => dialogOf("help").showModal());
 
 async function save() {
   try {
-    await sendMarks();
+    await work.send();
+    const { saved } = state;
     await api.download(api.sessionUrl(state.opened.id));
+    cases.inFile = saved;
   } catch (error) {
     toast(messageOf(error));
   }
@@ -249,10 +153,11 @@ for (const [kind, label] of EXPORTS) {
   const button = Object.assign(document.createElement("button"), { textContent: label });
   button.dataset.kind = kind;
   button.addEventListener("click", async () => {
-    const levels = done();
-    if (!levels.length) return toast("Reconstruct first.");
+    const levels = state.sorted(state.chosen).filter((level) => state.results[level]);
+    if (!levels.length) return toast("Nothing to export: tick vertebrae and reconstruct them first.");
     status(`exporting ${label}…`);
     try {
+      await work.send();
       await api.download(api.exportUrl(state.opened.id, kind, levels));
       status(`${label} exported`);
     } catch (error) {
@@ -328,9 +233,9 @@ const KEYS = [
     Backspace: () => state.selected && state.remove(state.selected),
   }],
   ["+ and -", "name it one level lower, higher", { "+": () => rename(1), "-": () => rename(-1) }],
-  ["Space", "choose it for reconstruction, or not", { " ": () => state.selected && toggle(state.selected) }],
-  ["R", "reconstruct what is chosen", { r: () => reconstruct(state.sorted(state.chosen)) }],
-  ["Esc", "cancel the reconstruction", { Escape: () => running && api.cancel(state.opened.id) }],
+  ["Space", "choose it for reconstruction, or not", { " ": () => state.selected && state.toggle(state.selected) }],
+  ["R", "reconstruct what is chosen", { r: () => work.reconstruct(state.sorted(state.chosen)) }],
+  ["Esc", "cancel the reconstruction", { Escape: () => work.running && api.cancel(state.opened.id) }],
   [
     "1 2 3 4",
     "AP, LAT, top, 60°",
@@ -360,25 +265,14 @@ for (const [keys, what] of KEYS) {
   row.insertCell().textContent = what;
 }
 
-byId("levels-right").addEventListener("click", () => {
-  state.settle();
-  sendMarks().catch((error) => toast(messageOf(error)));
-});
-
 /** @param {number} by */
 function rename(by) {
   if (!state.selected) return;
-  const usual = state.order.filter((level) => (level !== "T13" && level !== "L6") || level === state.selected);
-  const name = usual[usual.indexOf(state.selected) + by];
+  const known = usual(state.order, state.selected);
+  const name = known[known.indexOf(state.selected) + by];
   if (!name) return;
   panel.select.value = name;
   panel.relabel();
-}
-
-/** @param {string} level */
-function toggle(level) {
-  state.chosen[state.chosen.has(level) ? "delete" : "add"](level);
-  state.changed("look");
 }
 
 document.addEventListener("keydown", (event) => {
@@ -404,8 +298,5 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-window.addEventListener("pagehide", () => {
-  if (state.case) fetch(`/api/cases/${state.case.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
-});
-Object.assign(window, { viewer: { state, scene } }); // for the tests
-open(api.openFirst());
+Object.assign(window, { viewer: { state, scene, work } }); // for the tests
+cases.open(api.openFirst).then(() => cases.offer());

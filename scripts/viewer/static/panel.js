@@ -1,9 +1,10 @@
 // The list of vertebrae, the measurements, and what can be taken away.
 
-import { grade } from "./radiograph.js";
-import { residual } from "./geometry.js";
 import { buttonOf, byId, element, within } from "./dom.js";
-import { Refused } from "./state.js";
+import { residual } from "./geometry.js";
+import { Refused } from "./levels.js";
+import { bodyOf, box, cell, estimated, scaleNote } from "./tables.js";
+import { grade, statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
 
@@ -21,23 +22,6 @@ export const EXPORTS = [
   ["html", "report"],
 ];
 const LARGE_MISS_MM = 3;
-
-/** @type {(row: HTMLTableRowElement, content: string | Node, className?: string) => HTMLTableCellElement} */
-function cell(row, content, className = "") {
-  const made = row.insertCell();
-  made.className = className;
-  made.append(content);
-  return made;
-}
-
-/** @type {(checked: boolean, label: string, action: (checked: boolean) => void) => HTMLInputElement} */
-function box(checked, label, action) {
-  const made = Object.assign(document.createElement("input"), { type: "checkbox", checked });
-  made.setAttribute("aria-label", label);
-  made.addEventListener("change", () => action(made.checked));
-  made.addEventListener("click", (event) => event.stopPropagation());
-  return made;
-}
 
 export class Panel {
   /**
@@ -58,8 +42,7 @@ export class Panel {
 
   /** @param {string[]} levels */
   choose(levels) {
-    this.state.chosen = new Set(levels);
-    this.state.changed("look");
+    this.state.choose(levels);
   }
 
   relabel() {
@@ -81,9 +64,10 @@ export class Panel {
       this.drawWarnings();
     }
     if (what === "warnings") this.drawWarnings();
-    byId("uncertain").hidden = !this.state.uncertain;
     this.drawSelected();
     this.drawLevels();
+    byId("scale-note").textContent = scaleNote(this.state);
+    byId("scale-note").hidden = !scaleNote(this.state);
     buttonOf("undo").disabled = this.state.position <= 0;
     buttonOf("redo").disabled = this.state.position >= this.state.history.length - 1;
     byId("undo").title = `Undo ${this.state.history[this.state.position]?.what ?? ""} (Ctrl+Z)`;
@@ -135,24 +119,25 @@ export class Panel {
   fill(row, level) {
     const { ap, lat } = this.state.marks;
     const both = ap[level] && lat[level];
-    const chosen = box(this.state.chosen.has(level), `reconstruct ${level}`, (on) => {
-      this.state.chosen[on ? "add" : "delete"](level);
-      this.state.changed("look");
-    });
+    const chosen = box(this.state.chosen.has(level), `reconstruct ${level}`, () => this.state.toggle(level));
     chosen.disabled = !both;
     cell(row, chosen);
     cell(row, level, "level").style.borderLeftColor = this.state.colours[level];
+    const status = this.state.status(level);
     const worst = [ap[level], lat[level]].filter(Boolean).sort((a, b) => a.confidence - b.confidence)[0];
     const look = grade(worst);
-    const only = both ? "" : ap[level] ? ", AP" : ", LAT";
-    cell(row, look.name + only).style.color = look.colour;
+    const mark = both ? `mark ${look.name}` : `in ${ap[level] ? "AP" : "LAT"} only`;
+    // A number that is high beside "do not use" would speak for it.
+    const sure = status.confidence === undefined || status.use === "do not use"
+      ? ""
+      : ` ${status.confidence.toFixed(2)}`;
+    const said = cell(row, status.use ? status.use + sure : mark, "status");
+    said.style.color = statusColour(status) || look.colour;
+    said.title = status.reasons.join("; ") ||
+      (status.use ? "with its confidence, 0 to 1, as in the report" : "no shape yet");
     const miss = both ? residual(this.state.opened.geometry, ap[level].centroid, lat[level].centroid) : null;
-    cell(row, miss === null ? "–" : miss.toFixed(1), miss !== null && miss > LARGE_MISS_MM ? "miss bad" : "miss");
-    const result = this.state.results[level];
-    const flags = result?.flags ?? [];
-    const said = result?.error ? "failed" : result ? result.confidence.toFixed(2) + (flags.length ? " !" : "") : "";
-    const done = cell(row, said, result?.error || flags.length ? "bad" : "");
-    done.title = result?.error ?? flags.join("\n");
+    const text = miss === null ? "–" : estimated(this.state, miss.toFixed(1));
+    cell(row, text, miss !== null && miss > LARGE_MISS_MM ? "miss bad" : "miss");
     cell(
       row,
       box(!this.state.hidden.has(level), `show ${level}`, (on) => {
@@ -160,37 +145,21 @@ export class Panel {
         this.state.changed("look");
       }),
     );
+    const plain = status.use === "outdated" || status.use === "being checked";
+    if (status.reasons.length && !plain) this.explain(row, level, status);
   }
 
-  /** @param {Measurements} measured */
-  drawMeasurements({ curves = [], vertebrae = [], note }) {
-    fillTable("measurements", curves.map(({ name, text }) => [name, text]));
-    /** @param {MeasuredVertebra} v */
-    const missing = (v) => (v.missing && !v.rotation && !v.wedge && !v.heights_mm ? v.missing : v.rotation || "–");
-    fillTable(
-      "vertebra-measurements",
-      vertebrae.map((v) => [v.level, missing(v), v.wedge || "–", v.heights_mm || "–"]),
-    );
-    [...bodyOf("vertebra-measurements").rows].forEach((
-      row,
-      i,
-    ) => (row.title = vertebrae[i].missing));
-    byId("vertebra-measurements").hidden = vertebrae.length === 0;
-    byId("measure-note").textContent = note;
-  }
-}
-
-/** @param {string} id */
-function bodyOf(id) {
-  return element(id, HTMLTableElement).tBodies[0];
-}
-
-/** @type {(id: string, rows: string[][]) => void} */
-function fillTable(id, rows) {
-  const body = bodyOf(id);
-  body.replaceChildren();
-  for (const texts of rows) {
-    const row = body.insertRow();
-    for (const text of texts) cell(row, text);
+  /**
+   * The reasons in words, below the vertebra.
+   * @type {(row: HTMLTableRowElement, level: string, status: Status) => void}
+   */
+  explain(row, level, status) {
+    const below = bodyOf("levels").insertRow();
+    below.className = row.className;
+    below.dataset.reasonsOf = level;
+    below.addEventListener("click", () => this.state.select(level));
+    const text = cell(below, status.reasons.join("; "), "reasons");
+    text.colSpan = row.cells.length;
+    text.style.color = statusColour(status);
   }
 }

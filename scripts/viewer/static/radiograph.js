@@ -1,7 +1,8 @@
 // One film: picture, marks, outlines; mouse and keyboard on them.
 
 import { filmUrl } from "./api.js";
-import { Refused } from "./state.js";
+import { Refused } from "./levels.js";
+import { caution, grade, statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
 
@@ -29,17 +30,6 @@ function setAll(target, attributes) {
   for (const [key, value] of Object.entries(attributes)) target.setAttribute(key, String(value));
 }
 
-/**
- * Confidence has a shape as well as a colour: circle, diamond, triangle; square for what a person set.
- * @param {Mark} mark
- */
-export function grade(mark) {
-  if (mark.set_by === "edited") return { name: "set by hand", colour: "#7dd3ff", path: "M-1-1H1V1H-1Z" };
-  if (mark.confidence >= 0.8) return { name: "sure", colour: "#7ee08a", path: "M0-1.15A1.15 1.15 0 1 1-.01-1.15Z" };
-  if (mark.confidence >= 0.5) return { name: "less sure", colour: "#ffd166", path: "M0-1.5 1.5 0 0 1.5-1.5 0Z" };
-  return { name: "unsure", colour: "#ff8f80", path: "M0-1.5 1.5 1.2H-1.5Z" };
-}
-
 export class Radiograph {
   /**
    * @param {Element} section
@@ -52,7 +42,7 @@ export class Radiograph {
     this.name = name;
     this.state = state;
     this.onError = onError;
-    this.flipped = this.inverted = this.dragging = false;
+    this.flipped = this.inverted = false;
     this.level = 0.5;
     this.window = 1;
     this.rows =
@@ -272,8 +262,8 @@ export class Radiograph {
   /** @param {Change} what */
   draw(what) {
     if (!this.state.case || !this.box) return;
-    if (["case", "marks", "results", "look"].includes(what)) this.drawOutlines();
-    if (this.dragging && what === "selection") return;
+    if (["case", "marks", "results", "warnings", "look"].includes(what)) this.drawOutlines();
+    if (this.state.dragging && what === "selection") return;
     this.drawMarks();
     this.drawHeightLine();
   }
@@ -285,24 +275,25 @@ export class Radiograph {
 
   drawOutlines() {
     this.outlines.replaceChildren();
-    const current = this.state.marks;
     if (this.state.comparing) {
-      for (const [level, result] of Object.entries(this.state.before)) this.drawOutline(level, result, " before");
+      const { before } = this.state.made;
+      for (const [level, result] of Object.entries(before)) this.drawOutline(level, result, "before", "#fff");
     }
     for (const [level, result] of Object.entries(this.state.results)) {
-      if (!result.outlines) continue;
-      const fresh = result.marked === JSON.stringify([current.ap[level]?.centroid, current.lat[level]?.centroid]);
-      this.drawOutline(level, result, fresh ? "" : " stale");
+      const status = this.state.status(level);
+      const faded = status.use === "outdated" || status.use === "do not use";
+      const colour = faded ? statusColour(status) : this.state.colours[level];
+      this.drawOutline(level, result, status.use.replaceAll(" ", "-"), colour);
     }
   }
 
-  /** @type {(level: string, result: Result, kind: string) => void} */
-  drawOutline(level, result, kind) {
+  /** @type {(level: string, result: Result, kind: string, colour: string) => void} */
+  drawOutline(level, result, kind, colour) {
     if (this.state.hidden.has(level)) return;
-    for (const polygon of result.outlines?.[this.name] ?? []) {
+    for (const polygon of result.outlines[this.name]) {
       const points = polygon.map(([row, column]) => `${this.x(column)},${this.y(row)}`).join(" ");
-      const drawn = node("polygon", { class: `outline${kind}`, points, "data-level": level }, this.outlines);
-      if (!kind.includes("before")) drawn.style.stroke = this.state.colours[level];
+      const drawn = node("polygon", { class: `outline ${kind}`, points, "data-level": level }, this.outlines);
+      drawn.style.stroke = colour;
     }
   }
 
@@ -332,7 +323,11 @@ export class Radiograph {
   /** @type {(level: string, mark: Mark, unit: number) => void} */
   drawMark(level, mark, unit) {
     const [row, column] = mark.centroid;
-    const look = grade(mark);
+    const status = this.state.status(level);
+    const colour = statusColour(status);
+    const look = colour ? { ...grade(mark), colour } : grade(mark);
+    const use = caution(status);
+    const said = status.use ? `${look.name}, ${[status.use, ...status.reasons].join(": ")}` : look.name;
     const selected = level === this.state.selected;
     const where = `row ${row.toFixed(0)}, column ${column.toFixed(0)}`;
     const group = node("g", {
@@ -342,7 +337,7 @@ export class Radiograph {
       "data-column": column,
       tabindex: 0,
       role: "button",
-      "aria-label": `${level}, ${look.name}, ${where}`,
+      "aria-label": `${level}, ${said}, ${where}`,
       "aria-pressed": selected,
       transform: `translate(${this.x(column)} ${this.y(row)})`,
     }, this.marks);
@@ -366,7 +361,13 @@ export class Radiograph {
     const text = node("text", { x: unit * 13, y: unit * 4 }, group);
     text.style.fontSize = `${unit * 12}px`;
     text.style.fill = selected ? "#fff" : look.colour;
-    text.textContent = selected && mark.set_by === "model" ? `${level} ${(100 * mark.confidence).toFixed(0)} %` : level;
+    const sure = !status.use && selected && mark.set_by === "model" ? ` ${(100 * mark.confidence).toFixed(0)} %` : "";
+    text.textContent = level + use + sure;
+    const [left, , wide] = this.box ?? [0, 0, this.width];
+    // Words that would leave the picture stand on the other side of the mark.
+    const beyond = this.x(column) + unit * (13 + 8 * text.textContent.length) > left + wide;
+    if (beyond) setAll(text, { x: -unit * 13, "text-anchor": "end" });
+    if (status.reasons.length) node("title", {}, group).textContent = [`${level}${use}`, ...status.reasons].join("\n");
     group.addEventListener("pointerdown", (event) => this.grab(event, level));
     group.addEventListener("focus", () => this.state.selected !== level && this.state.select(level));
     group.addEventListener("keydown", (event) => this.nudge(event, level));
@@ -401,14 +402,14 @@ export class Radiograph {
     const at = this.pixel(event);
     const step = [from[0] - at[0], from[1] - at[1]];
     let merge = false;
-    this.dragging = true;
+    this.state.dragging = true;
     this.drag(event, (now) => {
       const [row, column] = this.pixel(now);
       if (corner === undefined) this.state.move(this.name, level, row + step[0], column + step[1], merge);
       else this.state.moveCorner(this.name, level, Number(corner), row + step[0], column + step[1], merge);
       merge = true;
     }, () => {
-      this.dragging = false;
+      this.state.dragging = false;
       this.focus(`[data-level="${level}"]`);
       this.state.changed("settled");
     });

@@ -4,7 +4,8 @@ import * as THREE from "/static/vendor/three.module.min.js";
 import { filmUrl } from "./api.js";
 import { within } from "./dom.js";
 import { filmCorners } from "./geometry.js";
-import { VIEWS } from "./state.js";
+import { VIEWS } from "./levels.js";
+import { caution, statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
 
@@ -271,10 +272,13 @@ export class Scene {
     const selected = level === this.state.selected;
     mesh.visible = !this.state.hidden.has(level) && (!this.isolated || !this.state.selected || selected);
     mesh.position.set(0, 0, -place * this.spread);
-    mesh.material.transparent = this.opacity < 1;
-    mesh.material.opacity = this.opacity;
-    mesh.material.depthWrite = this.opacity >= 1;
-    mesh.material.color.set(this.state.colours[level]);
+    const { use } = this.state.status(level);
+    const faded = use === "outdated" || use === "do not use";
+    const opacity = faded ? Math.min(this.opacity, 0.4) : this.opacity;
+    mesh.material.transparent = opacity < 1;
+    mesh.material.opacity = opacity;
+    mesh.material.depthWrite = opacity >= 1;
+    mesh.material.color.set(faded ? statusColour(this.state.status(level)) : this.state.colours[level]);
     mesh.material.emissive.set(selected ? 0x1c4a7a : 0x000000);
     const before = this.before.get(level);
     if (before) {
@@ -288,12 +292,16 @@ export class Scene {
     this.names.replaceChildren();
     this.names.style.width = `${width}px`;
     this.names.style.height = `${height}px`;
-    if (!this.named) return;
     for (const level of levels) {
+      const status = this.state.status(level);
+      // What is not good is named whether names are wanted or not.
+      const use = caution(status);
+      if (!this.named && !use) continue;
       const mesh = this.meshes.get(level)?.mesh;
       if (!mesh.visible) continue;
       const at = mesh.geometry.boundingBox.getCenter(new THREE.Vector3()).add(mesh.position).project(this.camera);
-      const label = Object.assign(document.createElement("span"), { textContent: level });
+      const label = Object.assign(document.createElement("span"), { textContent: level + use });
+      label.style.color = use ? statusColour(status) : "";
       label.style.left = `${((at.x + 1) / 2) * width}px`;
       label.style.top = `${((1 - at.y) / 2) * height}px`;
       this.names.append(label);

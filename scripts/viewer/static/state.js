@@ -1,13 +1,20 @@
-// All that the page knows, in one place. Marks change only through `edit`, so that everything can be undone.
+// All that the page knows, in one place. Marks and ticks change only by new steps, so that everything can be undone.
 
 import { matchingRow } from "./geometry.js";
+import { doubts, levelsOf, other, proposed, Refused, renamed, shifted, sorted, usual, VIEWS } from "./levels.js";
+import { Made } from "./made.js";
+import { clamp, columnAt, frozen, moveTo, newMark, toMarks } from "./marks.js";
 
-/** @type {ViewName[]} */
-export const VIEWS = ["ap", "lat"];
-/** @type {(view: ViewName) => ViewName} */
-export const other = (view) => (view === "ap" ? "lat" : "ap");
+/** @typedef {Partial<Pick<Step, "chosen" | "uncertain" | "confirmed">> & { merge?: boolean }} StepOptions */
 
-export class Refused extends Error {}
+/** @type {Step} */
+const NOTHING = Object.freeze({
+  marks: frozen({ ap: {}, lat: {} }),
+  what: "",
+  chosen: new Set(),
+  uncertain: false,
+  confirmed: false,
+});
 
 export class State extends EventTarget {
   constructor() {
@@ -16,13 +23,10 @@ export class State extends EventTarget {
     this.case = null;
     /** @type {string | null} */
     this.selected = null;
-    /** @type {Set<string>} */
-    this.chosen = new Set();
-    /** @type {PerLevel<Result>} what the service said of the reconstruction */
-    this.results = {};
-    /** @type {PerLevel<Result>} the same, before the last correction */
-    this.before = {};
+    this.made = new Made();
     this.comparing = false;
+    /** A mark is being dragged. */
+    this.dragging = false;
     /** @type {Set<string>} */
     this.hidden = new Set();
     /** @type {PerLevel<string>} */
@@ -30,10 +34,10 @@ export class State extends EventTarget {
     /** @type {string[]} all levels from head to foot */
     this.order = [];
     this.linked = true;
-    /** @type {{ marks: Marks, what: string, uncertain: boolean }[]} */
+    /** @type {readonly Step[]} */
     this.history = [];
     this.position = -1;
-    /** @type {Marks | null} what the service has */
+    /** @type {Step | null} what the service has */
     this.saved = null;
   }
 
@@ -59,78 +63,155 @@ export class State extends EventTarget {
     this.order = description.levels.map((level) => level.name);
     this.colours = Object.fromEntries(description.levels.map((level) => [level.name, level.colour]));
     const marks = toMarks(description.marks);
-    this.history = [{ marks, what: "opened", uncertain: description.levels_uncertain }];
+    const chosen = new Set(Object.keys(marks.ap).filter((level) => level in marks.lat));
+    const { levels_uncertain: uncertain, levels_confirmed: confirmed } = description;
+    this.history = [step({ marks, what: "opened", chosen, uncertain, confirmed })];
     this.position = 0;
-    this.saved = this.marks;
-    this.results = {};
-    this.before = {};
+    this.saved = this.now;
+    this.made = new Made();
+    this.made.tell(this.marks, description);
     this.hidden = new Set();
     this.selected = null;
-    this.chosen = new Set(this.paired());
     this.changed("case");
   }
 
-  /** @returns {Marks} */
+  /**
+   * Steps of an earlier time, for the films that are open.
+   * @type {(history: Step[], position: number) => void}
+   */
+  resume(history, position) {
+    this.history = history.map(step);
+    this.position = position;
+    this.made.show(this.marks, true);
+    this.afterMarks();
+  }
+
+  get now() {
+    return this.history[this.position] ?? NOTHING;
+  }
+
   get marks() {
-    return this.history[this.position]?.marks ?? { ap: {}, lat: {} };
+    return this.now.marks;
+  }
+
+  /** Levels that are ticked for reconstruction and export. */
+  get chosen() {
+    return this.now.chosen;
   }
 
   /** Whether all levels may be one too high or too low. */
   get uncertain() {
-    return this.history[this.position]?.uncertain ?? false;
+    return this.now.uncertain;
+  }
+
+  /** Whether the user said that the levels are right. */
+  get confirmed() {
+    return this.now.confirmed;
+  }
+
+  /** What is drawn of each level, outdated or not. */
+  get results() {
+    return this.made.shown;
+  }
+
+  /** Whether every mark moves the geometry of all. */
+  get allMove() {
+    return this.case?.follows_marks ?? false;
+  }
+
+  /**
+   * Whether a vertebra may be used.
+   * @param {string} level
+   */
+  status(level) {
+    return this.made.status(level, this.marks, this.allMove);
+  }
+
+  /** Levels whose shape is not of the present marks, of those that are ticked. */
+  outdated() {
+    return this.sorted(this.chosen).filter((level) => this.made.outdated(level, this.marks, this.allMove));
   }
 
   /** @param {Iterable<string>} levels */
   sorted(levels) {
-    return [...levels].sort((a, b) => this.order.indexOf(a) - this.order.indexOf(b));
+    return sorted(this.order, levels);
   }
 
   levels() {
-    return this.sorted(new Set([...Object.keys(this.marks.ap), ...Object.keys(this.marks.lat)]));
+    return levelsOf(this.order, this.marks);
   }
 
   paired() {
     return this.sorted(Object.keys(this.marks.ap).filter((level) => level in this.marks.lat));
   }
 
+  doubts() {
+    return doubts(this.order, this.marks);
+  }
+
   /**
-   * Steps of the same name that follow each other with `merge` count as one (a drag).
-   * @param {string} what
-   * @param {(marks: Marks) => void} change
+   * A new step; of those of one name that follow each other with `merge` the last one counts (a drag).
+   * @type {(what: string, marks: Marks, options?: StepOptions) => void}
    */
-  edit(what, change, merge = false, uncertain = this.uncertain) {
-    const marks = structuredClone(this.marks);
-    change(marks);
-    const again = merge && this.position > 0 && this.history[this.position].what === what;
-    this.history = this.history.slice(0, this.position + (again ? 0 : 1));
-    this.history.push({ marks, what, uncertain });
+  push(what, marks, { merge = false, ...said } = {}) {
+    const again = merge && this.position > 0 && this.now.what === what;
+    const { chosen, uncertain, confirmed } = { ...this.now, ...said };
+    const paired = new Set([...chosen].filter((level) => level in marks.ap && level in marks.lat));
+    const next = step({ marks, what, chosen: paired, uncertain, confirmed });
+    this.history = [...this.history.slice(0, this.position + (again ? 0 : 1)), next];
     this.position = this.history.length - 1;
+    this.made.show(marks);
     this.afterMarks();
   }
 
+  /**
+   * A step whose marks are a changed copy of the present ones.
+   * @type {(what: string, change: (marks: Marks) => void, options?: StepOptions) => void}
+   */
+  edit(what, change, options) {
+    const marks = structuredClone(this.marks);
+    change(marks);
+    this.push(what, marks, options);
+  }
+
+  /**
+   * Which levels are ticked.
+   * @param {Iterable<string>} levels
+   */
+  choose(levels) {
+    this.push("tick", this.marks, { chosen: new Set(levels) });
+  }
+
+  /** @param {string} level */
+  toggle(level) {
+    const chosen = new Set(this.chosen);
+    if (!chosen.delete(level)) chosen.add(level);
+    this.choose(chosen);
+  }
+
   /** The user knows that the levels are right. */
-  settle() {
-    this.edit("settle the levels", () => {}, false, false);
+  confirm() {
+    this.push("confirm the levels", this.marks, { uncertain: false, confirmed: true });
   }
 
   undo() {
-    if (this.position > 0) {
-      this.position -= 1;
-      this.afterMarks();
-    }
+    this.go(this.position - 1);
   }
 
   redo() {
-    if (this.position < this.history.length - 1) {
-      this.position += 1;
-      this.afterMarks();
-    }
+    this.go(this.position + 1);
+  }
+
+  /** @param {number} position */
+  go(position) {
+    if (!this.history[position]) return;
+    this.position = position;
+    this.made.show(this.marks, true);
+    this.afterMarks();
   }
 
   afterMarks() {
-    const levels = new Set(this.levels());
-    if (this.selected && !levels.has(this.selected)) this.selected = null;
-    this.chosen = new Set([...this.chosen].filter((level) => levels.has(level)));
+    if (this.selected && !this.levels().includes(this.selected)) this.selected = null;
     this.changed("marks");
   }
 
@@ -152,7 +233,7 @@ export class State extends EventTarget {
         const height = this.matching(view, place, partner.centroid[1]);
         moveTo(partner, [height, partner.centroid[1]]);
       }
-    }, merge);
+    }, { merge });
   }
 
   /** @type {(view: ViewName, level: string, index: number, row: number, column: number, merge?: boolean) => void} */
@@ -161,7 +242,7 @@ export class State extends EventTarget {
       const mark = marks[view][level];
       if (mark.corners) mark.corners[index] = [row, column];
       mark.set_by = "edited";
-    }, merge);
+    }, { merge });
   }
 
   /** @type {(view: ViewName, pixel: Pixel, column: number) => number} */
@@ -176,43 +257,17 @@ export class State extends EventTarget {
    * @type {(view: ViewName, row: number, column: number) => string}
    */
   add(view, row, column) {
-    const { level, names } = this.proposed(view, row);
-    this.edit(`add ${level}`, (marks) => {
-      Object.assign(marks, renamed(marks, names));
-      marks[view][level] = newMark([row, column]);
-      const there = other(view);
-      if (!marks[there][level] && this.linked) {
-        const guess = columnAt(marks[there], row, this.opened, view) ?? this.opened.views[there].shape[1] / 2;
-        marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
-      }
-    });
-    if (Object.keys(names).length) this.follow(names);
-    this.chosen.add(level);
+    const { level, names } = proposed(this.order, this.marks, view, row);
+    const marks = renamed(structuredClone(this.marks), names);
+    marks[view][level] = newMark([row, column]);
+    const there = other(view);
+    if (!marks[there][level] && this.linked) {
+      const guess = columnAt(marks[there], row, this.opened, view) ?? this.opened.views[there].shape[1] / 2;
+      marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
+    }
+    this.rename(`add ${level}`, marks, names, { chosen: new Set([...this.follow(names), level]), confirmed: false });
     this.select(level);
     return level;
-  }
-
-  /**
-   * The level of a new mark, and the new names of those below where it is inserted between two that follow each other.
-   * @type {(view: ViewName, row: number) => { level: string, names: PerLevel<string> }}
-   */
-  proposed(view, row) {
-    const marks = this.marks[view];
-    const waiting = this.sorted(Object.keys(this.marks[other(view)]).filter((level) => !(level in marks)));
-    const present = this.sorted(Object.keys(marks));
-    const above = present.filter((level) => marks[level].centroid[0] <= row).pop();
-    const below = present.find((level) => marks[level].centroid[0] > row);
-    const usual = this.order.filter((level) => level !== "T13" && level !== "L6");
-    const first = above ? this.order.indexOf(above) + 1 : 0;
-    const last = below ? this.order.indexOf(below) : this.order.length;
-    const fits = this.order.slice(first, last);
-    const choices = fits.filter((level) => usual.includes(level) && !(level in marks));
-    const best = waiting.find((level) => fits.includes(level)) ?? (below && !above ? choices.pop() : choices[0]);
-    const level = best ?? (above && below ? null : fits.find((name) => !(name in marks))) ??
-      (present.length ? null : "L3");
-    if (level) return { level, names: {} };
-    if (!above || !below) throw new Refused(`there is no level ${above ? `below ${above}` : `above ${below}`}`);
-    return { level: below, names: this.shifted(below, 1, "below") };
   }
 
   /** @param {string} level */
@@ -226,65 +281,39 @@ export class State extends EventTarget {
   }
 
   /**
-   * Old names and new ones where a level moves by some places and others with it.
-   * @type {(level: string, by: number, scope: string, kept?: string) => PerLevel<string>}
-   */
-  shifted(level, by, scope, kept = level) {
-    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === kept);
-    // Marks reach an L6 only where there is one more lumbar vertebra than usual.
-    const reached = by > 0 && !usual.includes("L6") ? [...usual, "L6"] : usual;
-    const here = this.order.indexOf(level);
-    /** @type {PerLevel<string>} */
-    const names = {};
-    for (const old of this.levels()) {
-      const away = this.order.indexOf(old) - here;
-      if (away && (scope === "one" || (scope === "below" && away < 0) || (scope === "above" && away > 0))) continue;
-      const place = reached.indexOf(old);
-      const moved = place < 0 ? undefined : reached[place + by];
-      if (!moved) throw new Refused(`${old} cannot move by ${by}: there is no such level`);
-      names[old] = moved;
-    }
-    return names;
-  }
-
-  /**
    * Another name for a mark; those of its scope (all, below, above, one) move by as many levels.
    * @type {(level: string, name: string, scope: string) => void}
    */
   relabel(level, name, scope) {
     if (level === name) return;
-    const usual = this.order.filter((n) => (n !== "T13" && n !== "L6") || n === level || n === name);
-    const names = this.shifted(level, usual.indexOf(name) - usual.indexOf(level), scope, name);
+    const known = usual(this.order, level, name);
+    const names = shifted(this.order, this.marks, level, known.indexOf(name) - known.indexOf(level), scope, name);
     const taken = this.levels().find((old) => !(old in names) && Object.values(names).includes(old));
     if (taken) throw new Refused(`${taken} is taken; rename more of its neighbours, or move that one first`);
     const proposal = renamed(this.marks, names);
-    for (const view of VIEWS) this.checkOrder(proposal[view], view);
+    const [wrong] = doubts(this.order, proposal).disorder.filter((line) => !this.doubts().disorder.includes(line));
+    if (wrong) throw new Refused(`that cannot be: then ${wrong}`);
     // Who counts all from one vertebra knows that one.
     const uncertain = this.uncertain && scope !== "all";
-    this.edit(`relabel ${level}`, (marks) => Object.assign(marks, proposal), false, uncertain);
-    this.follow(names);
+    this.rename(`rename ${level}`, proposal, names, { chosen: this.follow(names), uncertain, confirmed: false });
     this.select(name);
   }
 
-  /**
-   * What is chosen bears new names; what was reconstructed bore old ones and goes.
-   * @param {PerLevel<string>} names
-   */
+  /** @param {PerLevel<string>} names old -> new */
   follow(names) {
-    this.chosen = new Set([...this.chosen].map((old) => names[old] ?? old));
-    this.results = {};
-    this.before = {};
-    this.changed("results");
+    return new Set([...this.chosen].map((old) => names[old] ?? old));
   }
 
-  /** @type {(marks: PerLevel<Mark>, view: ViewName) => void} */
-  checkOrder(marks, view) {
-    const levels = this.sorted(Object.keys(marks));
-    for (let i = 1; i < levels.length; i += 1) {
-      if (marks[levels[i]].centroid[0] <= marks[levels[i - 1]].centroid[0]) {
-        throw new Refused(`then ${levels[i - 1]} would lie below ${levels[i]} in ${view.toUpperCase()}`);
-      }
+  /**
+   * A step after which vertebrae bear other names; what was reconstructed bore the old ones and is no longer shown.
+   * @type {(what: string, marks: Marks, names: PerLevel<string>, options: StepOptions) => void}
+   */
+  rename(what, marks, names, options) {
+    if (Object.keys(names).length) {
+      this.made.forgetShown();
+      this.hidden = new Set([...this.hidden].map((old) => names[old] ?? old));
     }
+    this.push(what, marks, options);
   }
 
   /** As `annotations.json` has them. */
@@ -297,50 +326,5 @@ export class State extends EventTarget {
   }
 }
 
-/** @type {(value: number, most: number) => number} */
-const clamp = (value, most) => Math.min(Math.max(value, 0), most);
-/**
- * Marks with new names where there are some; what has another name than before was set by the user.
- * @type {(marks: Marks, names: PerLevel<string>) => Marks}
- */
-function renamed(marks, names) {
-  /** @type {(level: string, mark: Mark) => [string, Mark]} */
-  const entry = (level, mark) =>
-    (names[level] ?? level) === level ? [level, mark] : [names[level], { ...mark, set_by: "edited" }];
-  const [ap, lat] = VIEWS.map((view) =>
-    Object.fromEntries(Object.entries(marks[view]).map(([level, mark]) => entry(level, mark)))
-  );
-  return { ap, lat };
-}
-
-/** @type {(centroid: Pixel) => Mark} */
-const newMark = (centroid) => ({ centroid, corners: null, confidence: 1, set_by: "edited" });
-
-/** @type {(views: Case["marks"]) => Marks} */
-function toMarks(views) {
-  const [ap, lat] = VIEWS.map((view) => Object.fromEntries(views[view].vertebrae.map((mark) => [mark.level, mark])));
-  return { ap, lat };
-}
-
-/** @type {(mark: Mark, place: Pixel) => void} */
-function moveTo(mark, [row, column]) {
-  const step = [row - mark.centroid[0], column - mark.centroid[1]];
-  mark.centroid = [row, column];
-  mark.corners = mark.corners?.map((corner) => [corner[0] + step[0], corner[1] + step[1]]) ?? null;
-  mark.set_by = "edited";
-}
-
-/**
- * Where the spine runs at a height of the other film, from the marks that are there.
- * @type {(marks: PerLevel<Mark>, row: number, description: Case, view: ViewName) => number | null}
- */
-function columnAt(marks, row, description, view) {
-  const list = Object.values(marks).map((mark) => mark.centroid).sort((a, b) => a[0] - b[0]);
-  if (!list.length) return null;
-  const height = (row * description.views[view].pixel_mm[0]) / description.views[other(view)].pixel_mm[0];
-  const below = list.findIndex((point) => point[0] > height);
-  if (below < 0) return list[list.length - 1][1];
-  if (below === 0) return list[0][1];
-  const [a, b] = [list[below - 1], list[below]];
-  return a[1] + ((b[1] - a[1]) * (height - a[0])) / (b[0] - a[0]);
-}
+/** @type {(content: Step) => Step} */
+const step = (content) => Object.freeze({ ...content, marks: frozen(content.marks) });

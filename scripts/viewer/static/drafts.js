@@ -1,0 +1,61 @@
+// What this browser keeps of cases, so that a reload, a crash or another case loses nothing: steps, never films.
+
+/** @import { State } from "./state.js" */
+
+const PREFIX = "draft:";
+const MOST_STEPS = 40;
+const DAYS = 7;
+
+/** @param {string} id */
+export const dropDraft = (id) => localStorage.removeItem(PREFIX + id);
+
+/**
+ * Writes what is there to lose: steps, or shapes that took time. The last steps are enough.
+ * @param {State} state
+ */
+export function keepDraft(state) {
+  const { case: open, history, position } = state;
+  if (!open) return;
+  if (history.length < 2 && !Object.keys(state.results).length) return dropDraft(open.id);
+  const first = Math.max(0, position + 1 - MOST_STEPS);
+  const steps = history.slice(first, first + MOST_STEPS).map((step) => ({ ...step, chosen: [...step.chosen] }));
+  /** @type {Draft} */
+  const draft = {
+    id: open.id,
+    name: open.name,
+    films: open.films,
+    at: Date.now(),
+    position: position - first,
+    steps,
+  };
+  localStorage.setItem(PREFIX + open.id, JSON.stringify(draft));
+}
+
+/**
+ * Drafts that no window has open, newest first; those that nobody came back for in a week go.
+ * @returns {Promise<Draft[]>}
+ */
+export async function freeDrafts() {
+  const held = (await navigator.locks?.query())?.held?.map((lock) => lock.name) ?? [];
+  const found = [];
+  for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) {
+    /** @type {Draft} */
+    const draft = JSON.parse(localStorage.getItem(key) ?? "{}");
+    if (Date.now() - draft.at > DAYS * 86_400_000) localStorage.removeItem(key);
+    else if (!held.includes(key)) found.push(draft);
+  }
+  return found.sort((a, b) => b.at - a.at);
+}
+
+let release = () => {};
+/** @type {Promise<unknown> | undefined} until the case that this window had open is let go */
+let held;
+/**
+ * Tells other windows of this browser that a case is open in this one.
+ * @param {string} id
+ */
+export async function hold(id) {
+  release();
+  await held;
+  held = navigator.locks?.request(PREFIX + id, () => new Promise((resolve) => (release = () => resolve(null))));
+}

@@ -1,0 +1,188 @@
+// Opening and leaving cases: asks before anything is discarded, and offers what was kept.
+
+import * as api from "./api.js";
+import { byId, dialogOf, messageOf } from "./dom.js";
+import { dropDraft, freeDrafts, hold, keepDraft } from "./drafts.js";
+
+/** @import { State } from "./state.js" */
+/** @import { Work } from "./work.js" */
+
+export class Cases {
+  /**
+   * @param {State} state
+   * @param {Work} work
+   * @param {{ status: (text: string) => void, toast: (text: string) => void }} tell
+   */
+  constructor(state, work, tell) {
+    this.state = state;
+    this.work = work;
+    this.tell = tell;
+    /** @type {Step | null} what can be had again: as opened, or as saved as a file last */
+    this.inFile = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+    state.onChange((what) => {
+      if (what === "selection" || what === "look") return;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.keep(), 200);
+    });
+    byId("close").addEventListener("click", () => this.close());
+    byId("resume-open").addEventListener("click", () => this.offer());
+    addEventListener("pagehide", () => {
+      this.keep();
+      if (state.case && !this.worked) {
+        fetch(`/api/cases/${state.case.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+      }
+    });
+  }
+
+  /** Whether there is anything to come back to. */
+  get worked() {
+    return this.state.history.length > 1 || Object.keys(this.state.results).length > 0;
+  }
+
+  /** Whether closing would lose what is in no file. */
+  get unsaved() {
+    const { inFile, state: { now } } = this;
+    return !inFile || now.marks !== inFile.marks || now.uncertain !== inFile.uncertain ||
+      now.confirmed !== inFile.confirmed;
+  }
+
+  keep() {
+    try {
+      keepDraft(this.state);
+    } catch {
+      this.tell.toast("This browser keeps nothing (it is full, or in private mode): save the marks as a file.");
+    }
+  }
+
+  /**
+   * What becomes of the open case when another one comes; nothing if it is not to come.
+   * @returns {Promise<string>} keep, discard or nothing
+   */
+  async leave(canKeep = true) {
+    if (!this.state.case || !this.unsaved) return "discard";
+    const dialog = dialogOf("leave");
+    byId("leave-name").textContent = this.state.case.name || "This case";
+    byId("leave-keep").hidden = !canKeep;
+    dialog.returnValue = "";
+    dialog.showModal();
+    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+    return dialog.returnValue;
+  }
+
+  /**
+   * Whether the case is open now.
+   * @param {() => Promise<Case>} ask
+   */
+  async open(ask) {
+    const fate = await this.leave();
+    if (!fate) return false;
+    const error = await this.replace(ask, fate);
+    if (error) this.tell.toast(error);
+    return !error;
+  }
+
+  /**
+   * The error, if there is one.
+   * @type {(ask: () => Promise<Case>, fate: string) => Promise<string>}
+   */
+  async replace(ask, fate) {
+    const { state } = this;
+    this.tell.status("opening…");
+    try {
+      this.keep();
+      const description = await ask();
+      const old = state.case?.id;
+      if (old && this.work.running) api.cancel(old).catch(() => {});
+      clearTimeout(this.timer);
+      state.load(description);
+      this.inFile = state.now;
+      await hold(description.id);
+      if (old && old !== description.id && fate === "discard") this.forget(old);
+      this.tell.status(`${state.paired().length} vertebrae marked`);
+      await this.showKept();
+      return "";
+    } catch (error) {
+      this.tell.status("");
+      return messageOf(error);
+    }
+  }
+
+  /**
+   * Nothing of a case stays, here or at the service.
+   * @param {string} id
+   */
+  forget(id) {
+    dropDraft(id);
+    api.close(id).catch(() => {});
+  }
+
+  /** The user closes the case. */
+  async close() {
+    if (await this.leave(false) !== "discard") return;
+    const error = await this.replace(api.openFirst, "discard");
+    if (error) this.tell.toast(error);
+  }
+
+  /** Kept work that is not open: a button, and the list. */
+  async showKept() {
+    const drafts = (await freeDrafts()).filter((draft) => draft.id !== this.state.case?.id);
+    byId("resume-open").hidden = !drafts.length;
+    const rows = byId("drafts");
+    rows.replaceChildren();
+    for (const draft of drafts) {
+      const row = document.createElement("tr");
+      const changes = draft.steps.length - 1;
+      const words = `${changes} ${changes === 1 ? "change" : "changes"}, ${new Date(draft.at).toLocaleString()}`;
+      for (const text of [draft.name || "without a name", words]) row.insertCell().textContent = text;
+      /** @type {(label: string, action: () => void) => void} */
+      const button = (label, action) => {
+        const made = Object.assign(document.createElement("button"), { textContent: label });
+        made.addEventListener("click", action);
+        row.insertCell().append(made);
+      };
+      button("Resume", () => this.resume(draft));
+      button("Discard", () => {
+        this.forget(draft.id);
+        this.showKept().then(() => rows.children.length || dialogOf("resume").close());
+      });
+      rows.append(row);
+    }
+    return drafts;
+  }
+
+  /** Offers what was kept, if there is any. */
+  async offer() {
+    byId("resume-error").textContent = "";
+    if ((await this.showKept()).length) dialogOf("resume").showModal();
+  }
+
+  /** @param {Draft} draft */
+  async resume(draft) {
+    const { state } = this;
+    dialogOf("resume").close();
+    const fate = await this.leave();
+    if (!fate) return;
+    const error = await this.replace(() => api.reopen(draft.id), fate);
+    const same = state.case?.films === draft.films;
+    if (error && !same) {
+      byId("resume-error").textContent = `${
+        draft.name || "Its films"
+      }: the service no longer has the films. Open them again, and the marks can be resumed.`;
+      return dialogOf("resume").showModal();
+    }
+    // The same films, opened anew: the steps belong to them as well.
+    if (error) dropDraft(draft.id);
+    state.resume(draft.steps.map((step) => ({ ...step, chosen: new Set(step.chosen) })), draft.position);
+    this.inFile = null;
+    this.tell.status("resumed");
+    await this.showKept();
+    try {
+      await this.work.send();
+      await this.work.reconstruct(state.sorted(state.opened.made));
+    } catch (failure) {
+      this.tell.toast(messageOf(failure));
+    }
+  }
+}
