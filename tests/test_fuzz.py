@@ -17,6 +17,8 @@ from scripts.benchmarks.fuzz.originals import Original, originals
 from scripts.benchmarks.fuzz.process import Reader
 from scripts.benchmarks.fuzz.readers import WrongError, try_input
 from scripts.errors import UserError
+from scripts.films.film import Projection
+from scripts.films.pair import read_radiograph
 
 
 @pytest.mark.parametrize("original", originals(), ids=lambda original: original.name)
@@ -84,3 +86,16 @@ def misbehave(path: Path) -> str:
     if path.name == "die":
         os.abort()
     return str(len(bytearray(2**34))) if path.name == "eat" else "read"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(6984, "it has no pixels"), (25562, "it has no pixels"), (34956, "TransferSyntaxUID cannot be read")],
+)
+def test_inputs_that_once_were_faults(number: int, words: str, tmp_path: Path) -> None:
+    """By their numbers of seed 7: pixels that are a number, pixels of no known kind, a transfer syntax that is text."""
+    original = originals()[number % len(originals())]
+    path = tmp_path / original.name
+    path.write_bytes(mutate(original.content, original.kind, np.random.default_rng((7, number))))
+    with pytest.raises(UserError, match=words):
+        read_radiograph(path, Projection.FRONTAL)

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, RLELossless
 from scipy import ndimage
 
 from scripts.errors import UserError
@@ -35,9 +35,9 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
         UserError: truncated, a transfer syntax that nothing decodes, or attributes that contradict the pixels.
     """
     syntax = data.file_meta.TransferSyntaxUID
-    if not syntax.is_transfer_syntax:
+    if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
         raise UserError(f"{where}: attribute TransferSyntaxUID cannot be read ('{printable(syntax)}')")
-    if not data.get("PixelData"):
+    if not _has_bytes(data):
         raise UserError(f"{where}: truncated or damaged: it has no pixels")
     for keyword in ("Rows", "Columns", "BitsAllocated"):
         if data.get(keyword, 0) < 1:
@@ -134,6 +134,15 @@ def _complete(data: Dataset) -> list[str]:
             data[keyword] = DataElement(keyword, dictionary_VR(keyword), value)
             lines.append(f"attribute {keyword} is missing, taken as {value}")
     return lines
+
+
+def _has_bytes(data: Dataset) -> bool:
+    """Whether there is anything to decode, of a value representation for pixels."""
+    try:
+        return bool(data.PixelData) and isinstance(data.PixelData, bytes)
+    # Converted here; an unknown value representation cannot be.
+    except Exception:
+        return False
 
 
 def _check_length(data: Dataset, where: str) -> list[str]:
