@@ -17,6 +17,7 @@ import tifffile
 from PIL import Image
 from pydicom import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from scripts.__main__ import main
 from scripts.errors import UserError
@@ -512,6 +513,18 @@ def test_pixels_of_every_format_are_limited(tmp_path: Path, monkeypatch: pytest.
     for path in (SAMPLE / "ap.nii.gz", tmp_path / "a.png", write_dicom(tmp_path / "a.dcm", "ap")):
         with pytest.raises(UserError, match=r"too many pixels \(333 x 360\)"):
             read_radiograph(path, AP)
+
+
+def test_a_data_set_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", "ap"))
+    plain = read_radiograph(tmp_path / "a.dcm", AP).pixels
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(tmp_path / "packed.dcm")
+    assert np.array_equal(read_radiograph(tmp_path / "packed.dcm", AP).pixels, plain)
+    monkeypatch.setattr("scripts.films.header.MOST_UNPACKED_BYTES", 200_000)  # its pixels alone are 240 kB
+    assert np.array_equal(read_radiograph(tmp_path / "a.dcm", AP).pixels, plain)
+    with pytest.raises(UserError, match=r"packed\.dcm: unpacks to more than"):
+        read_radiograph(tmp_path / "packed.dcm", AP)
 
 
 def sample_nifti() -> tuple[np.ndarray, np.ndarray]:

@@ -19,9 +19,15 @@ import pydicom
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from scripts.errors import UserError
 
@@ -56,6 +62,7 @@ DECISIVE = (
     "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
 )  # fmt: skip
 SHOWN = 40  # characters of a value in a message
+MOST_UNPACKED_BYTES, CHUNK_BYTES = 2**30, 2**20
 
 
 @dataclass
@@ -88,8 +95,11 @@ def open_dicom(path: Path, pixels: bool = True) -> tuple[Dataset, Faults]:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             bare = _begins_without_preamble(path)
+            _check_deflated(path)
             data = pydicom.dcmread(path, stop_before_pixels=not pixels, force=bare)
             mend(data, faults)
+    except UserError:
+        raise
     except InvalidDicomError as error:
         raise UserError(f"{path}: no DICOM file, it begins neither with a preamble nor with a data set") from error
     except (OSError, EOFError, struct.error, zlib.error) as error:
@@ -103,6 +113,23 @@ def open_dicom(path: Path, pixels: bool = True) -> tuple[Dataset, Faults]:
         data.file_meta.TransferSyntaxUID = encoding
         faults.notes.append(f"no DICOM {'preamble' if bare else 'transfer syntax'}; taken as {encoding.name}")
     return data, faults
+
+
+def _check_deflated(path: Path) -> None:
+    """Refuse a data set that is compressed as a whole and larger than any film: pydicom unpacks it at once."""
+    with path.open("rb") as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        unpacking, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while packed := unpacking.unconsumed_tail or stream.read(CHUNK_BYTES):
+            total += len(unpacking.decompress(packed, CHUNK_BYTES))
+            if total > MOST_UNPACKED_BYTES:
+                raise UserError(
+                    f"{path}: unpacks to more than {MOST_UNPACKED_BYTES // 2**20} MB: no film is that large"
+                )
 
 
 def mend(data: Dataset, faults: Faults) -> None:
