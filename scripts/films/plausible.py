@@ -14,6 +14,7 @@ LARGEST_RATIO = 2.0  # of a pixel's sides
 SAME = 0.02  # two ratios that differ by less are one
 # 0.1 mm a pixel of a standing adult are 80 million; a file of any size can hold any number of blank ones.
 MOST_PIXELS = 100_000_000
+LONGEST_SIDE = 2**15
 
 
 def check_pixels(shape: tuple[int, ...], where: str) -> None:
@@ -24,10 +25,12 @@ def check_pixels(shape: tuple[int, ...], where: str) -> None:
         where: its file, for errors.
 
     Raises:
-        UserError: no film has as many.
+        UserError: no film has as many, or none that are so long.
     """
+    said = " x ".join(str(length) for length in shape)
+    if max(shape) > LONGEST_SIDE:
+        raise UserError(f"{where}: {said} pixels; no side of a film has more than {LONGEST_SIDE}")
     if math.prod(shape) > MOST_PIXELS:
-        said = " x ".join(str(length) for length in shape)
         raise UserError(f"{where}: too many pixels ({said}); a film has up to {MOST_PIXELS // 10**6} million")
 
 
