@@ -262,6 +262,56 @@ def test_lengths_of_uncalibrated_films_say_so_where_they_stand(page: Any, tmp_pa
     assert page.locator("#vertebra-measurements tbody tr").count() == 0
 
 
+def test_films_share_scale_and_heights_and_marks_follow_only_where_heights_are_shared(page: Any, tmp_path: Path) -> None:
+    films = [page.locator(f"svg[data-view={view}]") for view in ("ap", "lat")]
+
+    def scales() -> list[float]:
+        return [film.evaluate("film => film.getScreenCTM().a") for film in films]
+
+    def heights(level: str) -> list[float]:
+        return [centre(page, view, level)[1] for view in ("ap", "lat")]
+
+    def lines() -> list[float]:
+        return [box["y"] for line in page.locator(".pointer").all() if (box := line.bounding_box())]
+
+    def aligned() -> None:
+        assert scales()[0] == pytest.approx(scales()[1], rel=1e-6)
+        for level in ("T2", "L1"):
+            assert heights(level)[0] == pytest.approx(heights(level)[1], abs=1)
+
+    aligned()
+    x, y = centre(page, "lat", "T8")
+    page.mouse.move(x, y)
+    assert lines() == pytest.approx([y, y], abs=1.5)
+    scale = scales()[0]
+    page.mouse.wheel(0, -500)
+    wait_for(lambda: scales()[0] > 1.5 * scale, 10)
+    aligned()
+    page.mouse.move(x - 60, y)
+    page.mouse.down()
+    page.mouse.move(x - 40, y + 50)
+    page.mouse.up()
+    assert heights("T8") == pytest.approx([y + 50] * 2, abs=2)
+    aligned()
+    # Films that do not say how they lie to each other: one scale, but no mark moves or sets another one.
+    for view in ("ap", "lat"):
+        film = np.asarray(nib.load(SAMPLE / f"{view}.nii.gz").dataobj).squeeze().astype(float)
+        Image.fromarray(((film - film.min()) / np.ptp(film) * 255).astype(np.uint8)).save(tmp_path / f"{view}.png")
+    page.click("#open")
+    page.set_input_files("#file-ap", tmp_path / "ap.png")
+    page.set_input_files("#file-lat", tmp_path / "lat.png")
+    page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
+    page.click("#open-go")
+    wait_for(lambda: page.is_visible("#scale-note"), 60)
+    page.click("#choose-none")
+    assert page.locator("#linked").is_disabled() and scales()[0] == pytest.approx(scales()[1], rel=1e-6)
+    before = place(page, "lat", "T2"), place(page, "ap", "T2")
+    drag(page, "ap", "T2", 5, -6)
+    assert place(page, "lat", "T2") == before[0] and place(page, "ap", "T2") != before[1]
+    page.mouse.move(*centre(page, "ap", "T5"))
+    assert [line.get_attribute("visibility") for line in page.locator(".pointer").all()] == ["visible", "hidden"]
+
+
 def test_nothing_outdated_is_shown_as_current_or_exported(page: Any) -> None:
     reconstruct(page, "T3", "T11")
     wait_for(lambda: settled(page), 60)

@@ -8,6 +8,7 @@ import { EXPORTS, Panel } from "./panel.js";
 import { Radiograph } from "./radiograph.js";
 import { Cases } from "./resume.js";
 import { PRESETS, Scene } from "./scene.js";
+import { Sight } from "./sight.js";
 import { State } from "./state.js";
 import { keepSurfaces } from "./surfaces.js";
 import { Work } from "./work.js";
@@ -16,7 +17,9 @@ import { askForLevels } from "./wronglevel.js";
 const state = new State();
 const work = new Work(state, { status, toast, progress: showProgress });
 const panel = new Panel(state, toast);
-const films = VIEWS.map((view) => new Radiograph(within(document, `section[data-view=${view}]`), view, state, toast));
+const sight = new Sight(state);
+for (const view of VIEWS) new Radiograph(within(document, `section[data-view=${view}]`), view, state, sight, toast);
+state.onChange((what) => what === "case" && sight.fit());
 const scene = new Scene(byId("scene"), byId("canvas"), byId("names"), state);
 keepSurfaces(state, work, scene, toast);
 keepMeasures(state, work);
@@ -243,7 +246,7 @@ const KEYS = [
   ],
   ["F", "fit all views", {
     f: () => {
-      films.forEach((film) => film.fit());
+      sight.fit();
       scene.fit();
     },
   }],

@@ -1,6 +1,6 @@
 // The list of vertebrae, the measurements, and what can be taken away.
 
-import { buttonOf, byId, element, within } from "./dom.js";
+import { buttonOf, byId, element, inputOf, within } from "./dom.js";
 import { residual } from "./geometry.js";
 import { Refused } from "./levels.js";
 import { bodyOf, box, cell, estimated, scaleNote } from "./tables.js";
@@ -62,6 +62,11 @@ export class Panel {
     if (what === "case") {
       byId("case-name").textContent = this.state.case.name;
       this.drawWarnings();
+      const { heightsShared } = this.state;
+      inputOf("linked").disabled = !heightsShared;
+      byId("linked-label").title = heightsShared
+        ? "Moving a mark keeps both views at one height (K)"
+        : "These films do not say how their heights belong together: each mark is set in its own film";
     }
     if (what === "warnings") this.drawWarnings();
     this.drawSelected();

@@ -4,6 +4,7 @@ import { filmUrl } from "./api.js";
 import { Refused } from "./levels.js";
 import { caution, grade, statusColour } from "./signs.js";
 
+/** @import { Sight } from "./sight.js" */
 /** @import { State } from "./state.js" */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -35,12 +36,14 @@ export class Radiograph {
    * @param {Element} section
    * @param {ViewName} name
    * @param {State} state
+   * @param {Sight} sight
    * @param {(text: string) => void} onError
    */
-  constructor(section, name, state, onError) {
+  constructor(section, name, state, sight, onError) {
     this.section = section;
     this.name = name;
     this.state = state;
+    this.sight = sight;
     this.onError = onError;
     this.flipped = this.inverted = false;
     this.level = 0.5;
@@ -51,6 +54,9 @@ export class Radiograph {
       this.columnMm =
       this.width =
       this.height =
+      // The middle and the upper edge of what is in sight, mm.
+      this.middle =
+      this.top =
         0;
     /** @type {[number, number, number, number] | null} what is in sight: x, y, width, height in mm */
     this.box = null;
@@ -71,13 +77,17 @@ export class Radiograph {
     this.image = node("image", { preserveAspectRatio: "none", filter: `url(#window-${this.name})` }, this.svg);
     this.outlines = node("g", { class: "outlines" }, this.svg);
     this.line = node("line", { class: "height-line", visibility: "hidden" }, this.svg);
+    this.pointer = node("line", { class: "height-line pointer", visibility: "hidden" }, this.svg);
     this.marks = node("g", { class: "marks" }, this.svg);
     this.letters = node("g", { class: "letters", "aria-hidden": "true" }, this.svg);
     this.addTools();
     this.svg.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
     this.svg.addEventListener("pointerdown", (event) => this.pan(event));
     this.svg.addEventListener("dblclick", (event) => this.addMark(event));
+    this.svg.addEventListener("pointermove", (event) => sight.point(this, this.pixel(event)));
+    this.svg.addEventListener("pointerleave", () => sight.point(this, null));
     state.onChange((what) => (what === "case" ? this.open() : this.draw(what)));
+    sight.add(this);
   }
 
   addTools() {
@@ -115,7 +125,8 @@ export class Radiograph {
     });
     const flip = button("Flip", "flip", () => {
       this.flipped = !this.flipped;
-      this.open(false);
+      this.open();
+      this.sight.show();
     });
     for (const toggle of [invert, flip]) toggle.setAttribute("aria-pressed", "false");
     flip.title = "Mirror the display only; the letters follow";
@@ -125,12 +136,12 @@ export class Radiograph {
       slider("Window", "window", 0.05, 2),
       invert,
       flip,
-      button("Fit", "fit", () => this.fit()),
+      button("Fit", "fit", () => this.sight.fit()),
     );
     this.section.append(this.svg, tools);
   }
 
-  open(fit = true) {
+  open() {
     const view = this.state.opened.views[this.name];
     [this.rows, this.columns] = view.shape;
     [this.rowMm, this.columnMm] = view.pixel_mm;
@@ -139,7 +150,6 @@ export class Radiograph {
     setAll(this.image, { x: 0, y: 0, width: this.width, height: this.height });
     this.image.setAttribute("href", filmUrl(this.state.opened.id, this.name));
     this.image.setAttribute("transform", this.flipped ? `translate(${this.width} 0) scale(-1 1)` : "");
-    if (fit) this.fit();
     this.drawWindow();
     this.draw("case");
   }
@@ -176,12 +186,18 @@ export class Radiograph {
     return [point.y / this.rowMm - 0.5, x / this.columnMm - 0.5];
   }
 
-  fit() {
-    this.look([0, 0, this.width, this.height]);
+  /** On the screen, pixels. */
+  size() {
+    return this.svg.getBoundingClientRect();
   }
 
-  /** @param {[number, number, number, number]} box */
-  look(box) {
+  /**
+   * @param {number} mm of a screen pixel
+   */
+  look(mm) {
+    const { width, height } = this.size();
+    /** @type {[number, number, number, number]} */
+    const box = [this.middle - (width * mm) / 2, this.top, width * mm, height * mm];
     this.box = box;
     this.svg.setAttribute("viewBox", box.join(" "));
     this.drawLetters(box);
@@ -191,23 +207,18 @@ export class Radiograph {
   /** @param {WheelEvent} event */
   zoom(event) {
     event.preventDefault();
-    if (!this.box) return;
-    const [left, top, wide, high] = this.box;
-    const at = this.millimetres(event);
-    const width = Math.min(Math.max(wide * Math.exp(event.deltaY * 0.0015), 20), this.width * 2);
-    const scale = width / wide;
-    this.look([at.x - (at.x - left) * scale, at.y - (at.y - top) * scale, width, high * scale]);
+    if (this.box) this.sight.zoom(this, this.millimetres(event), Math.exp(event.deltaY * 0.0015));
   }
 
   /** @param {PointerEvent} event */
   pan(event) {
     if (/** @type {Element} */ (event.target).closest(".mark") || !this.box) return;
     if (event.button === 0 && !event.shiftKey && !event.altKey) this.state.select(null);
-    const [left, top, width, height] = this.box;
+    const { middle, top } = this;
     const scale = this.screen.a;
     this.drag(event, (now) => {
       const [x, y] = [now.clientX - event.clientX, now.clientY - event.clientY];
-      this.look([left - x / scale, top - y / scale, width, height]);
+      this.sight.place(this, middle - x / scale, top - y / scale);
     });
   }
 
@@ -232,7 +243,8 @@ export class Radiograph {
     const [row, column] = this.pixel(event);
     if (row < 0 || column < 0 || row > this.rows - 1 || column > this.columns - 1) return;
     try {
-      this.state.add(this.name, row, column);
+      const level = this.state.add(this.name, row, column);
+      this.focus(`[data-level="${level}"]`);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.onError(error.message);
@@ -436,9 +448,23 @@ export class Radiograph {
 
   drawHeightLine() {
     const mark = this.state.marks[this.name][this.state.selected ?? ""];
-    this.line.setAttribute("visibility", mark ? "visible" : "hidden");
-    if (!mark) return;
-    const y = this.y(mark.centroid[0]);
-    setAll(this.line, { x1: 0, x2: this.width, y1: y, y2: y });
+    this.drawLine(this.line, mark ? mark.centroid[0] : null);
+  }
+
+  /**
+   * The height that the pointer shows, in this film or the other one.
+   * @param {number | null} row
+   */
+  drawPointer(row) {
+    this.drawLine(this.pointer, row);
+  }
+
+  /** @type {(line: SVGLineElement, row: number | null) => void} */
+  drawLine(line, row) {
+    const there = row !== null && row >= -0.5 && row <= this.rows - 0.5;
+    line.setAttribute("visibility", there ? "visible" : "hidden");
+    if (!there) return;
+    const [left, , wide] = this.box ?? [0, 0, this.width];
+    setAll(line, { x1: left, x2: left + wide, y1: this.y(row), y2: this.y(row) });
   }
 }

@@ -119,6 +119,11 @@ export class State extends EventTarget {
     return this.case?.follows_marks ?? false;
   }
 
+  /** Whether one height is known to be the same in both films, so that a mark can follow the one in the other view. */
+  get heightsShared() {
+    return this.case !== null && !this.allMove;
+  }
+
   /**
    * Whether a vertebra may be used.
    * @param {string} level
@@ -229,7 +234,7 @@ export class State extends EventTarget {
     this.edit(`move ${level}`, (marks) => {
       moveTo(marks[view][level], place);
       const partner = marks[other(view)][level];
-      if (this.linked && partner) {
+      if (this.linked && this.heightsShared && partner) {
         const height = this.matching(view, place, partner.centroid[1]);
         moveTo(partner, [height, partner.centroid[1]]);
       }
@@ -261,7 +266,7 @@ export class State extends EventTarget {
     const marks = renamed(structuredClone(this.marks), names);
     marks[view][level] = newMark([row, column]);
     const there = other(view);
-    if (!marks[there][level] && this.linked) {
+    if (!marks[there][level] && this.linked && this.heightsShared) {
       const guess = columnAt(marks[there], row, this.opened, view) ?? this.opened.views[there].shape[1] / 2;
       marks[there][level] = newMark([this.matching(view, [row, column], guess), guess]);
     }
