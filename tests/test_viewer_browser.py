@@ -262,7 +262,7 @@ def test_lengths_of_uncalibrated_films_say_so_where_they_stand(page: Any, tmp_pa
     assert page.locator("#vertebra-measurements tbody tr").count() == 0
 
 
-def test_films_share_scale_and_heights_and_marks_follow_only_where_heights_are_shared(page: Any, tmp_path: Path) -> None:
+def test_films_share_one_scale_and_marks_follow_only_where_heights_are_shared(page: Any, tmp_path: Path) -> None:
     films = [page.locator(f"svg[data-view={view}]") for view in ("ap", "lat")]
 
     def scales() -> list[float]:
@@ -488,6 +488,73 @@ def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     for name in page.locator("#names span").all():
         box = name.bounding_box()
         assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
+
+
+def step(page: Any) -> str:
+    return page.locator("#steps [aria-current]").inner_text()
+
+
+def test_path_leads_from_films_to_exports(page: Any) -> None:
+    assert step(page) == "Check marks" and "confirm the levels" in page.locator("#next").inner_text()
+    page.click("#levels-right")
+    page.click("#choose-none")
+    assert step(page) == "Reconstruct" and "Tick" in page.locator("#next").inner_text()
+    reconstruct(page, "T10")
+    wait_for(lambda: step(page) == "Export", 60)
+    assert page.locator("#steps .done").all_inner_texts() == ["✓ Films", "✓ Check marks", "✓ Reconstruct", "✓ Measure"]
+    # By keyboard alone to the report; then all is done, until something changes.
+    page.keyboard.press("e")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.kind") == "html"
+    with page.expect_download(timeout=120_000):
+        page.keyboard.press("Enter")
+    wait_for(lambda: page.locator("#steps .done").count() == 5, 10)
+    page.evaluate("viewer.work.reconstruct = async () => {}")
+    drag(page, "ap", "T10", 5, 0)
+    assert step(page) == "Reconstruct" and "1 of 1 not current" in page.locator("#next").inner_text()
+
+
+def test_nothing_jumps_covers_controls_or_deletes_unasked(page: Any) -> None:
+    parts = ("header", "#path", "svg[data-view=ap]", "#exports")
+
+    def places() -> list[Any]:
+        return [page.locator(part).bounding_box() for part in parts]
+
+    before = places()
+    assert before[3]["y"] + before[3]["height"] <= 800
+    page.click("#choose-none")
+    page.locator('#levels input[aria-label="reconstruct T10"]').check()
+    page.click("#reconstruct")
+    wait_for(lambda: page.is_visible("#cancel"), 10)
+    assert places() == before
+    wait_for(lambda: settled(page) and page.evaluate("viewer.scene.meshes.size") == 1, 120)
+    assert places() == before and page.locator("#status").inner_text().startswith("1 vertebra in")
+    # However far one goes near, most of the vertebra stays in sight.
+    page.locator("#canvas").hover()
+    for _ in range(30):
+        page.mouse.wheel(0, -400)
+    wait_for(lambda: page.evaluate("viewer.scene.scale") > 1.2, 10)
+    page.wait_for_timeout(300)
+    assert page.evaluate("viewer.scene.camera.top - viewer.scene.camera.bottom") == pytest.approx(50, abs=1)
+    # Backspace is for the film; elsewhere it deletes nothing.
+    page.locator('#levels tr[data-level="T9"] .level').click()
+    page.keyboard.press("Backspace")
+    page.locator("#canvas").focus()
+    page.keyboard.press("Backspace")
+    assert mark(page, "ap", "T9").count() == 1
+    mark(page, "ap", "T9").focus()
+    assert mark(page, "ap", "T9").evaluate("mark => getComputedStyle(mark).outlineStyle") == "none"
+    page.keyboard.press("Backspace")
+    assert mark(page, "ap", "T9").count() == 0
+    # What is told lies over no control.
+    page.evaluate("viewer.state.choose([])")
+    page.click('[data-kind="csv"]')
+    told = page.locator("#toast").bounding_box()
+    for control in page.locator("button, input, select").all():
+        box = control.bounding_box()
+        if box and control.is_visible():
+            apart = box["x"] >= told["x"] + told["width"] or box["x"] + box["width"] <= told["x"]
+            assert apart or box["y"] >= told["y"] + told["height"] or box["y"] + box["height"] <= told["y"]
 
 
 def test_exports_open_elsewhere(page: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import { buttonOf, byId, dialogOf, element, inputOf, messageOf, within } from ".
 import { usual, VIEWS } from "./levels.js";
 import { keepMeasures } from "./measures.js";
 import { EXPORTS, Panel } from "./panel.js";
+import { Path } from "./path.js";
 import { Radiograph } from "./radiograph.js";
 import { Cases } from "./resume.js";
 import { PRESETS, Scene } from "./scene.js";
@@ -24,6 +25,7 @@ const scene = new Scene(byId("scene"), byId("canvas"), byId("names"), state);
 keepSurfaces(state, work, scene, toast);
 keepMeasures(state, work);
 askForLevels(state, toast);
+const path = new Path(state, work);
 const cases = new Cases(state, work, { status, toast });
 let toastTimer = 0;
 
@@ -53,6 +55,7 @@ function showProgress(share) {
   bar.hidden = byId("cancel").hidden = !running;
   bar.value = share ?? 0;
   buttonOf("reconstruct").disabled = running;
+  path.draw();
 }
 
 state.onChange((what) => {
@@ -163,6 +166,7 @@ for (const [kind, label] of EXPORTS) {
       await work.send();
       await api.download(api.exportUrl(state.opened.id, kind, levels));
       status(`${label} exported`);
+      path.exported();
     } catch (error) {
       status("");
       toast(messageOf(error));
@@ -225,6 +229,9 @@ function step(by) {
   state.select(levels[at < 0 ? 0 : (at + by + levels.length) % levels.length]);
 }
 
+/** Whether the keys are meant for a film. */
+const onFilm = () => document.activeElement?.closest("svg[data-view]") !== null;
+
 /** @type {[keys: string, what: string, actions: Record<string, () => unknown> | null][]} */
 const KEYS = [
   ["Tab, click", "choose a mark", null],
@@ -233,7 +240,9 @@ const KEYS = [
   ["double click", "add a mark", null],
   ["Del", "remove the vertebra", {
     Delete: () => state.selected && state.remove(state.selected),
-    Backspace: () => state.selected && state.remove(state.selected),
+  }],
+  ["Backspace", "the same, on a film", {
+    Backspace: () => onFilm() && state.selected && state.remove(state.selected),
   }],
   ["+ and -", "name it one level lower, higher", { "+": () => rename(1), "-": () => rename(-1) }],
   ["Space", "choose it for reconstruction, or not", { " ": () => state.selected && state.toggle(state.selected) }],
@@ -255,6 +264,7 @@ const KEYS = [
       byId("linked").click();
     },
   }],
+  ["E", "to the exports", { e: () => within(byId("exports"), "button").focus() }],
   ["O", "open two films", { o: () => dialogOf("open-dialog").showModal() }],
   ["Ctrl+Z, Ctrl+Y", "undo, redo", null],
   ["Ctrl+S", "save the marks", null],

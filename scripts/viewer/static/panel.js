@@ -10,6 +10,7 @@ import { grade, statusColour } from "./signs.js";
 
 export const EXPORTS = [
   ["zip", "everything (zip)"],
+  ["html", "report"],
   ["stl", "STL"],
   ["obj", "OBJ"],
   ["ply", "PLY"],
@@ -19,7 +20,6 @@ export const EXPORTS = [
   ["csv", "CSV"],
   ["json", "JSON"],
   ["png", "picture"],
-  ["html", "report"],
 ];
 const LARGE_MISS_MM = 3;
 

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, dialogOf, messageOf } from "./dom.js";
+import { counted } from "./tables.js";
 import { dropDraft, freeDrafts, hold, keepDraft } from "./drafts.js";
 
 /** @import { State } from "./state.js" */
@@ -100,7 +101,7 @@ export class Cases {
       this.inFile = state.now;
       await hold(description.id);
       if (old && old !== description.id && fate === "discard") this.forget(old);
-      this.tell.status(`${state.paired().length} vertebrae marked`);
+      this.tell.status(`${counted(state.paired().length)} marked`);
       await this.showKept();
       return "";
     } catch (error) {

@@ -14,6 +14,10 @@ import { caution, statusColour } from "./signs.js";
 /** @type {Record<string, Angles>} */
 export const PRESETS = { ap: [0, 0, 0], lat: [90, 0, 0], top: [0, 90, 0], side60: [60, 0, 0] };
 
+// The wheel brings no vertebra nearer than this height of the picture: most of a vertebra stays in sight, and the look
+// never ends within one.
+const LEAST_HEIGHT_MM = 50;
+
 export class Scene {
   /**
    * @param {HTMLElement} section
@@ -51,6 +55,9 @@ export class Scene {
     this.centre = new THREE.Vector3();
     this.offset = new THREE.Vector2();
     this.size = 300;
+    /** Across the patient, mm; and the height of the picture in which all is in sight. */
+    this.across = 0;
+    this.whole = 300;
     this.scale = 1;
     this.start();
     new ResizeObserver(() => this.ask()).observe(canvas);
@@ -177,7 +184,9 @@ export class Scene {
     }
     if (box.isEmpty()) return;
     box.getCenter(this.centre);
-    this.size = Math.max(box.getSize(new THREE.Vector3()).length() * 1.02, 60);
+    const sides = box.getSize(new THREE.Vector3());
+    this.size = Math.max(sides.length() * 1.02, 60);
+    this.across = Math.hypot(sides.x, sides.y) * 1.02;
     this.scale = 1;
     this.offset.set(0, 0);
     this.ask();
@@ -246,7 +255,8 @@ export class Scene {
       back,
       r,
     );
-    const tall = this.size / this.scale;
+    this.whole = Math.max(this.size, (this.across * height) / width);
+    const tall = this.whole / this.scale;
     const wide = (tall * width) / height;
     const right = new THREE.Vector3().crossVectors(up, back);
     const target = this.centre.clone().addScaledVector(right, this.offset.x).addScaledVector(up, this.offset.y);
@@ -326,7 +336,7 @@ export class Scene {
       moved ||= Math.hypot(dx, dy) > 3;
       if (!moved) return;
       if (panning) {
-        const mm = this.size / this.scale / this.canvas.clientHeight;
+        const mm = this.whole / this.scale / this.canvas.clientHeight;
         this.offset.set(start.offset.x - dx * mm, start.offset.y + dy * mm);
         this.ask();
       } else this.view(start.azimuth - dx * 0.5, start.elevation + dy * 0.5);
@@ -361,7 +371,7 @@ export class Scene {
   /** @param {WheelEvent} event */
   zoom(event) {
     event.preventDefault();
-    this.scale = Math.min(Math.max(this.scale * Math.exp(-event.deltaY * 0.0015), 0.3), 20);
+    this.scale = Math.min(Math.max(this.scale * Math.exp(-event.deltaY * 0.0015), 0.3), this.whole / LEAST_HEIGHT_MM);
     this.ask();
   }
 

@@ -40,3 +40,6 @@ export function scaleNote(state) {
   const sd = scaleSd(state);
   return sd > 0 ? `Films not calibrated: every mm (≈) is an estimate, ± ${(100 * sd).toFixed(0)} %.` : "";
 }
+
+/** @type {(vertebrae: number) => string} */
+export const counted = (vertebrae) => vertebrae === 1 ? "1 vertebra" : `${vertebrae} vertebrae`;

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { messageOf } from "./dom.js";
+import { counted } from "./tables.js";
 
 /** @import { State } from "./state.js" */
 
@@ -126,9 +127,8 @@ export class Work {
         );
       });
       const seconds = ((performance.now() - started) / 1000).toFixed(1);
-      const count = levels.length === 1 ? "1 vertebra" : `${levels.length} vertebrae`;
       if (errors.size) this.tell.toast([...errors].join("\n"));
-      else if (state.case?.id === id && !cancelled) this.tell.status(`${count} in ${seconds} s`);
+      else if (state.case?.id === id && !cancelled) this.tell.status(`${counted(levels.length)} in ${seconds} s`);
     } catch (error) {
       this.tell.status("");
       this.tell.toast(messageOf(error));
