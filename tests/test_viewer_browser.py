@@ -515,7 +515,7 @@ def test_path_leads_from_films_to_exports(page: Any) -> None:
 
 
 def test_nothing_jumps_covers_controls_or_deletes_unasked(page: Any) -> None:
-    parts = ("header", "#path", "svg[data-view=ap]", "#exports")
+    parts = ("header", "#path", "svg[data-view=ap]", "#exports", "#reconstruct")
 
     def places() -> list[Any]:
         return [page.locator(part).bounding_box() for part in parts]
