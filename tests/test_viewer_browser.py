@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -488,6 +489,30 @@ def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     for name in page.locator("#names span").all():
         box = name.bounding_box()
         assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
+
+
+def test_films_of_unclear_names_are_asked_about_and_swapped(page: Any) -> None:
+    names = "['ap', 'lat'].map(view => document.getElementById(`file-${view}`).files[0].name)"
+    drop = """async names => {
+        const dropped = new DataTransfer();
+        for (const [path, name] of names) {
+            const bytes = Uint8Array.from(atob(path), letter => letter.charCodeAt(0));
+            dropped.items.add(new File([bytes], name));
+        }
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+    }"""
+    files = [base64.b64encode((SAMPLE / f"{view}.nii.gz").read_bytes()).decode() for view in ("lat", "ap")]
+    shapes = "['ap', 'lat'].map(view => viewer.state.case.views[view].shape)"
+    before, case = page.evaluate(shapes), page.evaluate("viewer.state.case.id")
+    page.evaluate(drop, [[files[0], "1.nii.gz"], [files[1], "2.nii.gz"]])
+    assert page.is_visible("#open-dialog") and "which film is which" in page.locator("#open-error").inner_text()
+    assert page.evaluate(names) == ["1.nii.gz", "2.nii.gz"]
+    page.click("#swap")
+    assert page.evaluate(names) == ["2.nii.gz", "1.nii.gz"]
+    page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
+    page.click("#open-go")
+    wait_for(lambda: page.evaluate("viewer.state.case.id") != case, 60)
+    assert page.evaluate(shapes) == before and not page.is_visible("#open-dialog")
 
 
 def step(page: Any) -> str:

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { buttonOf, byId, dialogOf, element, inputOf, messageOf, within } from "./dom.js";
 import { usual, VIEWS } from "./levels.js";
 import { keepMeasures } from "./measures.js";
+import { offerOpening } from "./opening.js";
 import { EXPORTS, Panel } from "./panel.js";
 import { Path } from "./path.js";
 import { Radiograph } from "./radiograph.js";
@@ -27,6 +28,7 @@ keepMeasures(state, work);
 askForLevels(state, toast);
 const path = new Path(state, work);
 const cases = new Cases(state, work, { status, toast });
+offerOpening(cases);
 let toastTimer = 0;
 
 /** @param {string} text */
@@ -61,57 +63,6 @@ function showProgress(share) {
 state.onChange((what) => {
   if (what === "settled") work.settle();
   if (what === "marks" && !state.dragging) work.settleSoon();
-});
-
-/** @type {(ap: File, lat: File, annotations?: File, geometry?: File) => FormData} */
-function filesForm(ap, lat, annotations, geometry) {
-  const form = new FormData();
-  form.append("ap", ap);
-  form.append("lat", lat);
-  if (annotations) form.append("annotations", annotations);
-  if (geometry) form.append("geometry", geometry);
-  /** @param {string} what */
-  const ticked = (what) => VIEWS.filter((view) => inputOf(`${what}-${view}`).checked);
-  const spacing = inputOf("spacing").value.split(/[,; ]+/).filter(Boolean).map(Number);
-  form.append("options", JSON.stringify({ spacing, mirror: ticked("mirror"), invert: ticked("invert") }));
-  return form;
-}
-
-byId("open").addEventListener("click", () => dialogOf("open-dialog").showModal());
-byId("open-go").addEventListener("click", async (event) => {
-  event.preventDefault();
-  const [ap, lat, annotations, geometry] = ["ap", "lat", "annotations", "geometry"].map((name) =>
-    inputOf(`file-${name}`).files?.[0]
-  );
-  if (!ap || !lat) {
-    byId("open-error").textContent = "Choose both films.";
-    return;
-  }
-  byId("open-error").textContent = "";
-  const form = filesForm(ap, lat, annotations, geometry);
-  if (await cases.open(() => api.openFiles(form))) dialogOf("open-dialog").close();
-});
-
-// Two films dropped: which is which follows their names, else their shapes (a lateral film is the narrower one).
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
-  const files = [...(event.dataTransfer?.files ?? [])];
-  const marks = files.find((file) => file.name.endsWith(".json"));
-  const pair = files.filter((file) => file !== marks);
-  const lat = pair.find((file) => /lat|side|sag/i.test(file.name));
-  const ap = pair.find((file) => file !== lat && /ap|pa|front|cor/i.test(file.name)) ??
-    pair.find((file) => file !== lat);
-  if (pair.length !== 2 || !lat || !ap) {
-    return toast("Drop two films, the lateral one with 'lat' in its name, or use Open.");
-  }
-  const form = filesForm(ap, lat, marks);
-  cases.open(() => api.openFiles(form));
 });
 
 byId("sample").addEventListener("click", () => cases.open(api.openSample));
