@@ -464,7 +464,7 @@ export class Radiograph {
     const there = row !== null && row >= -0.5 && row <= this.rows - 0.5;
     line.setAttribute("visibility", there ? "visible" : "hidden");
     if (!there) return;
-    const [left, , wide] = this.box ?? [0, 0, this.width];
-    setAll(line, { x1: left, x2: left + wide, y1: this.y(row), y2: this.y(row) });
+    // Beyond the film on both sides: as far as the picture can reach.
+    setAll(line, { x1: -4 * this.width, x2: 5 * this.width, y1: this.y(row), y2: this.y(row) });
   }
 }
