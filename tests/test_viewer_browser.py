@@ -294,6 +294,10 @@ def test_films_share_one_scale_and_marks_follow_only_where_heights_are_shared(pa
     page.mouse.up()
     assert heights("T8") == pytest.approx([y + 50] * 2, abs=2)
     aligned()
+    # A mirrored film has its letters mirrored at once.
+    page.click("section[data-view=ap] [data-tool=flip]")
+    assert page.locator("svg[data-view=ap] .letters").text_content() == "LR"
+    page.click("section[data-view=ap] [data-tool=flip]")
     # Films that do not say how they lie to each other: one scale, but no mark moves or sets another one.
     for view in ("ap", "lat"):
         film = np.asarray(nib.load(SAMPLE / f"{view}.nii.gz").dataobj).squeeze().astype(float)
