@@ -497,7 +497,7 @@ def test_pictures_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str
     with pytest.raises(UserError, match="too many pixels"):
         read_radiograph(tmp_path / "big.png", AP)
     Image.new("L", (10, 40000)).save(tmp_path / "long.png")
-    with pytest.raises(UserError, match="long.png: 40000 x 10 pixels; no side"):
+    with pytest.raises(UserError, match=r"long\.png: 40000 x 10 pixels; no side"):
         read_radiograph(tmp_path / "long.png", AP)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from scripts.anatomy.landmarks import MASK_SUFFIX
 from scripts.errors import UserError
-from scripts.io.documents import check_schema, check_values, read_json
+from scripts.io.documents import check_schema, not_finite, read_json
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 CT_SUFFIX = "_ct.nii.gz"
@@ -210,7 +210,8 @@ def _one_of(
 
 def _read_manifest(path: Path) -> list[CaseFiles]:
     rows = read_json(path, "JSON manifest")
-    check_values(rows, str(path))
+    if wrong := not_finite(rows):
+        raise UserError(f"{path}: at {wrong[0]}: no finite number")
     check_schema(rows, SCHEMA_FILE, str(path))
     return [_manifest_case(path, row) for row in rows]
 

@@ -26,8 +26,7 @@ class Reader:
     def __init__(self, limit_s: float, function: Callable[[Path], str] = try_input) -> None:
         self.limit_s = limit_s
         self.function = function
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context = multiprocessing.get_context("spawn")
         self._start()
 
     def ask(self, path: Path) -> str:
@@ -55,11 +54,14 @@ class Reader:
         self._process = self._context.Process(target=_answer, args=(theirs, self.function), daemon=True)
         self._process.start()
         theirs.close()
+        # What it imports takes no time of the first input's.
+        self._connection.recv()
 
 
 def _answer(connection: Connection, function: Callable[[Path], str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     warnings.simplefilter("ignore")
+    connection.send("ready")
     while True:
         path = connection.recv()
         try:
