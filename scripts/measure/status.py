@@ -19,7 +19,7 @@ from scripts.measure.reprojection import Agreement
 from scripts.spine.assembly import RESIDUAL_SCALE_MM, ReconstructedVertebra
 from scripts.spine.session import MAX_CONTESTED
 
-# Confidences below these. On LIDC-IDRI-0001, verse083 and five simulated patients none of 123 vertebrae called good has a
+# Confidences below these. On LIDC-IDRI-0001, verse083 and five simulated patients none of 123 called good has a
 # Dice below 0.6, with 0.7 two of 131. Below the second, the marks of the two views miss each other by 3 mm.
 CHECK_BELOW, DO_NOT_USE_BELOW = 0.75, 0.5
 C1 = level_number("C1")
