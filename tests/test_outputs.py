@@ -187,6 +187,8 @@ def start(folder: Path, how: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, str(script), how, f"--output={folder}/out"], env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Under nohup these tests are run with signals ignored, which processes inherit.
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)],
     )  # fmt: skip
     assert process.stdout is not None
     for _ in range(1 if how == "here" else 2):
