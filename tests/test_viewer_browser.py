@@ -236,17 +236,22 @@ def test_one_status_with_its_reason_in_list_films_and_scene(page: Any) -> None:
     assert "± 0.0" not in page.locator("aside").inner_text()
 
 
-def test_lengths_of_uncalibrated_films_say_so_where_they_stand(page: Any, tmp_path: Path) -> None:
+def open_pictures(page: Any, folder: Path) -> None:
+    """The sample's films as pictures without a scale, with their marks."""
     for view in ("ap", "lat"):
         film = np.asarray(nib.load(SAMPLE / f"{view}.nii.gz").dataobj).squeeze().astype(float)
         film = (film - film.min()) / np.ptp(film) * 255
-        Image.fromarray(film.astype(np.uint8)).save(tmp_path / f"{view}.png")
+        Image.fromarray(film.astype(np.uint8)).save(folder / f"{view}.png")
     page.click("#open")
-    page.set_input_files("#file-ap", tmp_path / "ap.png")
-    page.set_input_files("#file-lat", tmp_path / "lat.png")
+    page.set_input_files("#file-ap", folder / "ap.png")
+    page.set_input_files("#file-lat", folder / "lat.png")
     page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
     page.click("#open-go")
     wait_for(lambda: page.is_visible("#scale-note"), 60)
+
+
+def test_lengths_of_uncalibrated_films_say_so_where_they_stand(page: Any, tmp_path: Path) -> None:
+    open_pictures(page, tmp_path)
     assert "not calibrated" in page.locator("#scale-note").inner_text()
     assert page.locator('#levels tr[data-level="T11"] .miss').inner_text().startswith("≈")
     reconstruct(page, "T10", "T11", "T12")
@@ -299,15 +304,7 @@ def test_films_share_one_scale_and_marks_follow_only_where_heights_are_shared(pa
     assert page.locator("svg[data-view=ap] .letters").text_content() == "LR"
     page.click("section[data-view=ap] [data-tool=flip]")
     # Films that do not say how they lie to each other: one scale, but no mark moves or sets another one.
-    for view in ("ap", "lat"):
-        film = np.asarray(nib.load(SAMPLE / f"{view}.nii.gz").dataobj).squeeze().astype(float)
-        Image.fromarray(((film - film.min()) / np.ptp(film) * 255).astype(np.uint8)).save(tmp_path / f"{view}.png")
-    page.click("#open")
-    page.set_input_files("#file-ap", tmp_path / "ap.png")
-    page.set_input_files("#file-lat", tmp_path / "lat.png")
-    page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
-    page.click("#open-go")
-    wait_for(lambda: page.is_visible("#scale-note"), 60)
+    open_pictures(page, tmp_path)
     page.click("#choose-none")
     assert page.locator("#linked").is_disabled() and scales()[0] == pytest.approx(scales()[1], rel=1e-6)
     before = place(page, "lat", "T2"), place(page, "ap", "T2")

@@ -46,6 +46,21 @@ class Status:
     reasons: tuple[str, ...] = ()
 
 
+def by_reason(withheld: dict[str, str]) -> list[tuple[str, str]]:
+    """Measurements with the same reason together.
+
+    Args:
+        withheld: name of a measurement -> why it is withheld.
+
+    Returns:
+        names that share a reason, and the reason.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in withheld.items():
+        names.setdefault(reason, []).append(name.replace("_", " "))
+    return [(", ".join(what), reason) for reason, what in names.items()]
+
+
 def flag_texts(
     measures: VertebraMeasures | None, out_of_line_mm: float | None, agreements: Sequence[Agreement]
 ) -> list[str]:
@@ -56,7 +71,7 @@ def flag_texts(
         out_of_line_mm: how far it lies off the line of its neighbours, if that is too far.
         agreements: with the AP and the LAT film; empty if nothing was found.
     """
-    texts = [f"{what} withheld: {why}" for what, why in _by_reason(measures.withheld if measures else {})]
+    texts = [f"{what} withheld: {why}" for what, why in by_reason(measures.withheld if measures else {})]
     if out_of_line_mm is not None:
         texts.append(f"lies {out_of_line_mm:.0f} mm out of line with its neighbours; is its mark right?")
     for name, agreement in zip(("AP", "LAT"), agreements, strict=False):
@@ -112,11 +127,3 @@ def _doubt(part: ReconstructedVertebra) -> str:
         "its shape is uncertain": part.shape_confidence,
     }
     return f"confidence {part.confidence:.2f}: {min(causes, key=lambda cause: causes[cause])}"
-
-
-def _by_reason(withheld: dict[str, str]) -> list[tuple[str, str]]:
-    """Measurements that share a reason in one line."""
-    names: dict[str, list[str]] = {}
-    for name, reason in withheld.items():
-        names.setdefault(reason, []).append(name.replace("_", " "))
-    return [(", ".join(what), reason) for reason, what in names.items()]

@@ -8,6 +8,7 @@ from typing import Any
 from scripts.levels import level_name
 from scripts.measure.morphometry import Angle, SpineMeasures
 from scripts.measure.review import review
+from scripts.measure.status import by_reason
 from scripts.render.report import vertebra_row
 from scripts.viewer.case import reconstruction_of
 
@@ -77,11 +78,8 @@ def _missing(row: dict[str, Any]) -> str:
     if "not_measured" in row:
         return f"not measured: {row['not_measured']}"
     names = {"axial_rotation": "rotation", "wedge": "wedge", "heights": "heights"}
-    why: dict[str, list[str]] = {}
-    for key, name in names.items():
-        if key in row["withheld"]:
-            why.setdefault(row["withheld"][key], []).append(name)
-    lines = [f"{', '.join(what)} withheld: {reason}" for reason, what in why.items()]
+    shown = {name: row["withheld"][key] for key, name in names.items() if key in row["withheld"]}
+    lines = [f"{what} withheld: {why}" for what, why in by_reason(shown)]
     if not lines and row["measurements"]["heights_mm"] is None:
         lines.append("wedge and heights not measured: it has one endplate")
     return "; ".join(lines)

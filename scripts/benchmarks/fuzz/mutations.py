@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import io
 import json
 import warnings
@@ -93,7 +94,7 @@ def spoil_dicom(content: bytes, rng: np.random.Generator) -> bytes:
 def spoil_nifti(content: bytes, rng: np.random.Generator) -> bytes:
     """One field of the header gets a number at the limits of its type."""
     packed = content[:2] == b"\x1f\x8b"
-    plain = bytearray(zlib.decompress(content, 31) if packed else content)
+    plain = bytearray(gzip.decompress(content) if packed else content)
     fields = nib.nifti1.header_dtype
     name = str(rng.choice(list(fields.names)))
     base, offset = fields.fields[name][:2]
@@ -107,7 +108,7 @@ def spoil_nifti(content: bytes, rng: np.random.Generator) -> bytes:
     else:
         value = np.frombuffer(rng.bytes(base.itemsize), "u1")
     plain[place : place + base.itemsize] = value.tobytes()
-    return _gzip(bytes(plain)) if packed else bytes(plain)
+    return gzip.compress(bytes(plain), 1, mtime=0) if packed else bytes(plain)
 
 
 def spoil_document(content: bytes, rng: np.random.Generator) -> bytes:
@@ -207,11 +208,6 @@ def _raw(kind: str, rng: np.random.Generator) -> Any:
         return float(np.float32(_one(FLOATS, rng)))
     value = rng.bytes(int(rng.integers(1, 20)) * 2) if rng.random() < 0.2 else _one(TEXTS, rng)
     return value if kind in ("OB", "OW", "UN") else value.decode("latin-1")
-
-
-def _gzip(content: bytes) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    return packer.compress(content) + packer.flush()
 
 
 def _one(values: tuple[Any, ...], rng: np.random.Generator) -> Any:

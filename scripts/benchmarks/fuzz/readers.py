@@ -21,6 +21,7 @@ from scripts.films.film import Films, Projection
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films, read_radiograph
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
+from scripts.io.documents import not_finite
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.spine.mesh import vertebra_mesh, write_stl
 
@@ -142,16 +143,8 @@ def _geometry(path: Path) -> None:
             films = read_films(Path(names[0]), Path(names[1]), ReadingOptions(geometry=path))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    if films.pixels[0].shape != (ROWS, COLUMNS) or not _finite(films.geometry.to_dict()):
+    if films.pixels[0].shape != (ROWS, COLUMNS) or not_finite(films.geometry.to_dict()):
         raise WrongError("a geometry that is not finite")
-
-
-def _finite(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or bool(np.isfinite(value))
 
 
 def _manifest(path: Path) -> None:
