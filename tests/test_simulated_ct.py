@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from scripts.geometry.frames import Grid
+from scripts.simulation.aorta import AortaOptions, paint_aorta
 from scripts.simulation.belly import BellyOptions, paint_belly
-from scripts.simulation.body import build_body
+from scripts.simulation.body import build_body, grid_axes
 from scripts.simulation.bone import BoneOptions, paint_bone
+from scripts.simulation.chest import ChestOptions, paint_chest
 from scripts.simulation.painting import Ingredients, paint_ct
 from scripts.simulation.posture import Posture
 from scripts.simulation.scanner import NO_SCANNER, ScannerOptions, scan
@@ -88,20 +90,40 @@ def test_bodies_have_a_thinner_shell_than_processes() -> None:
 def test_gas_organs_and_plaques_are_where_they_are_asked_for(posture: Posture, grid: Grid) -> None:
     rng = np.random.default_rng(3)
     body = build_body(posture, grid, rng)
-    none = TorsoOptions(gas_loops=(0, 0), belly=BellyOptions(0.0, psoas_share=0.0, calcified_share=0.0))
+    none = TorsoOptions(gas_loops=(0, 0), belly=BellyOptions(0.0, psoas_share=0.0))
     plain = paint_torso(body, grid, np.random.default_rng(5), none)
     gassy = paint_torso(body, grid, np.random.default_rng(5), replace(none, gas_loops=(12, 12)))
     belly = (body.rank > 19.6) & (body.rank < 24)
     inside = plain[belly] > -200
     assert (gassy[belly] < -700)[inside].mean() > 0.01 > (plain[belly] < -700)[inside].mean()
     hu = np.full(grid.shape, -100.0, np.float32)
-    options = BellyOptions(0.0, psoas_share=1.0, organ_hu=one_of(55.0), calcified_share=1.0, plaque_share=one_of(0.3))
-    paint_belly(hu, body, grid, options, np.random.default_rng(0))
+    paint_belly(hu, body, grid, BellyOptions(0.0, psoas_share=1.0, organ_hu=one_of(55.0)), np.random.default_rng(0))
+    aorta = AortaOptions(calcified_share=1.0, plaque_share=one_of(0.3))
+    paint_aorta(hu, body, grid, aorta, np.random.default_rng(0))
     chalk = np.argwhere(hu > 250)
     assert len(chalk) > 20
     spine = np.argmin(np.abs(body.rank[:, None] - np.arange(16, 25)), axis=0)
-    p_of_spine = grid.to_index(np.zeros(3))[1]
-    assert (chalk[:, 1] < p_of_spine).all() and (hu[spine[-2]] == 55).sum() > 20
+    assert (hu[spine[-2]] == 55).sum() > 20
+    _, p, left = grid_axes(grid)
+    rank, off = body.rank[chalk[:, 0]], np.stack([p[chalk[:, 1]], left[chalk[:, 2]]], 1) - body.spine[chalk[:, 0]]
+    # Beside the left half of the thoracic bodies, in front of the lumbar ones, and never inside a body.
+    assert (off[rank < 17, 1] > 0).all() and (off[rank > 20, 0] < 0).all()
+    assert np.linalg.norm(off, axis=1).min() > 14
+
+
+def test_the_right_lung_reaches_behind_the_heart(posture: Posture, grid: Grid) -> None:
+    body = build_body(posture, grid, np.random.default_rng(3))
+    _, p, left = grid_axes(grid)
+    row = int(np.abs(body.rank - 15.5).argmin())
+    depth = p - body.spine[row, 0]
+    recess = np.ix_((depth < -27) & (depth > -38), (left > -40) & (left < -28))
+    seen = {}
+    for share in (0.0, 1.0):
+        options = ChestOptions(((one_of(45.0),) * 2,) * 2, share, (one_of(20.0), one_of(0.0)), hilum_share=0.0)
+        hu = np.full(grid.shape, 50.0, np.float32)
+        paint_chest(hu, body, grid, options, np.random.default_rng(1))
+        seen[share] = np.mean(hu[row][recess] < -400)
+    assert seen[0.0] < 0.3 and seen[1.0] > 0.9
 
 
 def test_discs_lie_between_bodies_and_every_ingredient_can_be_left_out(posture: Posture, grid: Grid) -> None:

@@ -25,8 +25,10 @@ from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.tables import markdown_table, read_csv, write_csv
+from scripts.simulation.aorta import AortaOptions
 from scripts.simulation.belly import BellyOptions
 from scripts.simulation.bone import BoneOptions
+from scripts.simulation.chest import ChestOptions
 from scripts.simulation.painting import Ingredients
 from scripts.simulation.patient import SimulationOptions
 from scripts.simulation.scanner import NO_SCANNER, ScannerOptions
@@ -45,7 +47,9 @@ OLD_TORSO = TorsoOptions(
     gas_loops=(2, 8),
     gas_mm=(7.0, 20.0),
     wall_mm=(0.0, 0.0),
-    belly=BellyOptions(organ_share=0.0, psoas_share=0.0, aorta_mm=(0.0, 0.0), calcified_share=0.0),
+    chest=ChestOptions(recess_share=0.0, hilum_share=0.0, vessels=(1.0, 1.0)),
+    belly=BellyOptions(organ_share=0.0, psoas_share=0.0),
+    aorta=AortaOptions(radius_mm=(0.0, 0.0), calcified_share=0.0),
 )
 BARE = Ingredients(
     body=False,

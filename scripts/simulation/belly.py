@@ -1,4 +1,4 @@
-"""Organs and vessels of the belly, whose borders films show beside the spine: liver, spleen, kidneys, psoas, aorta."""
+"""Organs of the belly, whose borders films show beside the spine: liver, spleen, kidneys, stomach, psoas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from scripts.geometry.frames import Grid
 from scripts.simulation.body import Body, grid_axes
-from scripts.simulation.bone import smooth_noise
 
 FAT_HU = -100.0
 
@@ -21,23 +20,15 @@ class BellyOptions:
         organ_share: of patients with liver, spleen and kidneys in fat; in the others they do not stand out.
         organ_hu: CT number of liver, spleen, kidneys and muscle.
         psoas_share: of patients whose psoas stands out.
-        aorta_mm: radius of the aorta.
-        calcified_share: of patients with calcified walls.
-        calcified_hu: CT number of plaques.
-        plaque_share: of the wall that they cover.
     """
 
     organ_share: float = 0.7
     organ_hu: tuple[float, float] = (25.0, 70.0)
     psoas_share: float = 0.7
-    aorta_mm: tuple[float, float] = (8.0, 14.0)
-    calcified_share: float = 0.4
-    calcified_hu: tuple[float, float] = (300.0, 1100.0)
-    plaque_share: tuple[float, float] = (0.03, 0.35)
 
 
 def paint_belly(hu: np.ndarray, body: Body, grid: Grid, options: BellyOptions, rng: np.random.Generator) -> None:
-    """Organs and vessels, in place.
+    """Organs, in place.
 
     Args:
         hu: (I, P, L) float32.
@@ -50,7 +41,6 @@ def paint_belly(hu: np.ndarray, body: Body, grid: Grid, options: BellyOptions, r
         _paint_organs(hu, body, grid, options, rng)
     if rng.random() < options.psoas_share:
         _paint_psoas(hu, body, grid, rng.uniform(*options.organ_hu), rng)
-    _paint_aorta(hu, body, grid, options, rng)
 
 
 def _paint_organs(hu: np.ndarray, body: Body, grid: Grid, options: BellyOptions, rng: np.random.Generator) -> None:
@@ -105,29 +95,3 @@ def _paint_psoas(hu: np.ndarray, body: Body, grid: Grid, value: float, rng: np.r
             squared = squared + ((left - beside) / radius) ** 2
             hu[row][(squared < 1.25) & (hu[row] > -400)] = FAT_HU
             hu[row][squared < 1] = value
-
-
-def _paint_aorta(hu: np.ndarray, body: Body, grid: Grid, options: BellyOptions, rng: np.random.Generator) -> None:
-    """In front of the bodies and a little to the left, from T5 to L4; plaques in its wall."""
-    rows, p, left = grid_axes(grid)
-    here = np.flatnonzero((body.rank > 12) & (body.rank < 23.6))
-    if len(here) == 0:
-        return
-    radius, value = rng.uniform(*options.aorta_mm), rng.uniform(30, 60)
-    calcified, plaque = rng.random() < options.calcified_share, rng.uniform(*options.calcified_hu)
-    covered, reach = rng.uniform(*options.plaque_share), rng.uniform(0.8, 1.8)
-    angles = 64
-    wall = smooth_noise((len(here), angles, 3), 4.0 / grid.spacing_mm, rng)[..., 0]
-    chalk = wall > np.quantile(wall, 1 - covered)
-    # It winds more in the old.
-    wander = rng.uniform(0, 10) * np.sin(rows / rng.uniform(25, 60) + rng.uniform(0, 6.3))
-    for k, row in enumerate(here):
-        half = np.interp(body.rank[row], [12, 19, 24], [12, 15, 17])
-        middle_p = body.spine[row, 0] - half - radius - 2
-        middle_l = body.spine[row, 1] + np.interp(body.rank[row], [12, 19, 23], [20, 10, 4]) + wander[row]
-        across, along = (left - middle_l)[None, :], (p - middle_p)[:, None]
-        away = np.sqrt(across**2 + along**2)
-        hu[row][away < radius] = value
-        if calcified:
-            turn = np.floor((np.arctan2(along, across) / (2 * np.pi) + 0.5) * angles).astype(int) % angles
-            hu[row][(np.abs(away - radius) < reach) & chalk[k][turn]] = plaque

@@ -77,6 +77,18 @@ def grid_axes(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return i, p, l
 
 
+def ellipsoid(grid: Grid, centre: np.ndarray, radii: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box around an ellipsoid and, in it, the normalised radius (1 on the surface)."""
+    axes = grid_axes(grid)
+    box, squares = [], []
+    for axis, c, r in zip(axes, centre, radii, strict=True):
+        inside = np.flatnonzero(np.abs(axis - c) <= r)
+        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+        box.append(slice(first, last))
+        squares.append(((axis[first:last] - c) / r) ** 2)
+    return tuple(box), np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
+
+
 def level_ranks(posture: Posture) -> np.ndarray:
     """Levels as evenly counted numbers: T13 lies between T12 (19) and L1 (20), L6 is 25."""
     return np.array([19.5 if level == 28 else float(level) for level in posture.levels])
