@@ -22,9 +22,12 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from functools import partial
@@ -43,7 +46,7 @@ from scripts.errors import UserError
 Command = Callable[..., None]
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false"}
 # What the system says of disks and paths, which the user can mend; everything else is a fault of ours.
-TOLD = (
+MENDED_BY_USER = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR,
     errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY,
 )  # fmt: skip
@@ -91,7 +94,7 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
                 _check_options(commands[words[0]], words[1:], f"{words[0]} ")
         typed = partial(_typed, words_as_they_are=not help_wanted)
         component = typed(commands) if callable(commands) else {key: typed(f) for key, f in commands.items()}
-        with ending_in_order():
+        with ending_in_order(), _help_with_dashes() if help_wanted else nullcontext():
             fire.Fire(component, command=words, name=name)
         return 0
     except UserError as error:
@@ -100,7 +103,7 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if debug or error.errno not in TOLD:
+        if debug or error.errno not in MENDED_BY_USER:
             raise
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         print(f"error: {where}{error.strerror}", file=sys.stderr)
@@ -111,6 +114,18 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _help_with_dashes() -> Iterator[None]:
+    """Fire's help, with options as the documentation spells them."""
+    out, text = sys.stderr, io.StringIO()
+    try:
+        # Fire asks whether stdout is a terminal before it starts a pager.
+        with redirect_stdout(text), redirect_stderr(text):
+            yield
+    finally:
+        out.write(re.sub(r"--[a-z_]+", lambda option: str(option[0]).replace("_", "-"), text.getvalue()))
 
 
 def options_of(command: Callable[..., Any]) -> dict[str, Option]:

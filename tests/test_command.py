@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_the_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> N
     shown = "".join(capsys.readouterr())
     assert "FIRE" not in shown and "Default: 'red'" in shown and "Default: '1,2'" in shown
     assert all(text in shown for text in ("which one.", "of the paint.", "how many.", "of the painters."))
+
+
+def test_the_help_spells_options_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(VERBS, ["reconstruct", "--help"])
+    shown = "".join(capsys.readouterr())
+    assert "--mesh-formats" in shown and "--batch-size" in shown and not re.search(r"--[a-z]+_", shown)
 
 
 @pytest.mark.parametrize("verb", VERBS)

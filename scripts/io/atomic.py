@@ -43,8 +43,8 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
     """
     with (
         _place_of_folder(final, marker) as (target, mounted),
-        _told(final),
-        _held(tempfile.mkdtemp, target, mounted) as work,
+        _errors_naming(final),
+        _temporary(tempfile.mkdtemp, target, mounted) as work,
     ):
         yield work
         work.chmod(0o755)
@@ -81,8 +81,8 @@ def check_folder(final: Path, marker: str, free_bytes: int = 0) -> None:
     """
     with (
         _place_of_folder(final, marker) as (target, mounted),
-        _told(final, always=True),
-        _held(tempfile.mkdtemp, target, mounted) as work,
+        _errors_naming(final, always=True),
+        _temporary(tempfile.mkdtemp, target, mounted) as work,
     ):
         free = shutil.disk_usage(work).free
     if free < free_bytes:
@@ -100,7 +100,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         UserError: see `check_file`; or the disk is full.
     """
     target = _place_of_file(path)
-    with _told(path), _held(_make_file, target) as work:
+    with _errors_naming(path), _temporary(_make_file, target) as work:
         yield work
         work.chmod(0o644)
         os.replace(work, target)
@@ -112,9 +112,9 @@ def check_file(path: Path) -> None:
     Raises:
         UserError: it is a folder or a device, or its folder cannot be written.
     """
-    with _told(path, always=True), _folders(Path(os.path.realpath(path)).parent):
+    with _errors_naming(path, always=True), _folders(Path(os.path.realpath(path)).parent):
         target = _place_of_file(path)
-        with _held(_make_file, target):
+        with _temporary(_make_file, target):
             pass
 
 
@@ -136,7 +136,7 @@ def _place_of_folder(final: Path, marker: str) -> Iterator[tuple[Path, bool]]:
     """Where a folder is or will be, and whether a file system is mounted there."""
     target = _followed(final)
     with ExitStack() as stack:
-        with _told(final, always=True):
+        with _errors_naming(final, always=True):
             mounted = os.path.ismount(target)
             parent = target if mounted else target.parent
             stack.enter_context(_folders(parent))
@@ -151,7 +151,7 @@ def _place_of_folder(final: Path, marker: str) -> Iterator[tuple[Path, bool]]:
 
 def _place_of_file(path: Path) -> Path:
     target = _followed(path)
-    with _told(path, always=True):
+    with _errors_naming(path, always=True):
         if target.exists() and not target.is_file():
             raise UserError(f"{path}: is a {'folder' if target.is_dir() else 'device'} where a file is due")
         _clear(target.parent, target)
@@ -182,7 +182,7 @@ def _folders(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(make: Callable[[str, str, Path], str], target: Path, inside: bool = False) -> Iterator[Path]:
+def _temporary(make: Callable[[str, str, Path], str], target: Path, inside: bool = False) -> Iterator[Path]:
     """A new file or folder beside or inside its target, locked, and gone after the block if it is still there."""
     while True:
         path = Path(make(PART, _prefix(target), target if inside else target.parent))
@@ -243,7 +243,7 @@ def _make_file(suffix: str, prefix: str, folder: Path) -> str:
 
 
 @contextmanager
-def _told(path: Path, always: bool = False) -> Iterator[None]:
+def _errors_naming(path: Path, always: bool = False) -> Iterator[None]:
     """What the system says against writing, as a line that names the user's own path."""
     try:
         yield

@@ -64,10 +64,10 @@ def decode(
         reading, said = read_anchored(read, anchors, places, pairing, whole)
     else:
         reading, said = read(None), []
-    told = 1 / (1 + np.exp(-score_bias) * (1 - score) / np.maximum(score, 1e-6))
+    confidence = 1 / (1 + np.exp(-score_bias) * (1 - score) / np.maximum(score, 1e-6))
     vertebrae = [
         Vertebra(
-            int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(told[i]),
+            int(level), int(pairing.ap[i]), int(pairing.lat[i]), reading.posterior[i], float(confidence[i]),
             float(pairing.residual_mm[i]),
         )
         for i, level in enumerate(reading.levels)

@@ -34,7 +34,7 @@ CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
 # What a sure detection is worth against the cost of its walk, and how far plausibilities must lie apart to be told.
-WORTH, TOLD_APART = 8.0, 4.0
+DETECTION_WORTH, PLAUSIBILITY_SCALE = 8.0, 4.0
 UNLIKELY = -40.0
 LARGEST_PX = 1024
 Size = tuple[float, float]
@@ -166,7 +166,9 @@ class Localizer:
                 continue
             found = self.detect(film, size, frontal, replace(self.detection, neighbours=True))
             tries.append(_Try(self._plausibility(found, size), size, found))
-        weights = np.exp((np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / TOLD_APART)
+        weights = np.exp(
+            (np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / PLAUSIBILITY_SCALE
+        )
         shared = [replace(t, share=float(w)) for t, w in zip(tries, weights / weights.sum(), strict=True)]
         return sorted(shared, key=lambda t: -t.plausibility)[:3]
 
@@ -177,7 +179,7 @@ class Localizer:
         steps = distances(found.centroid * size)
         options = replace(self.path, spacing=1.0)
         reading = read_levels(found.log_level, found.log_end, found.score, steps, options)
-        return float(WORTH * found.score[reading.levels >= 0].sum() + reading.score)
+        return float(DETECTION_WORTH * found.score[reading.levels >= 0].sum() + reading.score)
 
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None

@@ -118,7 +118,7 @@ class Predictor:
         rows = []
         for start in range(0, len(inputs), READ_AT_A_TIME):
             part = slice(start, start + READ_AT_A_TIME)
-            images, (given, lean) = self._images(inputs[part]), self._told(levels[part], tilts[part])
+            images, (given, lean) = self._images(inputs[part]), self._conditions(levels[part], tilts[part])
             with self._autocast():
                 rows.append(self.network.read(images, given, lean).float().cpu().numpy())
         return np.concatenate(rows)
@@ -131,7 +131,7 @@ class Predictor:
         numbers: Sequence[Sequence[float]] | None,
     ) -> torch.Tensor:
         """Logits (B, 1, 120, 120, 120) that begin with mean shapes as they are fitted, if they are, or else as read."""
-        given, lean = self._told(levels, tilts)
+        given, lean = self._conditions(levels, tilts)
         with self._autocast():
             if numbers is None:
                 lies = self.network.read(images, given, lean)
@@ -148,7 +148,7 @@ class Predictor:
         batch = [torch.as_tensor(self.normalise({"image": item})["image"]) for item in inputs]
         return torch.stack(batch).to(self.device)
 
-    def _told(self, levels: Sequence[int], tilts: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _conditions(self, levels: Sequence[int], tilts: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
         """Levels and tilts (B,) on the device."""
         lean = torch.tensor(list(tilts), dtype=torch.float32, device=self.device)
         return torch.tensor(list(levels), device=self.device), lean

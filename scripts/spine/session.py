@@ -253,6 +253,16 @@ def reconstruct_films(
 
     Raises:
         UserError: the marks do not belong to these films, or a level cannot be found.
+
+    >>> from scripts.films.options import ReadingOptions
+    >>> from scripts.films.pair import read_films
+    >>> from scripts.io.annotations import read_annotations
+    >>> from scripts.paths import BUNDLE_ROOT
+    >>> sample = BUNDLE_ROOT / "docs" / "sample"
+    >>> films = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz", ReadingOptions())
+    >>> found = reconstruct_films(films, read_annotations(sample / "annotations.json"), Predictor(), [20])
+    >>> [part.level for part in found.parts], round(found.parts[0].probability.sum() / 1000) in range(20, 60)  # L1, cm3
+    ([20], True)
     """
     with tqdm(desc="vertebrae", unit="vertebra", delay=0.1) as bar:
 

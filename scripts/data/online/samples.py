@@ -106,7 +106,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     batch = {
         "image": image,
         "label": (label > 0.5).float(),
-        "level": _told(places.levels, draws),
+        "level": _stated_levels(places.levels, draws),
         "tilt": poses.tilt,
     }
     if options.numbers:
@@ -114,7 +114,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
     return batch
 
 
-def _told(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
+def _stated_levels(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
     """Levels as whoever marks them says them; supernumerary ones are never taken for others."""
     wrong = torch.where(levels < LAST_LUMBAR, (levels + draws.level_error).clamp(1, LAST_LUMBAR - 1), levels)
     return wrong * draws.level_known

@@ -44,7 +44,7 @@ class PoseReader(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.ap_encoder, self.lat_encoder = ap_encoder, lat_encoder
-        self.ap_look, self.lat_look = _look(ap_encoder.features, width), _look(lat_encoder.features, width)
+        self.ap_look, self.lat_look = _head(ap_encoder.features, width), _head(lat_encoder.features, width)
         self.level = nn.Embedding(TABLE_SIZE, 32)
         seen = 2 * 32 * ((size + 1) // 2) ** 2
         self.numbers = nn.Sequential(
@@ -78,7 +78,7 @@ class PoseReader(nn.Module):
         return self.numbers(known).float() * self.unit
 
 
-def _look(features: int, width: int) -> nn.Sequential:
+def _head(features: int, width: int) -> nn.Sequential:
     """(B, F, n, n) -> (B, 32, n / 2, n / 2)."""
     return nn.Sequential(
         nn.BatchNorm2d(features),
