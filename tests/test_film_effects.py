@@ -10,7 +10,7 @@ import torch
 
 from scripts.data.film_effects import FilmEffectOptions, apply_film_effects, coloured_noise
 from scripts.data.film_overlays import Draw, OverlayOptions, overlays
-from scripts.data.normalisation import normalise_patch
+from scripts.data.normalisation import normalise_film
 from scripts.geometry.film import blur, blur_each, harden
 from scripts.geometry.projector import BONE_GAIN, bone_excess, bone_gain_at, hu_to_attenuation
 
@@ -51,7 +51,7 @@ def test_no_effect_leaves_the_patch_that_the_network_sees() -> None:
     out = apply_film_effects(ap, lat, 1.0, NOTHING, seeded())
     for clean, film, inside in zip((ap, lat), out[:2], out[2:], strict=True):
         assert inside.all()
-        assert torch.allclose(normalise_patch(film, inside), normalise_patch(clean), atol=2e-3)
+        assert torch.allclose(normalise_film(film, inside), normalise_film(clean), atol=2e-3)
 
 
 def test_the_same_seed_gives_the_same_films() -> None:
@@ -151,14 +151,14 @@ def test_what_is_off_the_film_takes_no_part_in_normalising() -> None:
     inside = torch.zeros(2, 120, 120, dtype=torch.bool)
     inside[0, 20:90, 10:] = True
     inside[1] = True
-    normalised = normalise_patch(patch, inside)
-    alone = normalise_patch(patch[0, 20:90, 10:])
+    normalised = normalise_film(patch, inside)
+    alone = normalise_film(patch[0, 20:90, 10:])
     assert torch.equal(normalised[0, 20:90, 10:], alone) and (normalised[0][~inside[0]] == 0).all()
     low, high = (float(np.percentile(patch[0, 20:90, 10:].numpy(), share)) for share in (0.5, 99.5))
     expected = np.clip((patch[0, 20:90, 10:].numpy() - low) / (high - low), 0, 1)
     assert np.allclose(alone, expected, atol=1e-5)
-    assert torch.equal(normalised, normalise_patch(patch.masked_fill(~inside, torch.nan)))
-    assert (normalise_patch(torch.full((4, 4), torch.nan)) == 0).all()
+    assert torch.equal(normalised, normalise_film(patch.masked_fill(~inside, torch.nan)))
+    assert (normalise_film(torch.full((4, 4), torch.nan)) == 0).all()
 
 
 def test_nothing_is_asked_of_the_device() -> None:
@@ -167,4 +167,4 @@ def test_nothing_is_asked_of_the_device() -> None:
     regions = torch.empty(2, dtype=torch.long, device="meta")
     out = apply_film_effects(ap, lat, 2.0, FilmEffectOptions(), regions=regions, bone=(ap, lat))
     assert [(t.device.type, t.dtype) for t in out] == [("meta", d) for d in 2 * [torch.float32] + 2 * [torch.bool]]
-    assert normalise_patch(out[0], out[2]).device.type == "meta"
+    assert normalise_film(out[0], out[2]).device.type == "meta"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.data.normalisation import normalise_film
 from scripts.errors import UserError
 from scripts.films.film import NO_FILM
 from scripts.films.options import ReadingOptions
@@ -35,7 +36,7 @@ from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
 from scripts.localization.metrics import compare
 from scripts.localization.network import CHANNELS, HEADS, INPUTS, UNIT_PX, SpineLocalizer, split_heads
-from scripts.localization.network_input import local_contrast, normalise_film, view_input
+from scripts.localization.network_input import local_contrast, view_input
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.path import Reading
 from scripts.localization.picture import draw_annotations
@@ -83,7 +84,7 @@ def make_batch(case: FilmCase, seed: int = 0, **options: object) -> dict[str, to
     for view, (film, place) in enumerate(zip(case.films, places, strict=True)):
         points = np.concatenate([case.centroids[view][:, None], case.corners[view]], 1)
         window, valid, moved = cut_window(torch.from_numpy(film)[None], points, place, SHAPE)
-        images.append(view_input(normalise_film(window, valid), valid, view == 0))
+        images.append(view_input(normalise_film(window, valid > 0), valid, view == 0))
         valids.append(valid[0] > 0)
         marks.append(moved)
     packed = pack_marks([(marks[0], marks[1])], [case.levels], [case.complete])
@@ -181,15 +182,15 @@ def test_normalisation_knows_no_units() -> None:
     rng = np.random.default_rng(0)
     film = torch.from_numpy(rng.normal(5, 2, (1, 64, 64)).astype(np.float32))
     valid = torch.ones_like(film)
-    one = normalise_film(film, valid)
-    assert torch.allclose(one, normalise_film(film * 300 - 40, valid), atol=1e-4)
+    one = normalise_film(film)
+    assert torch.allclose(one, normalise_film(film * 300 - 40), atol=1e-4)
     assert one.min() == 0 and one.max() == 1
     contrast = local_contrast(one, valid)
     assert contrast.abs().max() <= 1
     # A ramp under the film is no contrast.
     ramp = torch.linspace(0, 1, 256)[None, :, None].expand(1, 256, 96)
     assert local_contrast(ramp, torch.ones(1, 256, 96))[:, 40:-40].abs().max() < 0.05
-    assert normalise_film(film, torch.zeros_like(film)).abs().max() == 0
+    assert normalise_film(film, torch.zeros_like(film) > 0).abs().max() == 0
 
 
 def perfect_maps(item: dict) -> torch.Tensor:

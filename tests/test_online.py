@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scripts.data.film_effects import FilmEffectOptions
-from scripts.data.normalisation import normalise_patch
+from scripts.data.normalisation import normalise_film
 from scripts.data.online import samples
 from scripts.data.online.case import case_from_simulation, read_case, write_case
 from scripts.data.online.dataset import OnlineBatches
@@ -92,7 +92,7 @@ def test_an_undeformed_sample_is_what_prepare_cuts(patient, case, beam, monkeypa
     found = batch(picks, PLAIN)
     for i, (image, label) in enumerate(expected):
         for channel in (0, 2):
-            wanted = normalise_patch(image[channel])
+            wanted = normalise_film(image[channel])
             # Cubes of `prepare` lie on whole voxels, and narrow films end inside the patch.
             seen = (found["image"][i, channel] > 0) & (wanted > 0)
             assert seen.float().mean() > 0.5

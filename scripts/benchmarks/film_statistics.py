@@ -31,7 +31,7 @@ from scripts.command import run_module
 from scripts.data.datalist import read_document
 from scripts.data.film_effects import FilmEffectOptions, apply_film_effects
 from scripts.data.items import read_patches
-from scripts.data.normalisation import normalise_patch
+from scripts.data.normalisation import normalise_film
 from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
@@ -81,7 +81,7 @@ def film_statistics(patch: np.ndarray, shadow: np.ndarray) -> FilmStatistics | N
         the numbers; None if too little of the shadow or its surroundings is on the film.
     """
     on_film = np.isfinite(patch)
-    normal = normalise_patch(torch.from_numpy(np.asarray(patch, np.float32))).numpy()
+    normal = normalise_film(torch.from_numpy(np.asarray(patch, np.float32))).numpy()
     # Not the film's own edge, which no vertebra has.
     sure = ndimage.binary_erosion(on_film, iterations=4, border_value=1)
     inside = shadow & sure
@@ -217,7 +217,7 @@ def _picture(patches: tuple[np.ndarray, np.ndarray], label: np.ndarray, item: di
     """AP above LAT, each with the shadow's outline in dots, so that what lies under it is seen."""
     shown = []
     for patch, axis in zip(patches, LOOKS_ALONG, strict=True):
-        normal = normalise_patch(torch.from_numpy(np.asarray(patch, np.float32))).numpy()
+        normal = normalise_film(torch.from_numpy(np.asarray(patch, np.float32))).numpy()
         grey = np.repeat((255 * normal).astype(np.uint8)[..., None], 3, axis=2)
         shadow = label.any(axis)
         outline = shadow & ~ndimage.binary_erosion(shadow)

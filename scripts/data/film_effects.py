@@ -102,7 +102,7 @@ def apply_film_effects(
 
     Returns:
         AP and LAT films, (B, rows, columns) float32 of no unit, and for each which of its pixels are on the film, bool.
-        Off it they have the film's lowest value. `scripts.data.normalisation.normalise_patch` takes both.
+        Off it they have the film's lowest value. `scripts.data.normalisation.normalise_film` takes both.
     """
     draw = Draw(len(ap), ap.device, generator)
     clean: Pair = (ap, lat)

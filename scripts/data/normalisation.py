@@ -1,4 +1,4 @@
-"""Patches as the network sees them: between the percentiles of what is on the film.
+"""Films and patches as the networks see them: between the percentiles of what is on the film.
 
 A patch may reach beyond its film, and a film may end inside it. Pixels off the film are NaN in a patch that is not yet
 normalised; they take no part in normalising and become 0, the darkest that there is. ``configs/inference.json`` says
@@ -18,8 +18,8 @@ VALID = "_valid"
 LOWER, UPPER = 0.005, 0.995
 
 
-def normalise_patch(patch: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
-    """The percentiles 0.5 and 99.5 of each patch's film as 0 and 1, clipped; 0 off the film.
+def normalise_film(patch: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
+    """The percentiles 0.5 and 99.5 of a film, or of what a patch shows of one, as 0 and 1, clipped; 0 off the film.
 
     Args:
         patch: (..., rows, columns) float in any unit; NaN off the film.
@@ -70,7 +70,7 @@ class OffFilmd(MapTransform):
 
 
 class NormalisePatchd(MapTransform):
-    """`normalise_patch` of patches, each with its ``<key>_valid`` if it has one; NaN is not on the film either."""
+    """`normalise_film` of patches, each with its ``<key>_valid`` if it has one; NaN is not on the film either."""
 
     def __init__(self, keys: KeysCollection = ("image_ap", "image_lat")) -> None:
         super().__init__(keys)
@@ -80,5 +80,5 @@ class NormalisePatchd(MapTransform):
         item = dict(data)
         for key in self.keys:
             valid = data.get(f"{key}{VALID}")
-            item[key] = normalise_patch(torch.as_tensor(data[key]).float(), None if valid is None else valid > 0.5)
+            item[key] = normalise_film(torch.as_tensor(data[key]).float(), None if valid is None else valid > 0.5)
         return item

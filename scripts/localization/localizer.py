@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from monai.bundle import ConfigParser
 from torch import nn
 
+from scripts.data.normalisation import normalise_film
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
@@ -24,7 +25,7 @@ from scripts.localization.films import PIXEL_MM
 from scripts.localization.found import Localization, Vertebra
 from scripts.localization.levels import NAMES
 from scripts.localization.network import INPUTS
-from scripts.localization.network_input import normalise_film, pad_to_network, view_input
+from scripts.localization.network_input import pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions, read_levels
 from scripts.localization.test_time_views import TestTimeView, average_views
@@ -204,7 +205,7 @@ class Localizer:
                 continue
             small = to_network_pixels(film, size)
             valid = torch.ones_like(small)
-            inputs.append(view_input(normalise_film(small, valid), valid, which == 0))
+            inputs.append(view_input(normalise_film(small), valid, which == 0))
             valids.append(valid[0].numpy())
         shape = [max(x.shape[axis] for x in inputs) for axis in (1, 2)]
         padded = [F.pad(x, (0, shape[1] - x.shape[2], 0, shape[0] - x.shape[1])) for x in inputs]

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from scripts.geometry.film import blur
 from scripts.localization.network import COARSEST
 
-PERCENTILES = (0.5, 99.5)
 # Around a pixel, for its local contrast; the spread that noise alone has.
 LOCAL_PX, LEAST_SPREAD = 8.0, 0.01
-
-
-def normalise_film(film: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """A film between its own percentiles 0.5 and 99.5 as 0 to 1, clipped; 0 where it is not valid.
-
-    Args:
-        film: any shape, bones bright, any scale.
-        valid: same shape, 0 or 1.
-    """
-    inside = film[valid > 0].float()
-    if inside.numel() < 2:
-        return torch.zeros_like(film)
-    sample = inside.numpy()[:: max(inside.numel() // 20000, 1)]
-    low, high = (float(np.percentile(sample, share)) for share in PERCENTILES)
-    return ((film - low) / max(high - low, 1e-6)).clamp(0, 1) * valid
 
 
 def view_input(film: torch.Tensor, valid: torch.Tensor, frontal: bool) -> torch.Tensor:

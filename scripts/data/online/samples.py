@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.data.film_effects import FilmEffectOptions, expose
-from scripts.data.normalisation import normalise_patch
+from scripts.data.normalisation import normalise_film
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.draws import (
     Deformation,
@@ -100,8 +100,8 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
         label = F.interpolate(label, size=(CUBE_SIZE,) * 3, mode="trilinear", align_corners=False)
     integrals = (total, bone, film)
     ap, lat, on_ap, on_lat = expose(integrals, 1.0, options.effects, generator, _regions(places.levels))
-    channels = [normalise_patch(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
-    channels += [normalise_patch(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
+    channels = [normalise_film(ap, on_ap), gaussian_marks(poses.marks[:, 0])]
+    channels += [normalise_film(lat, on_lat), gaussian_marks(poses.marks[:, 1])]
     image = torch.stack(channels, 1)
     batch = {
         "image": image,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scripts.data.film_effects import FilmEffectOptions, expose
-from scripts.data.normalisation import normalise_patch
+from scripts.data.normalisation import normalise_film
 from scripts.localization.films import PIXEL_MM, MachineRange
 from scripts.localization.network_input import view_input
 from scripts.localization.online.deformation import BodyDeformation
@@ -88,7 +88,7 @@ def make_film_samples(
     ap, lat, on_ap, on_lat = expose(integrals, PIXEL_MM, options.effects, generator)
     views = []
     for which_view, (shown, mask) in enumerate(((ap, on_ap), (lat, on_lat))):
-        normal = _with_plates(normalise_patch(shown, mask), options.plates, generator)
+        normal = _with_plates(normalise_film(shown, mask), options.plates, generator)
         views.append(view_input(normal[:, None], mask[:, None].float(), which_view == 0))
     valid = torch.stack([on_ap, on_lat], 1)
     return {"image": torch.stack(views, 1), **batch_targets(points, which, unknown, valid)}
