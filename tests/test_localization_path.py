@@ -217,3 +217,15 @@ def test_a_view_without_detections_pairs_nothing() -> None:
     assert found.ap.tolist() == [0, 1] and found.lat.tolist() == [-1, -1]
     found = pair_by_sequence(np.array([0.0, 20]), np.empty(0), logs, logs[:0], PairingOptions())
     assert found.ap.tolist() == [0, 1] and found.lat.tolist() == [-1, -1]
+
+
+def test_films_whose_sizes_are_guesses_may_differ_in_scale() -> None:
+    """A real neck (two photographs): heights of detections in mm by the sizes guessed, and what the views say."""
+    ap_rows = np.array([13.0, 26, 42, 53, 69, 84, 99, 118, 133])  # said to be C3 to T4
+    lat_rows = np.array([45.0, 62, 86, 107, 127, 147, 168, 186])  # said to be C1 to T1
+    logs = [evidence(between(first, last), 0.6) for first, last in (("C3", "T4"), ("C1", "T1"))]
+    options = PairingOptions(scale_spread=PairingOptions().unknown_scale_spread)
+    found = pair_by_sequence(ap_rows, lat_rows, *logs, options)
+    both = (found.ap >= 0) & (found.lat >= 0)
+    # One after the other in both views: the two films show the same spine without a gap in one of them.
+    assert (np.diff(found.ap[both]) == 1).all() and (np.diff(found.lat[both]) == 1).all() and both.sum() == 6

@@ -225,11 +225,13 @@ class Localizer:
         anchored: _Anchored,
         measured: bool = False,
     ) -> Localization:
-        # Where pixels have no known size, neither have distances.
-        path = self.path if geometry is not None or measured else replace(self.path, size=None)
-        return decode(
-            views, sizes, geometry, self.pairing, path, self.detection.score_bias, anchored.anchors, anchored.shapes
-        )
+        pairing, path = self.pairing, self.path
+        if geometry is None and not measured:
+            # Where pixels have no known size, neither have distances.
+            pairing = replace(pairing, scale_spread=pairing.unknown_scale_spread)
+            path = replace(path, size=None)
+        bias = self.detection.score_bias
+        return decode(views, sizes, geometry, pairing, path, bias, anchored.anchors, anchored.shapes)
 
 
 def _shape(film: np.ndarray | None) -> tuple[int, int]:

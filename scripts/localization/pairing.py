@@ -18,7 +18,8 @@ class PairingOptions:
         gap: cost of a detection that the other view lacks.
         farthest_mm: rays farther apart than this are never paired.
         offset_mm: how far the films' heights may differ where the geometry is not known (standard deviation).
-        scales: ratio of the views' magnifications to try there.
+        scale_spread: of the logarithm of the ratio of the views' magnifications there (standard deviation).
+        unknown_scale_spread: the same where the pixels' sizes are not known: each is then one of ten guesses.
     """
 
     sigma_mm: float = 4.0
@@ -26,7 +27,8 @@ class PairingOptions:
     gap: float = 3.0
     farthest_mm: float = 20.0
     offset_mm: float = 60.0
-    scales: tuple[float, ...] = (0.9, 1.0, 1.1)
+    scale_spread: float = 0.1
+    unknown_scale_spread: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ def pair_by_sequence(
     if not len(ap_rows_mm) or not len(lat_rows_mm):
         return _align(np.empty((len(ap_rows_mm), len(lat_rows_mm))), np.empty((0, 0)), options.gap)[0]
     starts = np.arange(-2.5, 2.51, 0.2) * options.offset_mm
-    for scale in options.scales:
+    for scale in np.exp(options.scale_spread * np.array([-1.0, 0.0, 1.0])):
         for offset in starts:
-            a, b = scale, float(offset)
+            a, b = float(scale), float(offset)
             for _ in range(3):
                 away = np.abs(ap_rows_mm[:, None] - (a * lat_rows_mm + b)[None])
                 pairing, cost = _align(away**2 / (2 * 6.0**2) + level_cost, away, options.gap)
@@ -94,10 +96,10 @@ def pair_by_sequence(
                 if both.sum() < 3:
                     break
                 a, b = np.polyfit(lat_rows_mm[pairing.lat[both]], ap_rows_mm[pairing.ap[both]], 1)
-                if not 0.7 < a < 1.4:
+                if a <= 0 or abs(np.log(a)) > 3.5 * options.scale_spread:
                     break
             else:
-                total = cost + 0.5 * (b / options.offset_mm) ** 2 + 0.5 * (np.log(a) / 0.1) ** 2
+                total = cost + 0.5 * (b / options.offset_mm) ** 2 + 0.5 * (np.log(a) / options.scale_spread) ** 2
                 if best is None or total < best[0]:
                     best = (total, pairing)
     if best is None:
