@@ -13,16 +13,10 @@ from scripts.benchmarks.measurements import measured_poses, simulated, true_pose
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.measure.angles import FRONTAL, SAGITTAL, axial_rotation, tilt
 from scripts.measure.body import NoBodyError
-from scripts.measure.morphometry import (
-    FRONTAL,
-    SAGITTAL,
-    axial_rotation,
-    cobb_curves,
-    measure_spine,
-    sagittal_angle,
-    tilt,
-)
+from scripts.measure.curves import KYPHOSIS, LORDOSIS, cobb_curves, sagittal_angle
+from scripts.measure.morphometry import measure_spine
 from scripts.measure.plausibility import kinks
 from scripts.measure.pose import Endplate, VertebraPose, estimate_pose
 from scripts.simulation.posture import PostureOptions, draw_posture
@@ -100,8 +94,8 @@ def test_simulated_scoliosis_within_a_degree(
         curves[0].convex_to,
     )
     assert found[0].cobb.degrees == pytest.approx(curves[0].cobb.degrees, abs=1.0)
-    for first, last in (("T4", "T12"), ("L1", "L5")):
-        pair = [sagittal_angle(poses, first, last) for poses in (measured, true)]
+    for ends in (KYPHOSIS, LORDOSIS):
+        pair = [sagittal_angle(poses, *ends) for poses in (measured, true)]
         assert pair[0] and pair[1] and pair[0].degrees == pytest.approx(pair[1].degrees, abs=1.0)
     turns = np.array([[axial_rotation(poses[n]).degrees for n in true] for poses in (measured, true)])
     assert np.abs(turns[0] - turns[1]).max() < 1.3 and np.ptp(turns[1]) > 8

@@ -21,8 +21,9 @@ from scripts.command import run_module
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_NUMBERS, region
+from scripts.measure.angles import FRONTAL, SAGITTAL, axial_rotation, tilt
 from scripts.measure.body import C2_WIDTH_PER_DEPTH, INNER, NECK_INNER_WIDTH, NoBodyError, robust_plane
-from scripts.measure.morphometry import FRONTAL, SAGITTAL, axial_rotation, cobb_curves, sagittal_angle, tilt
+from scripts.measure.curves import KYPHOSIS, LORDOSIS, cobb_curves, sagittal_angle
 from scripts.measure.pose import VertebraPose, estimate_pose
 from scripts.simulation.deformation import DeformedShape
 from scripts.simulation.posture import PostureOptions
@@ -155,8 +156,8 @@ def errors(spine: Spine, measured: dict[int, VertebraPose], truth: dict[int, Ver
                 for kind, plane in (("frontal tilt", FRONTAL), ("sagittal tilt", SAGITTAL)):
                     add(kind, region(level), tilt(getattr(pose, name), plane), tilt(getattr(true, name), plane))
         add("axial rotation", region(level), axial_rotation(pose), axial_rotation(true))
-    for kind, first, last in (("kyphosis T4-T12", "T4", "T12"), ("lordosis L1-L5", "L1", "L5")):
-        a, b = sagittal_angle(measured, first, last), sagittal_angle(truth, first, last)
+    for kind, ends in (("kyphosis T4-T12", KYPHOSIS), ("lordosis L1-L5", LORDOSIS)):
+        a, b = sagittal_angle(measured, *ends), sagittal_angle(truth, *ends)
         if a and b:
             add(kind, "", a, b)
     # The frontal angle at the end vertebrae that the truth has, and the Cobb angle with end vertebrae of its own.

@@ -20,47 +20,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
-from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
+from scripts.levels import LEVEL_ORDER, level_name
+from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, axial_rotation, tilt
 from scripts.measure.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
+from scripts.measure.curves import KYPHOSIS, LORDOSIS, Curve, cobb_curves, sagittal_angle
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
-from scripts.measure.pose import Endplate, VertebraPose, spine_directions
-
-FRONTAL, SAGITTAL = 0, 1
-# A curve below this is no curve: an endplate's tilt is not known to a degree.
-MIN_CURVE_DEG = 5.0
-
-
-@dataclass(frozen=True)
-class Angle:
-    """An angle and its standard deviation, degrees."""
-
-    degrees: float
-    sd: float
-
-    def minus(self, other: Angle) -> Angle:
-        """Difference of two independent angles."""
-        return Angle(self.degrees - other.degrees, float(np.hypot(self.sd, other.sd)))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A curve in the frontal plane.
-
-    Args:
-        cobb: between the upper endplate of the upper end vertebra and the lower one of the lower end vertebra; not
-            negative.
-        upper: VerSe number of the upper end vertebra.
-        lower: of the lower one.
-        apex: of the vertebra farthest from the line between both.
-        convex_to: ``left`` or ``right`` of the patient.
-    """
-
-    cobb: Angle
-    upper: int
-    lower: int
-    apex: int
-    convex_to: str
+from scripts.measure.pose import VertebraPose, spine_directions
 
 
 @dataclass(frozen=True)
@@ -147,8 +112,8 @@ def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
     vertebrae = tuple(_vertebra(pose, heights, withheld[pose.level]) for pose in ordered)
     usable = [pose for pose in ordered if TILT not in withheld[pose.level]]
     known = {pose.level: pose for pose in usable}
-    kyphosis = sagittal_angle(known, "T4", "T12")
-    lordosis = sagittal_angle(known, "L1", "L5")
+    kyphosis = sagittal_angle(known, *KYPHOSIS)
+    lordosis = sagittal_angle(known, *LORDOSIS)
     discs = []
     for upper, lower in pairwise(usable):
         if lower.upper is not None and _neighbours(upper.level, lower.level):
@@ -170,89 +135,6 @@ def _midline(ordered: list[VertebraPose]) -> tuple[Angle, int, int] | None:
     if bend is None:
         return None
     return Angle(bend.degrees, bend.sd), ordered[bend.upper].level, ordered[bend.lower].level
-
-
-def tilt(plate: Endplate, plane: int) -> Angle:
-    """How an endplate leans in the patient's frontal or sagittal plane."""
-    sideways = LEFT if plane == FRONTAL else -POSTERIOR
-    up = float(plate.normal @ -INFERIOR)
-    return Angle(float(np.degrees(np.arctan2(plate.normal @ sideways, up))), plate.sd_deg[plane])
-
-
-def axial_rotation(pose: VertebraPose) -> Angle:
-    """How far the front is turned to the patient's left, seen along the patient's long axis."""
-    forwards = pose.axes[0]
-    angle = np.degrees(np.arctan2(forwards @ LEFT, forwards @ -POSTERIOR))
-    return Angle(float(angle), pose.axial_sd_deg)
-
-
-def sagittal_angle(poses: dict[int, VertebraPose], first: str, last: str) -> Angle | None:
-    """From the upper endplate of one level to the lower one of another; + is kyphosis. None if one is missing."""
-    upper, lower = poses.get(LEVEL_NUMBERS[first]), poses.get(LEVEL_NUMBERS[last])
-    if upper is None or upper.upper is None or lower is None:
-        return None
-    return tilt(upper.upper, SAGITTAL).minus(tilt(lower.lower, SAGITTAL))
-
-
-def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
-    """Curves in the frontal plane: the largest angle between any two endplates, then those above and below it.
-
-    End vertebrae are the most tilted ones, as in the usual definition: the pair of an upper endplate and a lower one
-    further down whose tilts differ most. Curves above and below share the end vertebrae of the one beside them and turn
-    the other way.
-
-    Args:
-        ordered: head to foot.
-    """
-    usable = [pose for pose in ordered if pose.upper is not None]
-    if len(usable) < 3:
-        return ()
-    major = _largest(usable, 0)
-    if major is None:
-        return ()
-    curves = [major]
-    # Upwards and downwards from the major curve; each next one turns the other way.
-    for step in (-1, 1):
-        here = major
-        while True:
-            ends = [pose.level for pose in usable]
-            part = usable[: ends.index(here.upper) + 1] if step < 0 else usable[ends.index(here.lower) :]
-            found = _largest(part, -1 if here.convex_to == "left" else 1)
-            if found is None:
-                break
-            curves.append(found)
-            here = found
-    return tuple(sorted(curves, key=lambda curve: -curve.cobb.degrees))
-
-
-def _largest(poses: list[VertebraPose], side: int) -> Curve | None:
-    """The largest curve; side 1: convex to the left only, -1: to the right only, 0: either."""
-    best: tuple[float, int, int] | None = None
-    upper = [tilt(pose.upper, FRONTAL) for pose in poses if pose.upper is not None]
-    lower = [tilt(pose.lower, FRONTAL) for pose in poses]
-    for i in range(len(poses)):
-        for j in range(i + 2, len(poses)):
-            # Convex to the left: the upper end leans to the right, the lower one to the left.
-            difference = lower[j].degrees - upper[i].degrees
-            size = abs(difference) if side == 0 else difference * side
-            if size >= MIN_CURVE_DEG and (best is None or size > best[0]):
-                best = (size, i, j)
-    if best is None:
-        return None
-    size, i, j = best
-    bend = lower[j].minus(upper[i])
-    sideways = np.array([pose.origin_mm @ LEFT for pose in poses[i : j + 1]])
-    height = np.array([pose.origin_mm @ INFERIOR for pose in poses[i : j + 1]])
-    chord = np.interp(height, height[[0, -1]], sideways[[0, -1]])
-    away = (sideways - chord) * np.sign(bend.degrees)
-    apex = i + 1 + int(away[1:-1].argmax())
-    return Curve(
-        Angle(abs(bend.degrees), bend.sd),
-        poses[i].level,
-        poses[j].level,
-        poses[apex].level,
-        "left" if bend.degrees > 0 else "right",
-    )
 
 
 def _vertebra(

@@ -12,7 +12,8 @@ from PIL import Image
 
 from scripts.io.documents import not_finite, without
 from scripts.levels import level_name
-from scripts.measure.morphometry import Angle, SpineMeasures, VertebraMeasures
+from scripts.measure.angles import Angle
+from scripts.measure.morphometry import SpineMeasures, VertebraMeasures
 from scripts.measure.reprojection import VIEWS, Agreement
 from scripts.measure.review import Review
 from scripts.measure.status import Use

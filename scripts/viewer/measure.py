@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.levels import level_name
-from scripts.measure.morphometry import Angle, SpineMeasures
+from scripts.measure.angles import Angle
+from scripts.measure.morphometry import SpineMeasures
 from scripts.measure.review import review
 from scripts.measure.status import by_reason
 from scripts.render.report import vertebra_row

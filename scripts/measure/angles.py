@@ -1,0 +1,39 @@
+"""Angles between endplates as they are seen on films: projected on the patient's frontal or sagittal plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
+from scripts.measure.pose import Endplate, VertebraPose
+
+FRONTAL, SAGITTAL = 0, 1
+# Unit vectors to that side of each plane to which a tilt counts as positive: the patient's left, forwards.
+SIDES = (LEFT, -POSTERIOR)
+
+
+@dataclass(frozen=True)
+class Angle:
+    """An angle and its standard deviation, degrees."""
+
+    degrees: float
+    sd: float
+
+    def minus(self, other: Angle) -> Angle:
+        """Difference of two independent angles."""
+        return Angle(self.degrees - other.degrees, float(np.hypot(self.sd, other.sd)))
+
+
+def tilt(plate: Endplate, plane: int) -> Angle:
+    """How an endplate leans in the patient's frontal or sagittal plane."""
+    up = float(plate.normal @ -INFERIOR)
+    return Angle(float(np.degrees(np.arctan2(plate.normal @ SIDES[plane], up))), plate.sd_deg[plane])
+
+
+def axial_rotation(pose: VertebraPose) -> Angle:
+    """How far the front is turned to the patient's left, seen along the patient's long axis."""
+    forwards = pose.axes[0]
+    angle = np.degrees(np.arctan2(forwards @ LEFT, forwards @ -POSTERIOR))
+    return Angle(float(angle), pose.axial_sd_deg)

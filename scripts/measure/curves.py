@@ -1,0 +1,117 @@
+"""Curves of the spine: which end vertebrae the program chooses, and the angle between any two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.geometry.frames import INFERIOR, LEFT
+from scripts.levels import LEVEL_NUMBERS
+from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, tilt
+from scripts.measure.pose import VertebraPose
+
+# A curve below this is no curve: an endplate's tilt is not known to a degree.
+MIN_CURVE_DEG = 5.0
+# The usual end vertebrae of the sagittal curves.
+KYPHOSIS = LEVEL_NUMBERS["T4"], LEVEL_NUMBERS["T12"]
+LORDOSIS = LEVEL_NUMBERS["L1"], LEVEL_NUMBERS["L5"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve in the frontal plane.
+
+    Args:
+        cobb: between the upper endplate of the upper end vertebra and the lower one of the lower end vertebra; not
+            negative.
+        upper: VerSe number of the upper end vertebra.
+        lower: of the lower one.
+        apex: of the vertebra farthest from the line between both.
+        convex_to: ``left`` or ``right`` of the patient.
+    """
+
+    cobb: Angle
+    upper: int
+    lower: int
+    apex: int
+    convex_to: str
+
+
+def sagittal_angle(poses: dict[int, VertebraPose], first: int, last: int) -> Angle | None:
+    """From the upper endplate of one level to the lower one of another; + is kyphosis. None if one is missing."""
+    upper, lower = poses.get(first), poses.get(last)
+    if upper is None or upper.upper is None or lower is None:
+        return None
+    return tilt(upper.upper, SAGITTAL).minus(tilt(lower.lower, SAGITTAL))
+
+
+def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
+    """Curves in the frontal plane: the largest angle between any two endplates, then those above and below it.
+
+    End vertebrae are the most tilted ones, as in the usual definition: the pair of an upper endplate and a lower one
+    further down whose tilts differ most. Curves above and below share the end vertebrae of the one beside them and turn
+    the other way.
+
+    Args:
+        ordered: head to foot.
+    """
+    usable = [pose for pose in ordered if pose.upper is not None]
+    if len(usable) < 3:
+        return ()
+    major = _largest(usable, 0)
+    if major is None:
+        return ()
+    curves = [major]
+    # Upwards and downwards from the major curve; each next one turns the other way.
+    for step in (-1, 1):
+        here = major
+        while True:
+            ends = [pose.level for pose in usable]
+            part = usable[: ends.index(here.upper) + 1] if step < 0 else usable[ends.index(here.lower) :]
+            found = _largest(part, -1 if here.convex_to == "left" else 1)
+            if found is None:
+                break
+            curves.append(found)
+            here = found
+    return tuple(sorted(curves, key=lambda curve: -curve.cobb.degrees))
+
+
+def _largest(poses: list[VertebraPose], side: int) -> Curve | None:
+    """The largest curve; side 1: convex to the left only, -1: to the right only, 0: either."""
+    best: tuple[float, int, int] | None = None
+    upper = [tilt(pose.upper, FRONTAL) for pose in poses if pose.upper is not None]
+    lower = [tilt(pose.lower, FRONTAL) for pose in poses]
+    for i in range(len(poses)):
+        for j in range(i + 2, len(poses)):
+            # Convex to the left: the upper end leans to the right, the lower one to the left.
+            difference = lower[j].degrees - upper[i].degrees
+            size = abs(difference) if side == 0 else difference * side
+            if size >= MIN_CURVE_DEG and (best is None or size > best[0]):
+                best = (size, i, j)
+    if best is None:
+        return None
+    _, i, j = best
+    return curve_between(poses[i : j + 1])
+
+
+def curve_between(poses: list[VertebraPose]) -> Curve:
+    """The curve from the upper endplate of the first of some vertebrae to the lower one of the last.
+
+    Args:
+        poses: head to foot, at least two, all with an upper endplate.
+    """
+    assert poses[0].upper is not None
+    bend = tilt(poses[-1].lower, FRONTAL).minus(tilt(poses[0].upper, FRONTAL))
+    sideways = np.array([pose.origin_mm @ LEFT for pose in poses])
+    height = np.array([pose.origin_mm @ INFERIOR for pose in poses])
+    chord = np.interp(height, height[[0, -1]], sideways[[0, -1]])
+    away = (sideways - chord) * np.sign(bend.degrees)
+    return Curve(
+        Angle(abs(bend.degrees), bend.sd),
+        poses[0].level,
+        poses[-1].level,
+        # Of neighbours, neither of which lies off the line between both, the upper one.
+        poses[1 + int(away[1:-1].argmax())].level if len(poses) > 2 else poses[0].level,
+        "left" if bend.degrees > 0 else "right",
+    )
