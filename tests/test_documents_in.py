@@ -26,7 +26,8 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.io.documents import parse_json, read_json, read_small, to_json, write_json
-from scripts.render.report import report_page, withheld
+from scripts.render.report import withheld
+from scripts.render.report_page import report_page
 from tests.conftest import SAMPLE
 
 MARKS = json.loads((SAMPLE / "annotations.json").read_text())
@@ -225,17 +226,20 @@ def test_a_report_withholds_what_is_not_finite_and_says_so() -> None:
     )  # fmt: skip
     row = {
         "level": "T5", "confidence": math.nan, "residual_mm": 1.0, "flags": [], "use": "check", "reasons": [],
+        "marks_set_by": {"ap": "automatic", "lat": "by hand"},
         "measurements": {**measures, "width_mm": math.inf, "tilt_frontal": angle, "heights_mm": [1.0, math.nan, 2.0]},
         "reprojection": {name: {"correlation": -math.inf} for name in ("ap", "lat")},
     }  # fmt: skip
-    spine = {"cobb": [], "midline_bend": None, "kyphosis_T4_T12": angle, "lordosis_L1_L5": None}
+    ends = {"upper_end": "T4", "lower_end": "T12", "end_vertebrae_chosen_by": "program"}
+    spine = {"cobb": [], "midline_bend": None, "kyphosis": [{**angle, **ends}], "lordosis": []}
     report = withheld(
-        {"case": "x", "vertebrae": [row], "measurements": spine, "warnings": ["one"], "levels_uncertain": False,
-         "levels_confirmed": False, "films": {"ap": {"scale_sd_percent": 0.0}}, "versions": {}, "weights": "w"}
+        {"case": "x", "vertebrae": [row], "measurements": spine, "warnings": ["one"], "levels": "levels not confirmed",
+         "films": {"ap": {"scale_sd_percent": 0.0, "scale_from": "file"}}, "versions": {"bundle": "1"}, "weights": "w",
+         "weights_sha256": "", "made": "2026-01-02T03:04:05+01:00"}
     )  # fmt: skip
     assert json.loads(to_json(report, "report.json"))["vertebrae"][0]["confidence"] is None
     assert report["warnings"][0] == "one" and "T5: confidence withheld: it has no finite value" in report["warnings"]
-    assert "measurements.kyphosis_T4_T12.degrees withheld: it has no finite value" in report["warnings"]
+    assert "measurements.kyphosis[0].degrees withheld: it has no finite value" in report["warnings"]
     page = report_page(report, {})
     assert "nan" not in page and "inf" not in re.sub("no finite value", "", page)
     assert withheld({"vertebrae": [], "warnings": []}) == {"vertebrae": [], "warnings": []}

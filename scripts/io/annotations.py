@@ -41,6 +41,13 @@ class Mark:
     interpolated: bool = False
     level_posterior: dict[str, float] | None = None
 
+    @property
+    def told(self) -> str:
+        """Who set it, in words: a mark that a person moved is by hand, wherever it was before."""
+        if self.set_by == "model":
+            return "interpolated" if self.interpolated else "automatic"
+        return {"edited": "by hand", "reference": "reference"}[self.set_by]
+
 
 @dataclass(frozen=True)
 class ViewMarks:
@@ -60,6 +67,21 @@ class ViewMarks:
 
 
 @dataclass(frozen=True)
+class EndVertebrae:
+    """The end vertebrae that a person chose for an angle of the spine.
+
+    Args:
+        measure: ``cobb``, ``kyphosis`` or ``lordosis``.
+        upper: VerSe number.
+        lower: of a vertebra below it.
+    """
+
+    measure: str
+    upper: int
+    lower: int
+
+
+@dataclass(frozen=True)
 class Annotations:
     """The marks of both views of a case.
 
@@ -72,6 +94,7 @@ class Annotations:
         anchors: what the user said of levels, as `scripts.localization.anchors` writes it.
         levels_uncertain: all levels may be one too high or too low.
         levels_confirmed: a person looked at the levels and said that they are right.
+        end_vertebrae: that a person chose; the program chooses the others, see `scripts.measure.spine_angles`.
     """
 
     ap: ViewMarks
@@ -82,6 +105,14 @@ class Annotations:
     anchors: tuple[str, ...] = ()
     levels_uncertain: bool = False
     levels_confirmed: bool = False
+    end_vertebrae: tuple[EndVertebrae, ...] = ()
+
+    @property
+    def levels_told(self) -> str:
+        """How far the levels can be trusted, in words that outputs share."""
+        if self.levels_uncertain:
+            return "levels uncertain by one"
+        return "levels confirmed by user" if self.levels_confirmed else "levels not confirmed"
 
     def paired_levels(self) -> list[int]:
         """Levels that are marked in both views, head to foot."""
@@ -103,6 +134,11 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
         document["levels_uncertain"] = True
     if annotations.levels_confirmed:
         document["levels_confirmed"] = True
+    if annotations.end_vertebrae:
+        document["end_vertebrae"] = [
+            {"measure": ends.measure, "upper": level_name(ends.upper), "lower": level_name(ends.lower)}
+            for ends in annotations.end_vertebrae
+        ]
     write_json(path, document)
 
 
@@ -128,7 +164,8 @@ def parse_annotations(document: Any, where: str) -> Annotations:
         where: it came from, for errors.
 
     Raises:
-        UserError: against the schema, an unknown level, one level twice in a view, or a mark beyond its film.
+        UserError: against the schema, an unknown level, one level twice in a view, a mark beyond its film, or end
+            vertebrae of which the lower one is not below the upper one.
     """
     check_schema(document, SCHEMA_FILE, where)
     try:
@@ -142,9 +179,17 @@ def parse_annotations(document: Any, where: str) -> Annotations:
             tuple(document.get("anchors", ())),
             document.get("levels_uncertain", False),
             document.get("levels_confirmed", False),
+            tuple(_ends_from_json(ends) for ends in document.get("end_vertebrae", ())),
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _ends_from_json(ends: dict[str, str]) -> EndVertebrae:
+    upper, lower = level_number(ends["upper"]), level_number(ends["lower"])
+    if LEVEL_ORDER.index(lower) <= LEVEL_ORDER.index(upper):
+        raise UserError(f"end vertebrae {ends['upper']} and {ends['lower']}: the lower one is not below the upper one")
+    return EndVertebrae(ends["measure"], upper, lower)
 
 
 def _view_to_json(view: ViewMarks) -> dict[str, Any]:

@@ -126,7 +126,11 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
         replace(view, marks=tuple(_renamed(mark, new[mark.level]) for mark in view.marks))
         for view in (annotations.ap, annotations.lat)
     )
-    return replace(annotations, ap=ap, lat=lat, anchors=tuple(meant), levels_uncertain=False)
+    ends = tuple(
+        replace(chosen, upper=new.get(chosen.upper, chosen.upper), lower=new.get(chosen.lower, chosen.lower))
+        for chosen in annotations.end_vertebrae
+    )
+    return replace(annotations, ap=ap, lat=lat, anchors=tuple(meant), levels_uncertain=False, end_vertebrae=ends)
 
 
 def marked_levels(annotations: Annotations) -> list[int]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from scripts.films.film import Films
+from scripts.io.annotations import EndVertebrae
 from scripts.levels import level_name
 from scripts.measure.body import NoBodyError
+from scripts.measure.credible import TILT
 from scripts.measure.morphometry import SpineMeasures, measure_spine
 from scripts.measure.plausibility import kinks
 from scripts.measure.pose import VertebraPose, estimate_pose, spine_directions
 from scripts.measure.reprojection import Agreement, Shadow, reproject
+from scripts.measure.spine_angles import SpineAngle, spine_angles
 from scripts.measure.status import Status, flag_texts, judge
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
@@ -44,6 +48,20 @@ class Review:
     agreements: dict[int, tuple[Agreement, Agreement]]
     statuses: dict[int, Status]
     flags: dict[int, list[str]] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> dict[int, VertebraPose]:
+        """Poses whose endplates can be true, by VerSe number."""
+        return {m.level: self.poses[m.level] for m in self.measures.vertebrae if TILT not in m.withheld}
+
+    def angles(self, chosen: Sequence[EndVertebrae]) -> tuple[SpineAngle, ...]:
+        """The spine's angles, see `spine_angles`.
+
+        Args:
+            chosen: end vertebrae that the user chose.
+        """
+        withheld = {m.level: m.withheld[TILT] for m in self.measures.vertebrae if TILT in m.withheld}
+        return spine_angles(self.usable, {**self.unmeasured, **withheld}, chosen)
 
     @property
     def warnings(self) -> list[str]:

@@ -24,6 +24,8 @@ from scripts.drawing import (
     vivid_colour,
 )
 from scripts.levels import in_order, level_name
+from scripts.measure.plate_lines import FilmLines
+from scripts.render.angle_lines import draw_lines
 from scripts.render.surfaces import ANGLES, Surfaces, View, display_surfaces, render_surfaces
 
 # Caption and the side of the patient that lies at the picture's left and right edge.
@@ -98,6 +100,7 @@ def draw_panels(
     flagged: frozenset[int] = frozenset(),
     views: tuple[View, ...] = PREVIEW_VIEWS,
     height_px: int = 1000,
+    lines: tuple[FilmLines, FilmLines] | None = None,
 ) -> tuple[Panels, list[int], float]:
     """Both films and the spine from some sides, all at one scale.
 
@@ -114,6 +117,7 @@ def draw_panels(
         flagged: vertebrae to warn of; their names get an exclamation mark.
         views: sides to show the spine from.
         height_px: of the pictures, about; short spines are drawn smaller.
+        lines: endplates and angles on the AP and on the LAT film.
 
     Returns:
         pictures by (caption, left end, right end), the levels shown from head to foot, and pixels a mm.
@@ -143,8 +147,9 @@ def draw_panels(
         )
     ):
         mm = mm_per_pixel[which]
-        lines = {n: [(line + 0.5) * mm for line in both[which]] for n, both in (outlines or {}).items()}
-        panels[caption] = _film_panel(film, mm, points, shift, window, scale, margins, side, lines, flagged)
+        shown = {n: [(line + 0.5) * mm for line in both[which]] for n, both in (outlines or {}).items()}
+        drawn = lines[which] if lines else None
+        panels[caption] = _film_panel(film, mm, points, shift, window, scale, margins, side, shown, flagged, drawn)
     for view in views if bodies else ():
         image, number = render_surfaces(surfaces, size_mm, ANGLES[view], scale)
         panels[_CAPTIONS[view]] = _spine_panel(image, number, bodies, spine_shift, window, scale, view, flagged)
@@ -207,6 +212,7 @@ def _film_panel(
     side: int,
     outlines: Mapping[int, Outlines],
     flagged: frozenset[int],
+    drawn: FilmLines | None,
 ) -> Image.Image:
     """Part of a film around the marks ((row, column) in mm), bones bright, with outlines, rings, leaders and names."""
     rows_mm, columns_mm = (n * pixel_mm for n in film.shape)
@@ -235,6 +241,8 @@ def _film_panel(
         name_plate(draw, (end, name_y), _name(number, flagged), level_colour(number), side)
         ring = _ring(level_colour(number))
         panel.paste(ring, (round(x) - ring.width // 2, round(y) - ring.height // 2), ring)
+    if drawn:
+        draw_lines(draw, drawn, lambda pixels: ((pixels + 0.5) * pixel_mm - origin)[..., ::-1] * scale, panel.size)
     return panel
 
 
