@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from datetime import datetime
@@ -100,6 +101,29 @@ def test_segmentation_reads_back_through_highdicom(reconstruction: Path, exporte
         "T11 vertebra", "T12 vertebra", "L1 vertebra",
     ]  # fmt: skip
     assert data.get_segment_description(1).algorithm_type is hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "levels not confirmed"),
+        ({"levels_confirmed": True}, "levels confirmed by user"),
+        ({"levels_uncertain": True}, "levels uncertain by one"),
+    ],
+)
+def test_descriptions_say_how_far_the_levels_can_be_trusted(
+    reconstruction: Path, said: dict[str, bool], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "reconstruction"
+    shutil.copytree(reconstruction, folder)
+    marks = json.loads((folder / "annotations.json").read_text())
+    (folder / "annotations.json").write_text(json.dumps({**marks, **said}))
+    for path in export_dicom(folder, tmp_path / "out", None, WHEN):
+        data = pydicom.dcmread(path)
+        # ContentDescription and SeriesDescription are LO.
+        told = [data.get(key) for key in ("SeriesDescription", "ContentDescription", "DocumentTitle") if key in data]
+        assert len(told) == 2 and all(text.endswith(f"; {words}") and len(text) <= 64 for text in told)
+        assert missing_attributes(data) == []
 
 
 def test_stl_is_the_mesh_in_lps(reconstruction: Path, exported: Path) -> None:

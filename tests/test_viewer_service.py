@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -12,23 +14,29 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import httpx
 import numpy as np
+import pydicom
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from scripts.io.checksums import sha256
 from scripts.serving.engine import Engine
 from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
 from scripts.viewer.app import create_app
 from scripts.viewer.serve import bind
+from scripts.viewer.surface_files import MOST_SURFACES, forget_old, surface_file
 from tests.conftest import ROOT
 from tests.viewer_service import engines, served, service, wait_for
 
@@ -245,6 +253,100 @@ def test_numbers_are_those_of_the_report(address: str) -> None:
     assert [row["text"] for row in shown["curves"] if "Cobb" in row["name"]] == [
         f"{c['degrees']:.1f}° ± {c['sd']:.1f}" for c in bend
     ]
+
+
+def test_end_vertebrae_and_who_set_what_are_in_every_output(address: str) -> None:
+    client = browser(address)
+    case = client.post("/api/sample").json()
+    path = f"/api/cases/{case['id']}"
+    levels = {"levels": "T9,T10,T11"}
+    views = json.loads(json.dumps(case["marks"]))
+    assert case["end_vertebrae"] == [] and views["ap"]["vertebrae"][8]["level"] == "T9"
+    views["ap"]["vertebrae"][8] |= {"set_by": "edited"}
+    views["lat"]["vertebrae"][8] |= {"set_by": "model"}
+    views["lat"]["vertebrae"][9] |= {"set_by": "model", "interpolated": True}
+    ends = [{"measure": "cobb", "upper": "T9", "lower": "T11"}, {"measure": "kyphosis", "upper": "T2", "lower": "T11"}]
+    marks = {"views": views, "levels_confirmed": True, "end_vertebrae": ends}
+    client.put(f"{path}/marks", json=marks).raise_for_status()
+    assert client.get(f"{path}/session").json()["end_vertebrae"] == client.get(path).json()["end_vertebrae"] == ends
+    client.post(f"{path}/reconstruct", json={"levels": ["T9", "T10", "T11"]}).raise_for_status()
+    shown = client.get(f"{path}/measurements", params=levels).json()
+    cobb, kyphosis = shown["curves"]
+    assert (cobb["upper"], cobb["lower"], cobb["chosen_by"]) == ("T9", "T11", "user") and shown["end_vertebrae"] == ends
+    assert kyphosis["missing"] == "T2: not reconstructed" and not kyphosis["text"] and kyphosis["lines"] is None
+    # What is drawn of them: two lines that cross at the angle.
+    (first, second) = (np.subtract(*line) for line in np.array(cobb["lines"]["pixels"]))
+    crossing = np.degrees(np.arccos(first @ second / np.linalg.norm(first) / np.linalg.norm(second)))
+    assert f"{crossing:.1f}°" == cobb["text"].split(" ")[0] and cobb["drawn"] == f"Cobb {crossing:.0f}°"
+    assert {level: len(lines["mm"]) for level, lines in shown["plates"].items()} == dict.fromkeys(
+        ("T9", "T10", "T11"), 4
+    )
+    # Other end vertebrae: another number of the same shapes; nothing is said of what nobody chose.
+    client.put(f"{path}/marks", json={**marks, "end_vertebrae": ends[:1]}).raise_for_status()
+    again = client.get(f"{path}/measurements", params=levels).json()
+    assert again["keys"] == shown["keys"] and again["curves"][1]["chosen_by"] == "program"
+    wrong = {**marks, "end_vertebrae": [{"measure": "cobb", "upper": "T11", "lower": "T9"}]}
+    assert "not below" in client.put(f"{path}/marks", json=wrong).json()["error"]
+
+    answer = client.get(f"{path}/export/zip", params=levels).raise_for_status()
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    names = ("T9", "T10", "T11")
+    assert set(files) == {
+        *("README.txt", "annotations.json", "preview.png", "report.html", "report.json", "spine.csv", "spine.glb"),
+        *("spine.nii.gz", "vertebrae.csv", "dicom/spine.seg.dcm"),
+        *(f"meshes/{name}.{kind}" for name in names for kind in ("stl", "obj", "ply")),
+        *(f"dicom/{name}.stl.dcm" for name in names),
+    }
+    readme = files["README.txt"].decode()
+    patterns = [line for line in readme.splitlines() if re.fullmatch(r"[\w/*]+(\.\w+)+", line)]
+    assert all(any(fnmatch(name, pattern) for pattern in patterns) for name in set(files) - {"README.txt"})
+    assert "not for diagnosis" in readme and "levels confirmed by user" in readme
+    report = json.loads(files["report.json"])
+    told = report["measurements"]["cobb"][0]
+    assert told["end_vertebrae_chosen_by"] == "user" and f"{told['degrees']:.1f}° ± {told['sd']:.1f}" == cobb["text"]
+    made = datetime.fromisoformat(report["made"])
+    assert made.tzinfo and abs((datetime.now().astimezone() - made).total_seconds()) < 300
+    assert report["weights_sha256"] == sha256(ROOT / "models" / report["weights"])
+    assert [row["marks_set_by"] for row in report["vertebrae"]] == [
+        {"ap": "by hand", "lat": "automatic"}, {"ap": "reference", "lat": "interpolated"},
+        {"ap": "reference", "lat": "reference"},
+    ]  # fmt: skip
+    page = files["report.html"].decode()
+    for words in (
+        f"Made {made:%Y-%m-%d %H:%M} UTC", report["weights_sha256"][:16], "Levels confirmed by user",
+        "1 by hand (T9 AP)",
+        "1 interpolated (T10 LAT)", "T9-T11 chosen by the user", "T9&ndash;T11, end vertebrae by the user",
+        "Pixel size: AP: from the file",
+    ):  # fmt: skip
+        assert words in page, words
+    assert (
+        pydicom.dcmread(io.BytesIO(files["dicom/T9.stl.dcm"])).DocumentTitle == "Vertebra T9; levels confirmed by user"
+    )
+    # Alone, the tables are the same.
+    for kind, name in (("csv", "vertebrae.csv"), ("angles", "spine.csv")):
+        table = client.get(f"{path}/export/{kind}", params=levels)
+        assert name in table.headers["content-disposition"]
+        one, other = (list(csv.DictReader(io.StringIO(text))) for text in (table.text, files[name].decode()))
+        assert [{**row, "made": ""} for row in one] == [{**row, "made": ""} for row in other]
+    row = csv.DictReader(io.StringIO(files["vertebrae.csv"].decode())).__next__()
+    assert row["marks_set_by_ap"] == "by hand" and row["levels"] == "levels confirmed by user"
+    assert float(row["tilt_frontal_deg"]) == report["vertebrae"][0]["measurements"]["tilt_frontal"]["degrees"]
+
+
+def test_old_surfaces_of_a_level_are_forgotten(tmp_path: Path) -> None:
+    for number in range(MOST_SURFACES + 5):
+        for level in ("T1", "T10"):
+            path = surface_file(tmp_path, level, f"{number:016x}")
+            path.touch()
+            os.utime(path, (number, number))
+    # Asked for again, as after an undo.
+    os.utime(surface_file(tmp_path, "T1", f"{2:016x}"), (1000, 1000))
+    forget_old(tmp_path, "T1")
+    kept = {path.name for path in tmp_path.glob("T1.*.mesh")}
+    assert len(kept) == MOST_SURFACES and surface_file(tmp_path, "T1", f"{2:016x}").name in kept
+    assert surface_file(tmp_path, "T1", f"{5:016x}").name not in kept
+    assert len(list(tmp_path.glob("T10.*.mesh"))) == MOST_SURFACES + 5
 
 
 def test_other_addresses_need_the_token() -> None:

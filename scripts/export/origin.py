@@ -26,8 +26,6 @@ MODEL = "Vertebra reconstruction from biplanar radiographs"
 SERIAL = "none"  # type 1 in the standard; software has no serial number
 CHARACTER_SET = "ISO_IR 192"  # UTF-8, whatever the films' is
 SERIES = "Vertebrae from two radiographs"
-# With either text before it short enough for a value of 64 characters.
-LEVELS_UNCERTAIN = "levels uncertain by one"
 SOFTWARE = BUNDLE_ROOT / "configs" / "metadata.json"
 
 
@@ -40,22 +38,22 @@ class Origin:
         seed: of the UIDs.
         when: of the export.
         version: of this software.
-        levels_uncertain: whether all levels may be one too high or too low.
+        levels: how far they can be trusted, see `scripts.io.annotations.Annotations.levels_told`.
     """
 
     films: tuple[Dataset, ...]
     seed: str
     when: datetime
     version: str
-    levels_uncertain: bool = False
+    levels: str
 
     def uid(self, *names: str) -> str:
         """The UID of something in this export."""
         return generate_uid(entropy_srcs=[self.seed, *names])
 
     def told(self, text: str) -> str:
-        """A description, with what the reader has to know of its levels."""
-        return f"{text}; {LEVELS_UNCERTAIN}" if self.levels_uncertain else text
+        """A description of at most 64 characters, with what the reader has to know of its levels."""
+        return f"{text}; {self.levels}"
 
     @property
     def study_uid(self) -> str:
@@ -74,16 +72,14 @@ class Origin:
         return self.uid("frame of reference")
 
 
-def make_origin(
-    films: list[Dataset], content: list[Path], when: datetime | None = None, levels_uncertain: bool = False
-) -> Origin:
+def make_origin(films: list[Dataset], content: list[Path], levels: str, when: datetime | None = None) -> Origin:
     """The origin of an export.
 
     Args:
         films: clean DICOM headers, AP first; may be empty.
         content: the reconstruction's files that are exported.
+        levels: see `Origin`.
         when: time of the export; now if None.
-        levels_uncertain: see `Origin`.
     """
     digest = hashlib.sha256()
     for film in films:
@@ -92,7 +88,7 @@ def make_origin(
         digest.update(path.name.encode() + path.read_bytes())
     version = str(json.loads(SOFTWARE.read_text())["version"])
     digest.update(version.encode())
-    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels_uncertain)
+    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels)
 
 
 def describe(data: Dataset, origin: Origin) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
 from scripts.localization.localizer import Localizer
+from scripts.measure.review import Review
 from scripts.reconstruction.predictor import Predictor
-from scripts.spine.assembly import ReconstructedVertebra, locate_vertebrae, patient_lattice
+from scripts.spine.assembly import locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import Session
 from scripts.viewer.outlines import vertebra_outline
+from scripts.viewer.surface_files import forget_old, surface_file, write_surface
 
 MARKS_FILE = "annotations.json"
 REQUEST_FILE = "request.json"
@@ -51,12 +53,14 @@ class OpenCase:
         films: the same in the frame and scale that the marks give where the files do not.
         marks: of both views.
         session: keeps what was reconstructed.
+        reviews: what was measured, by fingerprints of the vertebrae.
     """
 
     as_read: Films
     films: Films
     marks: Annotations
     session: Session
+    reviews: dict[str, Review] = field(default_factory=dict)
 
 
 _OPEN: dict[Path, OpenCase] = {}
@@ -116,6 +120,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "films": _digest([hashlib.sha256(v.film.pixels.tobytes()).hexdigest() for v in case.as_read.views]),
         "levels_uncertain": case.marks.levels_uncertain,
         "levels_confirmed": case.marks.levels_confirmed,
+        "end_vertebrae": json.loads((folder / MARKS_FILE).read_text()).get("end_vertebrae", []),
         "name": case.marks.case,
         "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
         **_following(folder, case),
@@ -131,7 +136,7 @@ def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         folder: of the case.
-        sent: ``views``, ``levels_uncertain`` and ``levels_confirmed`` as in ``annotations.json``.
+        sent: ``views``, ``levels_uncertain``, ``levels_confirmed`` and ``end_vertebrae`` as in ``annotations.json``.
 
     Returns:
         what follows from the marks: ``vertebrae`` with their residuals, the ``geometry`` and ``scale_sd`` (for films
@@ -145,7 +150,7 @@ def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
     case = opened(folder)
     stored = json.loads((folder / MARKS_FILE).read_text())
     said = {key: bool(sent.get(key)) for key in ("levels_uncertain", "levels_confirmed")}
-    document = {**stored, "views": sent["views"], **said}
+    document = {**stored, "views": sent["views"], **said, "end_vertebrae": sent.get("end_vertebrae", [])}
     marks = parse_annotations(document, "the marks")
     case.films.check_marks(marks)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
@@ -175,9 +180,11 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     if not part.found:
         raise UserError(f"{name}: the network found no vertebra at its marks")
     key = fingerprints(case, [level])[name]
-    path = _surface_file(folder, name, key)
+    path = surface_file(folder, name, key)
     if not path.is_file():
-        _write_surface(path, part)
+        write_surface(path, part)
+    path.touch()
+    forget_old(folder, name)
     grid, geometry = part.vertebra.cube.grid, case.films.geometry
     return {
         "level": name,
@@ -216,7 +223,7 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
     case = opened(folder)
     levels = [level_number(name) for name in names]
     keys = fingerprints(case, [level for level in levels if level in case.marks.paired_levels()])
-    old = [name for name in names if name not in keys or not _surface_file(folder, name, keys[name]).is_file()]
+    old = [name for name in names if name not in keys or not surface_file(folder, name, keys[name]).is_file()]
     if old:
         raise UserError(f"outdated or not reconstructed: {', '.join(old)}. Reconstruct again, or untick what is old")
     return case, case.session.reconstruct(case.marks, levels), keys
@@ -233,8 +240,9 @@ def _keep(folder: Path, as_read: Films, marks: Annotations, old: Session | None 
     """The case in memory, in the frame that the marks give; the old session if the films are where they were."""
     films = calibrate(as_read, marks) if marks.paired_levels() else as_read
     session = old if old is not None and old.films.geometry == films.geometry else Session(films, predictor())
-    _OPEN.pop(folder, None)
-    _OPEN[folder] = OpenCase(as_read, films, marks, session)
+    before = _OPEN.pop(folder, None)
+    reviews = before.reviews if before is not None and session is before.session else {}
+    _OPEN[folder] = OpenCase(as_read, films, marks, session, reviews)
     while len(_OPEN) > MOST_OPEN:
         _OPEN.pop(next(iter(_OPEN)))
     return _OPEN[folder]
@@ -286,7 +294,7 @@ def _following(folder: Path, case: OpenCase) -> dict[str, Any]:
         "scale_sd": list(case.films.scale_sd),
         "warnings": _warnings(case),
         "keys": keys,
-        "made": [name for name, key in keys.items() if _surface_file(folder, name, key).is_file()],
+        "made": [name for name, key in keys.items() if surface_file(folder, name, key).is_file()],
         "spine": _spine(case),
     }
 
@@ -306,10 +314,6 @@ def _weights(path: Path) -> str:
     return sha256(path)
 
 
-def _surface_file(folder: Path, name: str, key: str) -> Path:
-    return folder / f"{name}.{key}.mesh"
-
-
 def _rows(case: OpenCase) -> list[dict[str, Any]]:
     if not case.marks.paired_levels():
         return []
@@ -322,15 +326,6 @@ def _rows(case: OpenCase) -> list[dict[str, Any]]:
         }
         for vertebra in locate_vertebrae(case.marks, geometry, patient_lattice(geometry))
     ]
-
-
-def _write_surface(path: Path, part: ReconstructedVertebra) -> None:
-    """Little-endian: numbers of vertices and triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
-    mesh = part.mesh
-    counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")
-    work = path.with_name(f".{path.name}")
-    work.write_bytes(counts.tobytes() + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes())
-    work.replace(path)
 
 
 def _write_picture(path: Path, film: np.ndarray) -> None:

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
-from scripts.io.tables import write_csv
 from scripts.job.output import write_reconstruction
+from scripts.render.report_tables import SPINE_FILE, VERTEBRAE_FILE
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.mesh import write_meshes
+from scripts.viewer.archive import write_archive
 from scripts.viewer.case import opened, predictor, reconstruction_of
 
 RECONSTRUCTION = "reconstruction"
 
 
 def export(folder: Path, kind: str, levels: list[str]) -> str:
-    """Write one of `KINDS` for some levels, as they were reconstructed from the present marks; the path of the file.
+    """Write one of `KINDS`, or all as a zip, for some levels, as they were reconstructed from the present marks.
 
     Args:
         folder: of the case.
-        kind: key of `KINDS`.
+        kind: key of `KINDS`, or ``zip``.
         levels: names.
+
+    Returns:
+        the path of the file.
 
     Raises:
         UserError: no such kind, or a level that is outdated or was not reconstructed.
     """
-    if kind not in KINDS:
-        raise UserError(f"there is no export '{kind}'; there are {', '.join(KINDS)}")
+    if kind not in (*KINDS, "zip"):
+        raise UserError(f"there is no export '{kind}'; there are zip, {', '.join(KINDS)}")
     case, result, _ = reconstruction_of(folder, levels)
+    if kind == "zip":
+        return str(write_archive(folder, case.films, case.marks, result, predictor()))
     write_reconstruction(folder / RECONSTRUCTION, case.films, case.marks, result, predictor())
     return str(KINDS[kind](folder, result.parts))
 
 
 def _one(name: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
     return lambda folder, _: folder / RECONSTRUCTION / name
-
-
-def _whole(folder: Path, _: list[ReconstructedVertebra]) -> Path:
-    return Path(shutil.make_archive(str(folder / "reconstruction"), "zip", folder / RECONSTRUCTION))
 
 
 def _surfaces(kind: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
@@ -58,24 +59,6 @@ def _surfaces(kind: str) -> Callable[[Path, list[ReconstructedVertebra]], Path]:
     return write
 
 
-def _table(folder: Path, _: list[ReconstructedVertebra]) -> Path:
-    report = json.loads((folder / RECONSTRUCTION / "report.json").read_text())
-    sd = max(film["scale_sd_percent"] for film in report["films"].values())
-    whole = {
-        "lengths": f"estimated, films not calibrated (sd {sd:.0f} %)" if sd else "calibrated",
-        "levels_confirmed": report["levels_confirmed"],
-    }
-    rows = [
-        {k: v for k, v in row.items() if not isinstance(v, (dict, list))}
-        | {"reasons": "; ".join(row["reasons"])}
-        | whole
-        for row in report["vertebrae"]
-    ]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_csv(folder / "vertebrae.csv", columns, ([row.get(key, "") for key in columns] for row in rows))
-    return folder / "vertebrae.csv"
-
-
 def _dicom(folder: Path, _: list[ReconstructedVertebra]) -> Path:
     from scripts.export.export import export_dicom
     from scripts.export.identity import exportable
@@ -89,7 +72,6 @@ def _dicom(folder: Path, _: list[ReconstructedVertebra]) -> Path:
 
 
 KINDS: dict[str, Callable[[Path, list[ReconstructedVertebra]], Path]] = {
-    "zip": _whole,
     "nii.gz": _one("spine.nii.gz"),
     "glb": _one("spine.glb"),
     "png": _one("preview.png"),
@@ -98,6 +80,7 @@ KINDS: dict[str, Callable[[Path, list[ReconstructedVertebra]], Path]] = {
     "stl": _surfaces("stl"),
     "obj": _surfaces("obj"),
     "ply": _surfaces("ply"),
-    "csv": _table,
+    "csv": _one(VERTEBRAE_FILE),
+    "angles": _one(SPINE_FILE),
     "dicom": _dicom,
 }
