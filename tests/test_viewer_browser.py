@@ -19,6 +19,8 @@ import pytest
 import trimesh
 from PIL import Image
 
+from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.measure.reprojection import VIEWS
 from tests.conftest import ROOT
 from tests.viewer_service import ARGUMENTS, CHROMIUM, engines, needs_browser, service, wait_for
 
@@ -214,8 +216,7 @@ def use(page: Any, level: str) -> str:
 
 def settled(page: Any) -> bool:
     """Whether nothing is computed, and all that is shown is current and measured."""
-    fresh = "viewer.state.made.measuredNow(viewer.state.marks, viewer.state.allMove) !== undefined"
-    return page.locator("#reconstruct").is_enabled() and page.evaluate(fresh)
+    return page.locator("#reconstruct").is_enabled() and page.evaluate("viewer.state.anglesNow !== undefined")
 
 
 def test_one_status_with_its_reason_in_list_films_and_scene(page: Any) -> None:
@@ -514,6 +515,85 @@ def test_films_of_unclear_names_are_asked_about_and_swapped(page: Any) -> None:
     page.click("#open-go")
     wait_for(lambda: page.evaluate("viewer.state.case.id") != case, 60)
     assert page.evaluate(shapes) == before and not page.is_visible("#open-dialog")
+
+
+def leaning(page: Any, view: str, selector: str) -> list[float]:
+    """How far drawn lines fall to the right of the screen, degrees."""
+    ends = "lines => lines.map(line => ['x1', 'y1', 'x2', 'y2'].map(name => Number(line.getAttribute(name))))"
+    lines = np.array(page.locator(f"svg[data-view={view}] {selector}").evaluate_all(ends)).reshape(-1, 2, 2)
+    steps = lines[:, 1] - lines[:, 0]
+    return list(np.degrees(np.arctan2(steps[:, 1], steps[:, 0]) + np.where(steps[:, 0] < 0, np.pi, 0)) % 360)
+
+
+def apart(one: float, other: float) -> float:
+    return abs((one - other + 180) % 360 - 180)
+
+
+def test_end_plates_are_drawn_and_end_vertebrae_chosen(page: Any) -> None:
+    reconstruct(page, "T9", "T10", "T11", "T12")
+    wait_for(lambda: settled(page), 60)
+    page.click('[data-preset="ap"]')
+    # The lines lie where the films' own geometry shows the measured planes.
+    told = page.evaluate("[viewer.state.opened.geometry, viewer.state.measuredNow.plates.T10]")
+    geometry = BiplanarGeometry.from_dict(told[0])
+    plates = np.array(told[1]["mm"]).reshape(2, 2, 2, 3)
+    for plane, view in enumerate((geometry.ap, geometry.lat)):
+        drawn = page.locator(f"svg[data-view={VIEWS[plane]}] .plate[data-level=T10]").all()
+        for line, ends in zip(drawn, plates[:, plane], strict=True):
+            points = [float(line.get_attribute(name) or "") for name in ("y1", "x1", "y2", "x2")]
+            assert points == pytest.approx(((view.project(ends) + 0.5) * view.pixel_mm).ravel(), abs=1e-6)
+    row = page.locator('#measurements tr[data-measure="kyphosis"]')
+    assert "chosen by the program" in row.inner_text()
+    assert page.locator("#measurements .reasons").last.inner_text() == "T4: not reconstructed"
+    assert page.locator(".angle-line[data-measure=kyphosis]").count() == 0
+
+    # Another end vertebra, by keyboard: the angle is that between the drawn end plates, and is written at its lines.
+    row.locator("select[data-end=upper]").focus()
+    page.keyboard.type("T9")
+    wait_for(lambda: settled(page) and "set by you" in row.inner_text(), 30)
+    upper = leaning(page, "lat", ".plate[data-level=T9]")[0]
+    lower = leaning(page, "lat", ".plate[data-level=T12]")[1]
+    angle = page.locator("#measurements .angle").all_inner_texts()[-1]
+    assert float(angle.split("°")[0]) == pytest.approx(apart(upper, lower), abs=0.051)
+    assert page.locator("svg[data-view=lat] .angle-label").text_content() == f"Kyphosis {apart(upper, lower):.0f}°"
+    (first, second) = leaning(page, "lat", ".angle-line[data-measure=kyphosis]")
+    assert apart(first, second) == pytest.approx(apart(upper, lower), abs=1e-6)
+    with page.expect_download(timeout=120_000) as download:
+        page.click('[data-kind="json"]')
+    report = json.loads(Path(download.value.path()).read_text())
+    (told,) = report["measurements"]["kyphosis"]
+    assert (told["upper_end"], told["lower_end"], told["end_vertebrae_chosen_by"]) == ("T9", "T12", "user")
+    assert angle == f"{told['degrees']:.1f}° ± {told['sd']:.1f}"
+    tilts = report["vertebrae"][1]["measurements"]["tilt_frontal"]["degrees"]
+    assert np.mean(leaning(page, "ap", ".plate[data-level=T10]")) == pytest.approx(tilts % 360, abs=0.01)
+    with page.expect_download() as download:
+        page.click("#save")
+    chosen = [{"measure": "kyphosis", "upper": "T9", "lower": "T12"}]
+    assert json.loads(Path(download.value.path()).read_text())["end_vertebrae"] == chosen
+
+    # Undone and redone, also from the select itself; back to the program's choice.
+    row.locator("select[data-end=upper]").focus()
+    page.keyboard.press("Control+z")
+    wait_for(lambda: settled(page) and "chosen by the program" in row.inner_text(), 30)
+    page.keyboard.press("Control+y")
+    wait_for(lambda: settled(page) and "set by you" in row.inner_text(), 30)
+    row.locator("button").click()
+    wait_for(lambda: settled(page) and "chosen by the program" in row.inner_text(), 30)
+    page.keyboard.press("Control+z")
+    wait_for(lambda: settled(page) and page.locator("svg[data-view=lat] .angle-line").count() == 3, 30)
+
+    # One switch for films and 3D; what is not current is not drawn.
+    shown = "[...viewer.scene.lines.lines.values()].filter(lines => lines.visible).length"
+    wait_for(lambda: page.evaluate(shown) == 4, 10)
+    with_lines = pixels(page)
+    page.uncheck("#plates")
+    wait_for(lambda: page.evaluate(shown) == 0 and np.abs(pixels(page) - with_lines).max() > 60, 10)
+    assert page.locator(".plate, .angle-line, .angle-label").count() == 0
+    page.check("#plates")
+    page.evaluate("clearTimeout(viewer.work.timer); viewer.work.reconstruct = async () => {}")
+    drag(page, "ap", "T9", 5, 0)
+    assert use(page, "T9") == "outdated"
+    assert page.locator(".angle-line, .angle-label, .plate[data-level=T9]").count() == 0
 
 
 def step(page: Any) -> str:

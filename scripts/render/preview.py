@@ -232,6 +232,8 @@ def _film_panel(
     origin = np.array([window[0] - shift, left])
     _draw_outlines(panel, {n: [(line - origin) * scale for line in lines] for n, lines in outlines.items()})
     draw = ImageDraw.Draw(panel)
+    if drawn:
+        draw_lines(draw, drawn, lambda pixels: ((pixels + 0.5) * pixel_mm - origin)[..., ::-1] * scale, panel.size)
     beside = spread([float(p[0] + shift - window[0]) * scale for p in marks.values()], _LINE)
     for (number, (row, column)), name_y in zip(marks.items(), beside, strict=True):
         x, y = (column - left) * scale, (row + shift - window[0]) * scale
@@ -241,8 +243,6 @@ def _film_panel(
         name_plate(draw, (end, name_y), _name(number, flagged), level_colour(number), side)
         ring = _ring(level_colour(number))
         panel.paste(ring, (round(x) - ring.width // 2, round(y) - ring.height // 2), ring)
-    if drawn:
-        draw_lines(draw, drawn, lambda pixels: ((pixels + 0.5) * pixel_mm - origin)[..., ::-1] * scale, panel.size)
     return panel
 
 

@@ -57,6 +57,7 @@ interface Case extends Following {
   levels: { name: string; colour: string }[];
   levels_uncertain: boolean;
   levels_confirmed: boolean;
+  end_vertebrae: EndVertebrae[];
 }
 
 /** A line of the answer to a reconstruction: how many other computations go before a vertebra's, 0 when it begins. */
@@ -90,6 +91,7 @@ interface Step {
   readonly chosen: ReadonlySet<string>;
   readonly uncertain: boolean;
   readonly confirmed: boolean;
+  readonly ends: readonly EndVertebrae[];
 }
 
 /** What this browser keeps of a case: steps, no films. `chosen` are lists here. */
@@ -112,11 +114,38 @@ interface Status {
 
 /** `measure` of scripts/viewer/measure.py. */
 interface Measurements {
-  curves?: { name: string; text: string }[];
+  curves?: SpineCurve[];
+  /** The bend of the line through the bodies, with its ends. */
+  midline?: string;
+  plates?: PerLevel<PlateLines>;
+  /** Those that the user had chosen. */
+  end_vertebrae?: EndVertebrae[];
   vertebrae?: MeasuredVertebra[];
   /** Fingerprints of what was measured. */
   keys?: PerLevel<string>;
   note: string;
+}
+
+/** End vertebrae of scripts/io/annotations.schema.json. */
+interface EndVertebrae {
+  measure: "cobb" | "kyphosis" | "lordosis";
+  upper: string;
+  lower: string;
+}
+
+/** `curves_of` of scripts/viewer/measure.py. */
+interface SpineCurve extends EndVertebrae {
+  chosen_by: "program" | "user";
+  name: string;
+  text: string;
+  missing: string;
+  drawn: string;
+  lines: { view: ViewName; pixels: Pixel[][]; mm: number[][][] } | null;
+}
+
+/** The end plates of a vertebra: a line for each on either film; in space both lines of each. */
+interface PlateLines extends PerView<Pixel[][]> {
+  mm: number[][][];
 }
 
 interface MeasuredVertebra {

@@ -7,6 +7,8 @@ export const DirectionalLight: any;
 export const DoubleSide: any;
 export const Float32BufferAttribute: any;
 export const HemisphereLight: any;
+export const LineBasicMaterial: any;
+export const LineSegments: any;
 export const MathUtils: any;
 export const Mesh: any;
 export const MeshBasicMaterial: any;

@@ -36,7 +36,7 @@ export const openFiles = (form) => json("/api/cases", { method: "POST", body: fo
 export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
 /** @type {(id: string) => Promise<Response>} */
 export const close = (id) => request(`/api/cases/${id}`, { method: "DELETE" });
-/** @type {(id: string, marks: { views: unknown, levels_uncertain: boolean, levels_confirmed: boolean }) => Promise<Following>} */
+/** @type {(id: string, marks: { views: unknown, levels_uncertain: boolean, levels_confirmed: boolean, end_vertebrae: readonly EndVertebrae[] }) => Promise<Following>} */
 export const putMarks = (id, marks) => json(`/api/cases/${id}/marks`, { method: "PUT", body: JSON.stringify(marks) });
 /** @type {(id: string) => Promise<Case>} */
 export const reopen = (id) => json(`/api/cases/${id}`);

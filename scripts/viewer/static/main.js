@@ -154,6 +154,10 @@ look("opacity", (value) => {
 }, (value) => `${value} %`);
 look("explode", (value) => scene.explode(value), (value) => `${value} mm`);
 onTicked("films", (on) => scene.hang(on));
+onTicked("plates", (on) => {
+  state.platesShown = on;
+  state.changed("look");
+});
 onTicked("compare", (on) => {
   state.comparing = on;
   state.changed("look");
@@ -197,6 +201,11 @@ const KEYS = [
   }],
   ["+ and -", "name it one level lower, higher", { "+": () => rename(1), "-": () => rename(-1) }],
   ["Space", "choose it for reconstruction, or not", { " ": () => state.selected && state.toggle(state.selected) }],
+  ["P", "end plates and angles, or not", {
+    p: () => {
+      byId("plates").click();
+    },
+  }],
   ["R", "reconstruct what is chosen", { r: () => work.reconstruct(state.sorted(state.chosen)) }],
   ["Esc", "cancel the reconstruction", { Escape: () => work.running && api.cancel(state.opened.id) }],
   [
@@ -242,7 +251,7 @@ function rename(by) {
 document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || !state.case) return;
   const target = event.target instanceof Element ? event.target : document.body;
-  if (target.matches("input[type=text], select")) return;
+  if (target.matches("input[type=text]")) return;
   const letter = event.key.toLowerCase();
   if (event.ctrlKey || event.metaKey) {
     /** @type {Record<string, () => unknown>} */
@@ -254,6 +263,7 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
+  if (target.matches("select")) return;
   if (event.key === " " && target.matches("button, input")) return;
   const action = actions[event.key] ?? actions[letter];
   if (action) {

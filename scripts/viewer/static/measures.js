@@ -1,5 +1,6 @@
 // Angles and sizes of what is current; what is not is withheld, with the reason.
 
+import { drawCurves } from "./curves.js";
 import { byId } from "./dom.js";
 import { bodyOf, cell, estimated } from "./tables.js";
 
@@ -15,9 +16,9 @@ export function keepMeasures(state, work) {
 
 /** @type {(state: State, work: Work) => void} */
 function draw(state, work) {
-  const measured = state.made.measuredNow(state.marks, state.allMove);
-  const { curves = [], vertebrae = [] } = measured ?? {};
-  fill("measurements", curves.map(({ name, text }) => [name, text]));
+  const measured = state.measuredNow;
+  const { vertebrae = [] } = measured ?? {};
+  drawCurves(state, measured);
   const table = bodyOf("vertebra-measurements");
   table.replaceChildren();
   for (const row of vertebrae) {
@@ -47,11 +48,4 @@ function note(state, work, measured) {
 function line(body, texts) {
   const row = body.insertRow();
   for (const text of texts) cell(row, text, text === "withheld" ? "withheld" : "");
-}
-
-/** @type {(id: string, rows: string[][]) => void} */
-function fill(id, rows) {
-  const body = bodyOf(id);
-  body.replaceChildren();
-  for (const texts of rows) line(body, texts);
 }

@@ -18,6 +18,7 @@ export const EXPORTS = [
   ["nii.gz", "NIfTI"],
   ["dicom", "DICOM SEG + STL"],
   ["csv", "CSV"],
+  ["angles", "CSV of angles"],
   ["json", "JSON"],
   ["png", "picture"],
 ];

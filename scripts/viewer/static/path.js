@@ -40,7 +40,7 @@ export class Path {
     const fresh = state.made.fresh(state.marks, state.allMove);
     const missing = state.sorted(state.chosen).filter((level) => !fresh[level]);
     const made = state.chosen.size > 0 && !missing.length;
-    const measured = made && state.made.measuredNow(state.marks, state.allMove) !== undefined;
+    const measured = made && state.anglesNow !== undefined;
     const check = doubtful
       ? "See “Wrong level?” on the right."
       : paired

@@ -2,34 +2,17 @@
 
 import { filmUrl } from "./api.js";
 import { Refused } from "./levels.js";
+import { drawPlateLines } from "./platelines.js";
 import { caution, grade, statusColour } from "./signs.js";
+import { node, setAll, wordPx } from "./svg.js";
 
 /** @import { Sight } from "./sight.js" */
 /** @import { State } from "./state.js" */
 
-const SVG = "http://www.w3.org/2000/svg";
 /** @type {PerView<[string, string]>} */
 const LETTERS = { ap: ["R", "L"], lat: ["A", "P"] };
 // Half the width of a drawn mark, screen pixels: a double click this near is meant for the mark.
 const SHAPE_PX = 7;
-
-/**
- * @template {keyof SVGElementTagNameMap} K
- * @param {K} name
- * @param {Record<string, string | number | boolean>} [attributes]
- * @param {Element | null} [parent]
- */
-function node(name, attributes = {}, parent = null) {
-  const made = document.createElementNS(SVG, name);
-  setAll(made, attributes);
-  parent?.append(made);
-  return made;
-}
-
-/** @type {(target: Element, attributes: Record<string, string | number | boolean>) => void} */
-function setAll(target, attributes) {
-  for (const [key, value] of Object.entries(attributes)) target.setAttribute(key, String(value));
-}
 
 export class Radiograph {
   /**
@@ -76,6 +59,7 @@ export class Radiograph {
     this.curves = channels.map((channel) => node(channel, { type: "linear" }, transfer));
     this.image = node("image", { preserveAspectRatio: "none", filter: `url(#window-${this.name})` }, this.svg);
     this.outlines = node("g", { class: "outlines" }, this.svg);
+    this.plates = node("g", { class: "plates" }, this.svg);
     this.line = node("line", { class: "height-line", visibility: "hidden" }, this.svg);
     this.pointer = node("line", { class: "height-line pointer", visibility: "hidden" }, this.svg);
     this.marks = node("g", { class: "marks" }, this.svg);
@@ -275,6 +259,7 @@ export class Radiograph {
   draw(what) {
     if (!this.state.case || !this.box) return;
     if (["case", "marks", "results", "warnings", "look"].includes(what)) this.drawOutlines();
+    if (what !== "selection") drawPlateLines(this, this.plates);
     if (this.state.dragging && what === "selection") return;
     this.drawMarks();
     this.drawHeightLine();
@@ -371,13 +356,13 @@ export class Radiograph {
     const dot = node("circle", { class: "dot", r: 0.28 }, sign);
     dot.style.fill = look.colour;
     const text = node("text", { x: unit * 13, y: unit * 4 }, group);
-    text.style.fontSize = `${unit * 12}px`;
+    text.style.fontSize = `${unit * wordPx()}px`;
     text.style.fill = selected ? "#fff" : look.colour;
     const sure = !status.use && selected && mark.set_by === "model" ? ` ${(100 * mark.confidence).toFixed(0)} %` : "";
     text.textContent = level + use + sure;
     const [left, , wide] = this.box ?? [0, 0, this.width];
     // Words that would leave the picture stand on the other side of the mark.
-    const beyond = this.x(column) + unit * (13 + 8 * text.textContent.length) > left + wide;
+    const beyond = this.x(column) + unit * (13 + 0.67 * wordPx() * text.textContent.length) > left + wide;
     if (beyond) setAll(text, { x: -unit * 13, "text-anchor": "end" });
     if (status.reasons.length) node("title", {}, group).textContent = [`${level}${use}`, ...status.reasons].join("\n");
     group.addEventListener("pointerdown", (event) => this.grab(event, level));

@@ -46,7 +46,7 @@ export class Cases {
   get unsaved() {
     const { inFile, state: { now } } = this;
     return !inFile || now.marks !== inFile.marks || now.uncertain !== inFile.uncertain ||
-      now.confirmed !== inFile.confirmed;
+      now.confirmed !== inFile.confirmed || now.ends !== inFile.ends;
   }
 
   keep() {

@@ -5,6 +5,7 @@ import { filmUrl } from "./api.js";
 import { within } from "./dom.js";
 import { filmCorners } from "./geometry.js";
 import { VIEWS } from "./levels.js";
+import { SceneLines } from "./scenelines.js";
 import { caution, statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
@@ -48,6 +49,7 @@ export class Scene {
     /** @type {any[]} */
     this.films = [];
     this.root = new THREE.Scene();
+    this.lines = new SceneLines(this.root, state);
     this.camera = new THREE.OrthographicCamera();
     this.root.add(new THREE.HemisphereLight(0xffffff, 0x445066, 1.1));
     this.light = new THREE.DirectionalLight(0xffffff, 2.2);
@@ -234,6 +236,7 @@ export class Scene {
     this.renderer.setSize(width, height, false);
     this.aim(width, height);
     const levels = this.styleAll();
+    this.lines.update(this.meshes);
     this.renderer.render(this.root, this.camera);
     this.drawNames(levels, width, height);
   }

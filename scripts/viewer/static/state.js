@@ -1,11 +1,12 @@
 // All that the page knows, in one place. Marks and ticks change only by new steps, so that everything can be undone.
 
 import { matchingRow } from "./geometry.js";
+import { followed, sameEnds } from "./ends.js";
 import { doubts, levelsOf, other, proposed, Refused, renamed, shifted, sorted, usual, VIEWS } from "./levels.js";
 import { Made } from "./made.js";
 import { clamp, columnAt, frozen, moveTo, newMark, toMarks } from "./marks.js";
 
-/** @typedef {Partial<Pick<Step, "chosen" | "uncertain" | "confirmed">> & { merge?: boolean }} StepOptions */
+/** @typedef {Partial<Pick<Step, "chosen" | "uncertain" | "confirmed" | "ends">> & { merge?: boolean }} StepOptions */
 
 /** @type {Step} */
 const NOTHING = Object.freeze({
@@ -14,6 +15,7 @@ const NOTHING = Object.freeze({
   chosen: new Set(),
   uncertain: false,
   confirmed: false,
+  ends: [],
 });
 
 export class State extends EventTarget {
@@ -25,6 +27,8 @@ export class State extends EventTarget {
     this.selected = null;
     this.made = new Made();
     this.comparing = false;
+    /** End plates and angles are drawn. */
+    this.platesShown = true;
     /** A mark is being dragged. */
     this.dragging = false;
     /** @type {Set<string>} */
@@ -64,8 +68,8 @@ export class State extends EventTarget {
     this.colours = Object.fromEntries(description.levels.map((level) => [level.name, level.colour]));
     const marks = toMarks(description.marks);
     const chosen = new Set(Object.keys(marks.ap).filter((level) => level in marks.lat));
-    const { levels_uncertain: uncertain, levels_confirmed: confirmed } = description;
-    this.history = [step({ marks, what: "opened", chosen, uncertain, confirmed })];
+    const { levels_uncertain: uncertain, levels_confirmed: confirmed, end_vertebrae: ends } = description;
+    this.history = [step({ marks, what: "opened", chosen, uncertain, confirmed, ends })];
     this.position = 0;
     this.saved = this.now;
     this.made = new Made();
@@ -80,7 +84,8 @@ export class State extends EventTarget {
    * @type {(history: Step[], position: number) => void}
    */
   resume(history, position) {
-    this.history = history.map(step);
+    // Steps of an earlier version know no end vertebrae.
+    this.history = history.map((earlier) => step({ ...earlier, ends: earlier.ends ?? [] }));
     this.position = position;
     this.made.show(this.marks, true);
     this.afterMarks();
@@ -107,6 +112,22 @@ export class State extends EventTarget {
   /** Whether the user said that the levels are right. */
   get confirmed() {
     return this.now.confirmed;
+  }
+
+  /** End vertebrae that the user chose. */
+  get ends() {
+    return this.now.ends;
+  }
+
+  /** What was measured of all that is current. */
+  get measuredNow() {
+    return this.made.measuredNow(this.marks, this.allMove);
+  }
+
+  /** The same, if its angles are those of the end vertebrae that are chosen now. */
+  get anglesNow() {
+    const measured = this.measuredNow;
+    return measured && sameEnds(measured.end_vertebrae ?? [], this.ends) ? measured : undefined;
   }
 
   /** What is drawn of each level, outdated or not. */
@@ -160,9 +181,9 @@ export class State extends EventTarget {
    */
   push(what, marks, { merge = false, ...said } = {}) {
     const again = merge && this.position > 0 && this.now.what === what;
-    const { chosen, uncertain, confirmed } = { ...this.now, ...said };
+    const { chosen, uncertain, confirmed, ends } = { ...this.now, ...said };
     const paired = new Set([...chosen].filter((level) => level in marks.ap && level in marks.lat));
-    const next = step({ marks, what, chosen: paired, uncertain, confirmed });
+    const next = step({ marks, what, chosen: paired, uncertain, confirmed, ends });
     this.history = [...this.history.slice(0, this.position + (again ? 0 : 1)), next];
     this.position = this.history.length - 1;
     this.made.show(marks);
@@ -192,6 +213,14 @@ export class State extends EventTarget {
     const chosen = new Set(this.chosen);
     if (!chosen.delete(level)) chosen.add(level);
     this.choose(chosen);
+  }
+
+  /**
+   * End vertebrae that the user chooses, all of them; going through a list by keyboard is one step.
+   * @type {(what: string, ends: EndVertebrae[]) => void}
+   */
+  chooseEnds(what, ends) {
+    this.push(what, this.marks, { ends, merge: true });
   }
 
   /** The user knows that the levels are right. */
@@ -318,7 +347,7 @@ export class State extends EventTarget {
       this.made.forgetShown();
       this.hidden = new Set([...this.hidden].map((old) => names[old] ?? old));
     }
-    this.push(what, marks, options);
+    this.push(what, marks, { ...options, ends: followed(this.ends, names) });
   }
 
   /** As `annotations.json` has them. */

@@ -35,14 +35,15 @@ export class Work {
     this.sending = this.sending.catch(() => {}).then(async () => {
       const { now, saved } = state;
       const same = saved && now.marks === saved.marks && now.uncertain === saved.uncertain &&
-        now.confirmed === saved.confirmed;
+        now.confirmed === saved.confirmed && now.ends === saved.ends;
       if (state.case?.id !== id || same) return;
-      const { marks, uncertain, confirmed } = now;
+      const { marks, uncertain, confirmed, ends } = now;
       try {
         const answer = await api.putMarks(id, {
           views: state.views(),
           levels_uncertain: uncertain,
           levels_confirmed: confirmed,
+          end_vertebrae: ends,
         });
         if (state.case?.id !== id) return;
         state.saved = now;
@@ -150,7 +151,8 @@ export class Work {
     const { state } = this;
     const { id } = state.opened;
     const levels = state.sorted(Object.keys(state.made.fresh(state.marks, state.allMove)));
-    if (this.measuring || !levels.length || state.made.measuredNow(state.marks, state.allMove)) {
+    const { ends } = state;
+    if (this.measuring || !levels.length || state.anglesNow) {
       return state.changed("results");
     }
     this.measuring = true;
@@ -167,7 +169,7 @@ export class Work {
     }
     // Something changed meanwhile: what is there now is asked for.
     const now = state.sorted(Object.keys(state.made.fresh(state.marks, state.allMove)));
-    const late = !this.running && !state.made.measuredNow(state.marks, state.allMove);
-    if (late && String(now) !== String(levels)) await this.measure();
+    const late = !this.running && !state.anglesNow;
+    if (late && (String(now) !== String(levels) || ends !== state.ends)) await this.measure();
   }
 }
