@@ -1,5 +1,8 @@
 // The service's routes, one function each. Errors are Errors with the service's one line.
 
+/** The service has no such thing (any more). */
+export class Gone extends Error {}
+
 /** @param {Response} response */
 async function checked(response) {
   if (response.ok) return response;
@@ -9,7 +12,7 @@ async function checked(response) {
   } catch {
     // no JSON: the status has to do
   }
-  throw new Error(reason);
+  throw response.status === 404 ? new Gone(reason) : new Error(reason);
 }
 
 /** @type {(path: string, options?: RequestInit) => Promise<Response>} */

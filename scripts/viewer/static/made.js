@@ -45,6 +45,15 @@ export class Made {
     }
   }
 
+  /**
+   * The service no longer keeps this shape: it has to be computed again.
+   * @type {(level: string, key: string) => void}
+   */
+  lose(level, key) {
+    this.known.delete(key);
+    if (this.shown[level]?.key === key) delete this.shown[level];
+  }
+
   /** Names have changed: what is drawn bears old ones. */
   forgetShown() {
     this.shown = {};

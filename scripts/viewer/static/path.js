@@ -22,7 +22,7 @@ export class Path {
   /** What is current, in one text; empty if there is nothing. */
   get current() {
     const keys = Object.entries(this.state.made.fresh(this.state.marks, this.state.allMove)).sort();
-    return keys.length ? JSON.stringify(keys) : "";
+    return keys.length ? JSON.stringify([keys, this.state.ends]) : "";
   }
 
   /** All that is current has been exported. */

@@ -18,7 +18,13 @@ export function keepSurfaces(state, work, scene, onError) {
       const surface = await api.mesh(id, level, key);
       if (state.case?.id === id && state.results[level]?.key === key) scene.put(level, key, surface);
     } catch (error) {
-      if (state.case?.id === id) onError(messageOf(error));
+      if (state.case?.id !== id) return;
+      if (error instanceof api.Gone) {
+        state.made.lose(level, key);
+        state.changed("results");
+        return onError(`${level}: this earlier shape is no longer kept; press Reconstruct`);
+      }
+      onError(messageOf(error));
     } finally {
       coming.delete(key);
     }
