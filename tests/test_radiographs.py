@@ -20,7 +20,7 @@ from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless, generate_uid
 from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.films.film import Projection, Radiograph
-from scripts.films.options import ReadingOptions
+from scripts.films.options import ReadingOptions, parse_spacing, parse_turn
 from scripts.films.orientation import view_evidence
 from scripts.films.pair import read_films, read_radiograph
 from scripts.films.study import choose_film
@@ -85,6 +85,47 @@ def test_no_orientation_is_a_warning_and_mirror_mends_it(tmp_path: Path) -> None
     assert same_picture(read_films(ap, lat, ReadingOptions(mirror=("ap",))).ap, sample_film("ap")) > 0.9999
     with pytest.raises(UserError, match="--mirror takes"):
         read_films(ap, lat, ReadingOptions(mirror=("front",)))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_film_is_the_one_that_was_turned_back(degrees: int, tmp_path: Path) -> None:
+    """Pixels, pixel sizes and exposed field of a film that lies, against numpy's turn of the film as it stands."""
+    # Not square, with a margin at the left that no light fell on.
+    film = sample_film("ap")[:, 20:].copy()
+    film[:, :40] = film.max()
+    lying = np.ascontiguousarray(np.rot90(film, degrees // 90))
+    sizes = (0.4, 0.5) if degrees == 180 else (0.5, 0.4)
+    about: dict[str, Any] = {"ViewPosition": "AP", "PatientOrientation": None, "ImagerPixelSpacing": None}
+    straight = write_dicom(tmp_path / "s.dcm", "ap", film, PixelSpacing=[0.4, 0.5], **about)
+    path = write_dicom(tmp_path / "a.dcm", "ap", lying, PixelSpacing=list(sizes), **about)
+    wanted = read_films(straight, None).ap
+    turn = parse_turn(f"ap:{degrees}")
+    found = read_films(path, None, ReadingOptions(turn=turn)).ap
+    assert found.spacing_mm == (0.4, 0.5) and found.field == wanted.field != (0, 0, *film.shape)
+    assert np.array_equal(found.pixels, wanted.pixels)
+    assert any(f"turned clockwise by {degrees} degrees by the user" in line for line in found.warnings)
+    # Mirrored after it was turned.
+    both = read_films(path, None, ReadingOptions(turn=turn, mirror=("ap",))).ap
+    assert np.array_equal(both.pixels, wanted.pixels[:, ::-1])
+
+
+def test_a_turn_is_against_what_the_header_says_and_only_by_quarters(tmp_path: Path) -> None:
+    ap = write_dicom(tmp_path / "a.dcm", "ap")
+    turned = read_films(ap, None, ReadingOptions(turn=(180, 0))).ap
+    assert np.array_equal(turned.pixels, read_films(ap, None).ap.pixels[::-1, ::-1])
+    assert any("against its PatientOrientation" in line for line in turned.warnings)
+    with pytest.raises(UserError, match="NIfTI film says itself how it lies; --turn"):
+        read_films(SAMPLE / "ap.nii.gz", None, ReadingOptions(turn=(90, 0)))
+    for word in ("45", "ap", "front:90", "ap:90,ap:180", "90,90,90", "", "nan"):
+        with pytest.raises(UserError, match="--turn takes"):
+            parse_turn(word)
+
+
+def test_one_film_can_be_given_its_pixel_size_alone(tmp_path: Path) -> None:
+    ap, lat = write_dicom(tmp_path / "a.dcm", "ap"), write_dicom(tmp_path / "l.dcm", "lat")
+    pair = read_films(ap, lat, ReadingOptions(spacing=parse_spacing("lat:0.25")))
+    assert pair.ap.spacing_mm == (1.0, 1.0) and pair.lat.spacing_mm == (0.25, 0.25)
+    assert "LAT: scale given by the user" in pair.warnings and "AP: scale given by the user" not in pair.warnings
 
 
 def test_rescale_window_and_lut(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.errors import UserError
-from scripts.films.options import ReadingOptions
+from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.job.options import Job, NetworkOptions, OutputOptions
 from scripts.localization.anchors import Anchors
 
@@ -133,8 +133,9 @@ def view(
     """
     from scripts.viewer.serve import view_case
 
-    about = {"ap": ap, "lat": lat, "annotations": annotations, **vars(reading)}
-    given = {key: value for key, value in about.items() if value}
+    said = {key: value for key, value in vars(reading).items() if value != getattr(AS_THE_FILES_SAY, key)}
+    files = {"ap": ap, "lat": lat, "annotations": annotations}
+    given = {key: value for key, value in files.items() if value} | said
     if given and not (ap and lat):
         raise UserError("view needs both films, --ap and --lat, or neither")
     view_case(given or None, host, port, browser, name)

@@ -13,12 +13,13 @@ from scripts.errors import UserError
 from scripts.films.dicom import inverted, read_dicom, read_header
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
-from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
+from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions, quarters
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
 from scripts.films.plausible import check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
+from scripts.films.turning import mirrored, turned
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.nifti import read_film
@@ -56,9 +57,8 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
     frontal, lateral = films
     placed = frontal.placed is not None and lateral.placed is not None
     notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
-    if options.spacing is not None:
-        frontal = _with_spacing(frontal, options.spacing[0], "AP")
-        lateral = _with_spacing(lateral, options.spacing[1], "LAT")
+    frontal = _with_spacing(frontal, options.spacing[0], "AP")
+    lateral = _with_spacing(lateral, options.spacing[1], "LAT")
     if setup is not None and setup.exact is not None:
         _check_shapes(setup.exact, frontal, lateral, str(options.geometry))
         frontal = replace(frontal, spacing_mm=setup.exact.ap.pixel_mm)
@@ -108,9 +108,12 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
 
 
 def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radiograph:
-    """One film, mirrored or inverted if the user says so."""
-    film = read_radiograph(path, wanted, wanted.value.lower() in _views(options.invert, "invert"))
-    return _mirrored(film, path) if wanted.value.lower() in _views(options.mirror, "mirror") else film
+    """One film; inverted, turned and mirrored if the user says so."""
+    name = wanted.value.lower()
+    film = read_radiograph(path, wanted, name in _views(options.invert, "invert"))
+    degrees = quarters(options.turn)[wanted is Projection.LATERAL]
+    film = turned(film, degrees, wanted.value, path) if degrees else film
+    return mirrored(film, path) if name in _views(options.mirror, "mirror") else film
 
 
 def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Films:
@@ -118,8 +121,7 @@ def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Fil
     if path is None:
         raise UserError("give --ap or --lat, or both")
     film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, options)
-    if options.spacing is not None:
-        film = _with_spacing(film, options.spacing[0 if ap else 1], "AP" if ap else "LAT")
+    film = _with_spacing(film, options.spacing[0 if ap else 1], "AP" if ap else "LAT")
     film = check_size(film, "AP" if ap else "LAT", str(path))
     both = (film, NO_FILM) if ap else (NO_FILM, film)
     return Films(*both, pair_geometry(*both), False, (*film.warnings, *film.scale_notes), name=_name(path))
@@ -189,7 +191,9 @@ def _optics_notes(film: Radiograph, name: str) -> list[str]:
     return [f"{name}: the central ray is taken to {where}"]
 
 
-def _with_spacing(film: Radiograph, value: float, name: str) -> Radiograph:
+def _with_spacing(film: Radiograph, value: float | None, name: str) -> Radiograph:
+    if value is None:
+        return film
     if impossible_spacing((value, value)):
         raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
     if film.placed is not None:
@@ -206,15 +210,6 @@ def _with_setup(ap: Radiograph, lat: Radiograph, setup: PairSetup) -> tuple[Radi
             film = replace(film, spacing_mm=spacing, scale_notes=())
         out.append(film)
     return out[0], out[1]
-
-
-def _mirrored(film: Radiograph, path: Path) -> Radiograph:
-    if film.placed is not None:
-        raise UserError(f"{path}: a NIfTI film says itself how it lies; --mirror is for films that do not")
-    top, left, bottom, right = film.field
-    width = film.pixels.shape[1]
-    pixels = np.ascontiguousarray(film.pixels[:, ::-1])
-    return replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
 
 
 def _views(words: Sequence[str], option: str) -> set[str]:

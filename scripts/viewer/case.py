@@ -22,7 +22,7 @@ from scripts.errors import UserError
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.mark_order import order_complaints
-from scripts.films.options import ReadingOptions
+from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
 from scripts.io.checksums import sha256
@@ -252,7 +252,8 @@ def _read_films(folder: Path) -> Films:
     request = json.loads((folder / REQUEST_FILE).read_text())
     options = ReadingOptions(
         geometry=folder / request["geometry"] if request.get("geometry") else None,
-        spacing=tuple(request["spacing"]) if request.get("spacing") else None,
+        spacing=tuple(request.get("spacing", AS_THE_FILES_SAY.spacing)),
+        turn=tuple(request.get("turn", AS_THE_FILES_SAY.turn)),
         mirror=tuple(request.get("mirror", ())),
         invert=tuple(request.get("invert", ())),
     )

@@ -1,0 +1,62 @@
+"""A film turned and mirrored as the user says, where its file does not say how it lies or says it wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from scripts.errors import UserError
+from scripts.films.film import Radiograph
+from scripts.films.options import QUARTER_DEG
+from scripts.films.orientation import orientation_letters
+
+
+def turned(film: Radiograph, degrees: int, name: str, path: Path) -> Radiograph:
+    """A film turned clockwise; what its file says of rows and columns turns with it.
+
+    Args:
+        film: as its file is displayed.
+        degrees: 90, 180 or 270.
+        name: AP or LAT, for the warning.
+        path: its file, for errors.
+
+    Raises:
+        UserError: the file places it in the world.
+    """
+    if film.placed is not None:
+        raise UserError(f"{path}: a NIfTI film says itself how it lies; --turn is for films that do not")
+    top, left, bottom, right = film.field
+    rows, columns = film.pixels.shape
+    fields = {
+        90: (left, rows - bottom, right, rows - top),
+        180: (rows - bottom, columns - right, rows - top, columns - left),
+        270: (columns - right, top, columns - left, bottom),
+    }
+    pixels = np.ascontiguousarray(np.rot90(film.pixels, -degrees // QUARTER_DEG))
+    film = replace(film, pixels=pixels, field=fields[degrees])
+    if degrees != 180:
+        spacing = film.spacing_mm and (film.spacing_mm[1], film.spacing_mm[0])
+        film = replace(film, spacing_mm=spacing, aspect=1 / film.aspect)
+    known = film.header is not None and orientation_letters(film.header) is not None
+    against = ", against its PatientOrientation" if known else ""
+    return film.warned(f"{name}: turned clockwise by {degrees} degrees by the user{against}")
+
+
+def mirrored(film: Radiograph, path: Path) -> Radiograph:
+    """A film mirrored left to right.
+
+    Args:
+        film: as its file is displayed, or turned.
+        path: its file, for errors.
+
+    Raises:
+        UserError: the file places it in the world.
+    """
+    if film.placed is not None:
+        raise UserError(f"{path}: a NIfTI film says itself how it lies; --mirror is for films that do not")
+    top, left, bottom, right = film.field
+    width = film.pixels.shape[1]
+    pixels = np.ascontiguousarray(film.pixels[:, ::-1])
+    return replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
