@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
+import shutil
 import signal
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.tables import read_csv
 from scripts.measure.reprojection import VIEWS
 from tests.conftest import ROOT
+from tests.dicom_films import SECRET, sample_film, write_dicom
 from tests.viewer_service import ARGUMENTS, CHROMIUM, engines, needs_browser, service, wait_for
 
 pytestmark = needs_browser
@@ -157,10 +158,7 @@ def test_uncertain_levels_are_asked_for(page: Any, tmp_path: Path) -> None:
     assert not page.is_visible("#uncertain")
     (tmp_path / "annotations.json").write_text(json.dumps({**marks, "levels_uncertain": True}))
     page.click("#open")
-    page.set_input_files("#file-ap", SAMPLE / "ap.nii.gz")
-    page.set_input_files("#file-lat", SAMPLE / "lat.nii.gz")
-    page.set_input_files("#file-annotations", tmp_path / "annotations.json")
-    page.click("#open-go")
+    choose(page, SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", tmp_path / "annotations.json")
     page.wait_for_selector("#uncertain", state="visible")
     # Counted from one that is known, all are; that can be undone.
     mark(page, "ap", "T5").focus()
@@ -238,6 +236,10 @@ def test_one_status_with_its_reason_in_list_films_and_scene(page: Any) -> None:
     assert "± 0.0" not in page.locator("aside").inner_text()
 
 
+def choose(page: Any, *files: Path) -> None:
+    page.set_input_files("#choose-files", files)
+
+
 def open_pictures(page: Any, folder: Path) -> None:
     """The sample's films as pictures without a scale, with their marks."""
     for view in ("ap", "lat"):
@@ -245,9 +247,12 @@ def open_pictures(page: Any, folder: Path) -> None:
         film = (film - film.min()) / np.ptp(film) * 255
         Image.fromarray(film.astype(np.uint8)).save(folder / f"{view}.png")
     page.click("#open")
-    page.set_input_files("#file-ap", folder / "ap.png")
-    page.set_input_files("#file-lat", folder / "lat.png")
-    page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
+    choose(page, folder / "ap.png", folder / "lat.png", SAMPLE / "annotations.json")
+    # Their names alone are not enough: the user is asked.
+    wait_for(lambda: page.locator("#open-go").is_enabled() and page.locator(".busy").count() == 0, 60)
+    assert page.locator(".tile .view-said").all_inner_texts() == [
+        f"{view} is only guessed from the file's name: look at it" for view in ("AP", "LAT")
+    ]
     page.click("#open-go")
     wait_for(lambda: page.is_visible("#scale-note"), 60)
 
@@ -494,28 +499,135 @@ def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
         assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
 
 
-def test_films_of_unclear_names_are_asked_about_and_swapped(page: Any) -> None:
-    names = "['ap', 'lat'].map(view => document.getElementById(`file-${view}`).files[0].name)"
-    drop = """async names => {
-        const dropped = new DataTransfer();
-        for (const [path, name] of names) {
-            const bytes = Uint8Array.from(atob(path), letter => letter.charCodeAt(0));
-            dropped.items.add(new File([bytes], name));
-        }
-        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
-    }"""
-    files = [base64.b64encode((SAMPLE / f"{view}.nii.gz").read_bytes()).decode() for view in ("lat", "ap")]
-    shapes = "['ap', 'lat'].map(view => viewer.state.case.views[view].shape)"
-    before, case = page.evaluate(shapes), page.evaluate("viewer.state.case.id")
-    page.evaluate(drop, [[files[0], "1.nii.gz"], [files[1], "2.nii.gz"]])
-    assert page.is_visible("#open-dialog") and "which film is which" in page.locator("#open-error").inner_text()
-    assert page.evaluate(names) == ["1.nii.gz", "2.nii.gz"]
-    page.click("#swap")
-    assert page.evaluate(names) == ["2.nii.gz", "1.nii.gz"]
-    page.set_input_files("#file-annotations", SAMPLE / "annotations.json")
-    page.click("#open-go")
+def drop(page: Any, path: Path) -> None:
+    """A file or folder on the page, as the browser gets it from the system."""
+    devtools = page.context.new_cdp_session(page)
+    what = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": what})
+
+
+def shown_film(page: Any, tile: str) -> np.ndarray:
+    """A film as it is drawn for choosing, without the black beside it."""
+    picture = Image.open(io.BytesIO(page.locator(f"{tile} svg").screenshot())).convert("L")
+    width, height = (float(value) for value in page.locator(f"{tile} svg").get_attribute("viewBox").split()[2:])
+    across = picture.height * width / height
+    left = (picture.width - across) / 2
+    return np.asarray(picture.crop((round(left), 0, round(left + across), picture.height)).resize((90, 80)), float)
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> float:
+    small = [np.asarray(Image.fromarray(film.astype(np.float32)).resize((90, 80)), float) for film in (one, other)]
+    return float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1])
+
+
+def test_a_dropped_study_opens_by_its_headers(page: Any, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_dicom(study / "1" / "IM1", "lat", PixelSpacing=[0.9, 0.9])
+    write_dicom(study / "2" / "more" / "1.2.3", "ap", PixelSpacing=[0.9, 0.9])
+    write_dicom(study / "2" / "slice", "ap", Modality="CT")
+    (study / "readme.txt").write_text("of a disc")
+    shutil.copy(SAMPLE / "annotations.json", study / "marks.json")
+    case = page.evaluate("viewer.state.case.id")
+    page.evaluate("""() => {
+        viewer.said = new Set();
+        const line = document.getElementById("open-status");
+        new MutationObserver(() => viewer.said.add(line.textContent)).observe(line, { childList: true });
+    }""")
+    drop(page, study)
     wait_for(lambda: page.evaluate("viewer.state.case.id") != case, 60)
-    assert page.evaluate(shapes) == before and not page.is_visible("#open-dialog")
+    assert page.evaluate("viewer.state.case.views") == {
+        "ap": {"shape": [333, 360], "pixel_mm": [0.9, 0.9]},
+        "lat": {"shape": [333, 275], "pixel_mm": [0.9, 0.9]},
+    }
+    assert page.locator(".mark").count() == 26 and not page.is_visible("#open-dialog")
+    said = " ".join(page.evaluate("[...viewer.said]"))
+    assert all(word in said for word in ("sending", "of 5", "reading the films…", "reading the marks…"))
+    assert SECRET not in page.content()
+
+
+def test_pictures_without_names_are_chosen_turned_and_calibrated_by_keyboard(page: Any, tmp_path: Path) -> None:
+    films = {view: sample_film(view) / sample_film(view).max() * 200 for view in ("ap", "lat")}
+    # The lateral one lies, the frontal one is mirrored and has dark bones.
+    for name, film in (("1", np.rot90(films["lat"])), ("2", 200 - films["ap"][:, ::-1])):
+        Image.fromarray(film.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    page.keyboard.press("o")
+    choose(page, tmp_path / "1.png", tmp_path / "2.png", SAMPLE / "annotations.json", ROOT / "README.md")
+    wait_for(lambda: page.locator("#found-films li").count() == 2 and page.locator(".busy").count() == 0, 60)
+    assert page.locator("#refused").text_content().startswith("Not used: 1README.md: neither DICOM")
+    assert "does not say which view" in page.locator("#found-films li").first.inner_text()
+    assert page.locator("#open-go").is_disabled() and not page.is_visible("#tiles")
+
+    def press(what: str, key: str = "Enter") -> None:
+        page.locator(what).focus()
+        page.keyboard.press(key)
+
+    # Of two the other one is then the lateral one.
+    press('[aria-label="1.png is the frontal film"]')
+    assert page.locator(".tile .given").all_inner_texts() == ["1.png", "2.png"]
+    press("#swap")
+    assert page.locator(".tile .given").all_inner_texts() == ["2.png", "1.png"]
+    ap, lat = (f".tile[data-slot={view}]" for view in ("ap", "lat"))
+    for what in (f"{lat} [data-do=turn]", f"{ap} [data-do=mirror]", f"{ap} [data-do=invert]"):
+        press(what)
+    wait_for(lambda: alike(shown_film(page, ap), films["ap"]) > 0.97, 10)
+    assert alike(shown_film(page, lat), films["lat"]) > 0.97
+    # A line from its ends by the arrow keys, for the lateral film alone; Escape leads back only.
+    press(f"{lat} [data-do=measure]")
+    page.keyboard.press("Escape")
+    assert page.is_visible("#open-dialog") and not page.is_visible("#ruler")
+    press(f"{lat} [data-do=measure]")
+    assert "not at the detector" in page.locator("#ruler").inner_text()
+    assert page.evaluate("document.activeElement.dataset.end") == "0"
+    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    assert "column 138, row 217" in page.evaluate("document.activeElement.ariaLabel")
+    page.fill("#ruler-mm", "1000000")
+    assert page.locator("#ruler-use").is_disabled()
+    page.fill("#ruler-mm", "88,7")
+    press("#ruler-use")
+    spacing = 88.7 / (0.3 * 333 + 11)
+    assert float(page.locator(f"{lat} input").input_value()) == pytest.approx(spacing, rel=1e-4)
+    assert "set by you" in page.locator(f"{lat} .scale").inner_text()
+    assert "not known" in page.locator(f"{ap} .scale").inner_text()
+    case = page.evaluate("viewer.state.case.id")
+    press("#open-go")
+    wait_for(lambda: page.evaluate("viewer.state.case.id") != case, 60)
+    views = page.evaluate("viewer.state.case.views")
+    assert views["lat"] == {"shape": [333, 275], "pixel_mm": pytest.approx([spacing, spacing])}
+    # The other one has its scale from this one and the heights of the marks.
+    assert views["ap"]["shape"] == [333, 360] and views["ap"]["pixel_mm"][0] == pytest.approx(spacing, rel=0.05)
+    assert "LAT: scale given by the user" in page.evaluate("viewer.state.case.warnings")
+    for view in ("ap", "lat"):
+        url = page.evaluate("view => `/api/cases/${viewer.state.case.id}/${view}.png`", view)
+        picture = Image.open(io.BytesIO(page.request.get(page.url.split("?")[0].rstrip("/") + url).body()))
+        assert alike(np.asarray(picture, float), films[view]) > 0.97
+
+
+def test_reading_can_be_cancelled_and_what_was_sent_is_deleted(page: Any) -> None:
+    (engine,) = engines()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        page.keyboard.press("o")
+        choose(page, SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz")
+        wait_for(lambda: page.locator("#open-status").inner_text().startswith("reading 1 of 2, ap.nii.gz"), 20)
+        assert page.evaluate("document.activeElement.id") == "open-cancel"
+        page.keyboard.press("Enter")
+        wait_for(lambda: page.locator(".busy").count() == 0, 20)
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    # What the cancelled file left does no harm. One film alone opens nothing, and is gone once the dialog is closed.
+    choose(page, SAMPLE / "ap.nii.gz", SAMPLE / "labelmap.nii.gz")
+    wait_for(lambda: page.locator("#found-films li").count() == 1 and page.locator(".busy").count() == 0, 60)
+    assert page.locator("#open-go").is_disabled()
+    url = page.locator("#found-films image").first.get_attribute("href")
+    answers = "url => fetch(url).then(answer => answer.status)"
+    assert page.evaluate(answers, url) == 200
+    page.keyboard.press("Escape")
+    wait_for(lambda: page.evaluate(answers, url) == 404, 20)
+    assert page.locator(".mark").count() == 26
+    page.problems.clear()  # the picture that is gone
 
 
 def leaning(page: Any, view: str, selector: str) -> list[float]:

@@ -21,7 +21,7 @@ from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import httpx
 import numpy as np
@@ -31,14 +31,15 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from scripts.io.checksums import sha256
-from scripts.serving.engine import Engine
+from scripts.serving.engine import Engine, EngineTimeoutError
 from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
 from scripts.viewer.app import create_app
 from scripts.viewer.serve import bind
 from scripts.viewer.surface_files import MOST_SURFACES, forget_old, surface_file
 from tests.conftest import ROOT
-from tests.viewer_service import engines, served, service, wait_for
+from tests.dicom_films import SECRET, sample_film, write_dicom
+from tests.viewer_service import Files, browser, collected, engines, open_films, sent, served, service, wait_for
 
 SAMPLE = ROOT / "docs" / "sample"
 
@@ -47,13 +48,6 @@ SAMPLE = ROOT / "docs" / "sample"
 def address() -> Iterator[str]:
     with service() as found:
         yield found
-
-
-def browser(address: str) -> httpx.Client:
-    """A client with the cookies of a browser that has loaded the page."""
-    client = httpx.Client(base_url=address, timeout=300)
-    client.get("/").raise_for_status()
-    return client
 
 
 def test_vendored_code_is_what_was_published() -> None:
@@ -145,23 +139,13 @@ def test_whether_levels_are_uncertain_is_kept_with_the_marks(address: str) -> No
         assert client.get(f"{path}/session").json()["levels_uncertain"] is said
 
 
-def test_what_cannot_be_opened_is_refused_in_one_line(address: str) -> None:
+def test_what_is_too_large_is_not_even_received(address: str) -> None:
     client = browser(address)
-    film = (SAMPLE / "ap.nii.gz").read_bytes()
-    tries = [
-        ({"ap": ("a.exe", film), "lat": ("l.nii.gz", film)}, 400),
-        ({"ap": ("../../a.nii.gz", film[:2000]), "lat": ("l.nii.gz", film)}, 400),
-        ({"ap": ("a.nii.gz", b""), "lat": ("l.nii.gz", film)}, 400),
-        ({"ap": ("a.png", b"no picture"), "lat": ("l.png", b"neither")}, 400),
-        ({"ap": ("a.nii.gz", film)}, 422),
-    ]
-    for files, status in tries:
-        answer = client.post("/api/cases", files=files)
-        assert answer.status_code == status, answer.text
-        assert "Traceback" not in answer.text and tempfile.gettempdir() not in answer.text
     host, port = client.base_url.host, client.base_url.port
     with socket.create_connection((host, port or 80)) as raw:
-        raw.sendall(f"POST /api/cases HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 400000000\r\n\r\n".encode())
+        raw.sendall(
+            f"POST {collected(client)} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 400000000\r\n\r\n".encode()
+        )
         assert b" 413 " in raw.recv(100)
 
 
@@ -172,22 +156,24 @@ def test_errors_name_the_user_s_files_and_fields(address: str) -> None:
     marks["views"]["ap"]["vertebrae"][2]["centroid"][0] = float("nan")
     films = {"ap": ("Spine 1.nii.gz", film), "lat": ("Spine 2.nii.gz", lat)}
     tries = {
-        "Spine 1.exe: a file of this kind": {**films, "ap": ("Spine 1.exe", film)},
-        "Spine 1.nii.gz: truncated or damaged": {**films, "ap": ("C:\\films\\Spine 1.nii.gz", film[:2000])},
+        "Spine 1.exe: neither DICOM, NIfTI": {**films, "ap": ("Spine 1.exe", film)},
+        "Spine 1.nii.gz: truncated or damaged": {**films, "ap": ("Spine 1.nii.gz", film[:2000])},
         "Spine 2.nii.gz: the file is empty": {**films, "lat": ("Spine 2.nii.gz", b"")},
+        "a.png: no PNG, JPEG": {**films, "ap": ("a.png", b"no picture")},
         "my marks.json: at $.views.ap.vertebrae[2].centroid[0]": {
             **films,
             "annotations": ("my marks.json", json.dumps(marks)),
         },
-        "deep.json: not a readable JSON file": {**films, "annotations": ("deep.json", "[" * 100_000)},
+        "deep.json: not a readable": {**films, "annotations": ("deep.json", "[" * 100_000)},
         "bomb.yaml: ": {**films, "geometry": ("bomb.yaml", "a: &a [*a]")},
+        "chosen twice": {**films, "lat": ("l.nii.gz", film)},
     }
     for words, files in tries.items():
-        answer = client.post("/api/cases", files=files)
-        assert answer.status_code == 400 and answer.json()["error"].startswith(words), answer.text
-        assert tempfile.gettempdir() not in answer.text
-    answer = client.post("/api/cases", files=films, data={"options": '{"spacing": [NaN]}'})
-    assert answer.status_code == 400 and "options of the films: at $.spacing[0]" in answer.json()["error"]
+        error = open_films(client, files)["error"]
+        assert words in error and "\n" not in error and "Traceback" not in error, error
+        assert tempfile.gettempdir() not in error
+    answer = client.post(f"{collected(client)}/case", content='{"spacing": [NaN]}')
+    assert answer.status_code == 400 and "the chosen films: at $.spacing[0]" in answer.json()["error"]
     case = client.post("/api/sample").json()
     path = f"/api/cases/{case['id']}"
     for body, words in (
@@ -225,12 +211,116 @@ def test_marks_that_run_the_wrong_way_are_told_and_not_reconstructed(address: st
 def test_films_of_one_s_own_open_with_their_marks(address: str, tmp_path: Path) -> None:
     client = browser(address)
     names = {"ap": "ap.nii.gz", "lat": "lat.nii.gz", "annotations": "annotations.json"}
-    answer = client.post("/api/cases", files={key: (name, (SAMPLE / name).read_bytes()) for key, name in names.items()})
-    case = answer.json()
-    assert answer.status_code == 200 and len(case["vertebrae"]) == 13
+    case = open_films(client, {key: (name, (SAMPLE / name).read_bytes()) for key, name in names.items()})["case"]
+    assert len(case["vertebrae"]) == 13
     picture = client.get(f"/api/cases/{case['id']}/lat.png").content
     (tmp_path / "lat.png").write_bytes(picture)
     assert list(np.asarray(Image.open(tmp_path / "lat.png")).shape) == case["views"]["lat"]["shape"]
+
+
+def test_candidates_say_what_they_are_and_only_the_chosen_ones_stay(tmp_path: Path) -> None:
+    study = {
+        "IM1": write_dicom(tmp_path / "a.dcm", "ap"),
+        "1.2.3.4": write_dicom(tmp_path / "l.dcm", "lat"),
+        "screen.dcm": write_dicom(tmp_path / "s.dcm", "ap", ImageType=["DERIVED", "SECONDARY"]),
+        "oblique.dcm": write_dicom(tmp_path / "o.dcm", "ap", ViewPosition="LPO"),
+        "slice.dcm": write_dicom(tmp_path / "c.dcm", "ap", Modality="CT"),
+        "copy": tmp_path / "a.dcm",
+        "marks.json": SAMPLE / "annotations.json",
+        "readme.txt": ROOT / "README.md",
+    }
+    app = create_app(Guard({"testserver"}))
+    with TestClient(app) as client:
+        client.get("/")
+        path = collected(client)
+        answers = {name: sent(client, path, name, file.read_bytes()) for name, file in study.items()}
+        assert all(word not in answer.text for answer in answers.values() for word in (SECRET, "4711", "19700102"))
+        found = {name: answer.json()["file"] for name, answer in answers.items()}
+        told = {name: (row["kind"], row.get("view"), row.get("known")) for name, row in found.items()}
+        assert told == {
+            "IM1": ("film", "ap", "header"), "1.2.3.4": ("film", "lat", "header"),
+            "screen.dcm": ("film", "ap", "header"), "oblique.dcm": ("other", None, None),
+            "slice.dcm": ("other", None, None), "copy": ("film", "ap", "header"),
+            "marks.json": ("annotations", None, None), "readme.txt": ("other", None, None),
+        }  # fmt: skip
+        assert found["oblique.dcm"]["reason"].startswith("an oblique film by its ViewPosition")
+        assert found["slice.dcm"]["reason"].startswith("no radiograph but a DICOM object of modality 'CT'")
+        assert found["copy"] == found["IM1"]
+        assert found["IM1"]["pixel_mm"] == [1.0, 1.0] and found["IM1"]["oriented"] and found["IM1"]["square"]
+        chosen = answers["readme.txt"].json()["chosen"]
+        names = {name: row["name"] for name, row in found.items()}
+        assert chosen == {
+            "ap": names["IM1"],
+            "lat": names["1.2.3.4"],
+            "annotations": names["marks.json"],
+            "geometry": None,
+        }
+        picture = client.get(f"{path}/{names['IM1']}.png")
+        assert picture.status_code == 200 and Image.open(io.BytesIO(picture.content)).size == (360, 333)
+        (folder,) = (case.folder for case in app.state.store.cases.values())
+        assert {p.name for p in folder.iterdir() if p.name in names.values()} == {
+            names[name] for name in ("IM1", "1.2.3.4", "screen.dcm", "marks.json")
+        }
+        # Not yet a case, not to be opened with anything that is not there, and nobody else's.
+        case = path.replace("candidates", "cases")
+        assert client.get(f"{case}/session").status_code == 404
+        for wrong in ({"lat": "9.dcm"}, {"lat": chosen["ap"]}, {"lat": None}, {"turn": [45, 0]}, {"spacing": [1]}):
+            answer = client.post(f"{path}/case", json={**chosen, **wrong})
+            assert answer.status_code == 400 and "\n" not in answer.json()["error"], wrong
+        swapped = client.post(f"{path}/case", json={**chosen, "ap": chosen["lat"], "lat": chosen["ap"]}).text
+        assert json.loads(swapped.splitlines()[-1])["error"].startswith("1.2.3.4: given as the AP view")
+        opened = [json.loads(line) for line in client.post(f"{path}/case", json=chosen).text.splitlines()]
+        steps = ["reading the films"] * 2 + ["reading the marks"] * 2
+        assert [line["step"] for line in opened] == steps and opened[0]["waiting"] == 0
+        assert len(opened[-1]["case"]["vertebrae"]) == 13
+        kept = {p.name for p in folder.iterdir()}
+        assert {"ap", "lat", "annotations.json"} <= kept and not kept & set(names.values())
+        assert client.get(f"{case}/session").status_code == 200 and client.get(f"{path}/1.png").status_code == 404
+        assert sent(client, path, "more", b"1").status_code == 404
+        path = collected(client)
+        other = TestClient(app)
+        other.get("/")
+        assert sent(other, path, "mine", b"1").status_code == other.delete(case).status_code == 404
+        assert client.delete(path.replace("candidates", "cases")).status_code == 200
+
+
+def test_candidates_are_limited_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.viewer.app.MOST_CANDIDATES", 2)
+    monkeypatch.setattr("scripts.viewer.app.MOST_CANDIDATE_BYTES", 2000)
+    engine = AsyncMock(Engine)
+    engine.call.return_value = {"file": {}, "chosen": {}}
+    app = create_app(Guard({"testserver"}), engine=engine)
+    client = TestClient(app)
+    client.get("/")
+    path = collected(client)
+    assert client.post("/api/candidates").json()["most_files"] == 2
+    assert "MB of films" in sent(client, path, "large", bytes(2000)).json()["error"]
+    for name in ("1", "2"):
+        assert sent(client, path, name, name * 10).status_code == 200
+    assert sent(client, path, "3", "3").json()["error"].startswith("more than 2 files")
+    engine.call.side_effect = EngineTimeoutError
+    path = collected(client)
+    answer = sent(client, path, "bomb.dcm", "1")
+    assert answer.status_code == 503 and answer.json()["error"].startswith("bomb.dcm: this took too long")
+    assert [len(list(case.folder.iterdir())) for case in app.state.store.cases.values()] == [2, 0, 0]
+    app.state.store.close()
+
+
+def test_an_engine_that_starts_again_reads_the_films_as_they_were_sent(address: str) -> None:
+    """A picture that was mirrored is not mirrored once more, nor read as the page shows it."""
+    client = browser(address)
+    films: Files = {"annotations": ("annotations.json", (SAMPLE / "annotations.json").read_bytes())}
+    for view, turns in (("ap", 0), ("lat", 1)):
+        buffer = io.BytesIO()
+        film = np.rot90(sample_film(view), turns)
+        Image.fromarray((film / film.max() * 200).astype(np.uint8)).save(buffer, "png")
+        films[view] = (f"{view}.png", buffer.getvalue())
+    case = open_films(client, films, mirror=["ap"], turn=[0, 90], spacing=[None, 0.9])["case"]
+    assert case["views"]["lat"] == {"shape": [333, 275], "pixel_mm": [0.9, 0.9]}
+    for engine in engines():
+        os.kill(engine, signal.SIGKILL)
+    wait_for(lambda: client.get(f"/api/cases/{case['id']}").status_code == 200, 60)
+    assert client.get(f"/api/cases/{case['id']}").json()["films"] == case["films"]
 
 
 def test_numbers_are_those_of_the_report(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,6 +70,45 @@ def served(app: FastAPI, listener: socket.socket) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(60)
+
+
+def browser(address: str) -> httpx.Client:
+    """A client with the cookies of a browser that has loaded the page."""
+    client = httpx.Client(base_url=address, timeout=300)
+    client.get("/").raise_for_status()
+    return client
+
+
+Files = dict[str, tuple[str, bytes | str]]
+
+
+def collected(client: httpx.Client) -> str:
+    """The path of new candidates."""
+    return f"/api/candidates/{client.post('/api/candidates').raise_for_status().json()['id']}"
+
+
+def sent(client: httpx.Client, path: str, name: str, content: bytes | str) -> httpx.Response:
+    """The answer to one candidate."""
+    return client.post(path, files={"file": (name, content)})
+
+
+def open_films(client: httpx.Client, files: Files, **options: Any) -> dict[str, Any]:
+    """The last line of the answer to films that were sent and chosen, or why one of them is none.
+
+    Args:
+        client: a browser.
+        files: ``ap``, ``lat`` and what else there is, with the user's names.
+        options: how the films are to be read.
+    """
+    path = collected(client)
+    wanted: dict[str, Any] = dict(options)
+    for key, (name, content) in files.items():
+        answer = sent(client, path, name, content).json()
+        if "error" in answer or answer["file"]["kind"] == "other":
+            return answer if "error" in answer else {"error": f"{name}: {answer['file']['reason']}"}
+        wanted[key] = answer["file"]["name"]
+    answer = client.post(f"{path}/case", json=wanted)
+    return json.loads(answer.text.splitlines()[-1])
 
 
 def engines(of_service: int | None = None) -> list[int]:

@@ -34,7 +34,24 @@ def save_upload(upload: UploadFile, folder: Path, name: str, suffixes: tuple[str
         suffix = ".dcm"
     if not suffix:
         raise UserError(f"{shown}: a file of this kind cannot be opened; use {', '.join(suffixes)}")
-    path = folder / f"{name}{suffix}"
+    return _written(upload, folder / f"{name}{suffix}", shown)
+
+
+def save_candidate(upload: UploadFile, folder: Path, name: str) -> str:
+    """Store an uploaded file of any kind as ``<name><suffix>``; without a suffix if it is not one of ours.
+
+    Returns:
+        the name it was stored under.
+
+    Raises:
+        UserError: it is empty.
+    """
+    shown = given_name(upload) or name
+    suffix = next((s for s in (*FILM_SUFFIXES, ".bmp", *TEXT_SUFFIXES) if shown.lower().endswith(s)), "")
+    return _written(upload, folder / f"{name}{suffix}", shown)
+
+
+def _written(upload: UploadFile, path: Path, shown: str) -> str:
     with path.open("wb") as stream:
         shutil.copyfileobj(upload.file, stream)
     if path.stat().st_size == 0:

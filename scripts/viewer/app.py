@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import FastAPI, File, Request, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import UploadFile as FormFile
 
 from scripts.errors import UserError
 from scripts.io.documents import SMALL_BYTES, parse_json
@@ -21,13 +20,16 @@ from scripts.levels import LEVEL_NUMBERS
 from scripts.paths import BUNDLE_ROOT
 from scripts.serving.answers import protect
 from scripts.serving.engine import Engine, EngineError, Told
+from scripts.serving.room import used_bytes
 from scripts.serving.security import Guard, refused, session_of
-from scripts.serving.uploads import FILM_SUFFIXES, TEXT_SUFFIXES, given_name, in_user_words, save_upload
-from scripts.viewer.store import Store, StoredCase, StoreFullError
-from scripts.viewer.stream import stream_levels
+from scripts.serving.uploads import given_name, in_user_words, save_candidate
+from scripts.viewer.choice import chosen_files, drop_others, picture_file, put_in_place, reading_options
+from scripts.viewer.store import MOST_CANDIDATE_BYTES, MOST_CANDIDATES, Store, StoredCase, StoreFullError
+from scripts.viewer.stream import stream_levels, stream_steps
 
 STATIC = Path(__file__).with_name("static")
 SAMPLE = BUNDLE_ROOT / "docs" / "sample"
+LINES = "application/x-ndjson"
 KEY = re.compile("[0-9a-f]{16}")
 # Films of any origin are read, and marks found on them; a vertebra is made, the spine measured or exported.
 OPENING_S, COMPUTING_S = 90.0, 300.0
@@ -44,7 +46,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
     Args:
         guard: who may talk to it.
         first: the case that the page opens with, as ``ap``, ``lat``, ``annotations``, ``geometry`` (paths),
-            ``spacing``, ``mirror``, ``invert``; the sample patient if None.
+            ``spacing``, ``turn``, ``mirror``, ``invert``; the sample patient if None.
         engine: whose functions do the work; a new one if None.
     """
     engine = engine or Engine("scripts.viewer", COMPUTING_S, "case.warm_up")
@@ -74,9 +76,15 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
 
     def owned(request: Request, name: str) -> StoredCase:
         found = store.find(name, session_of(request))
-        if found is None:
+        if found is None or found.candidates is not None:
             raise NotFoundError
         return found
+
+    def collection(request: Request, name: str) -> tuple[StoredCase, dict[str, str]]:
+        found = store.find(name, session_of(request))
+        if found is None or found.candidates is None:
+            raise NotFoundError
+        return found, found.candidates
 
     async def ask(case: StoredCase, what: str, function: str, *arguments: Any, **how: Any) -> Any:
         """The engine about a case; paths of the service's folders say nothing to the user and are nobody's business.
@@ -95,25 +103,21 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
         except EngineError as error:
             raise type(error)(what) from error
 
-    async def opened(request: Request, files: dict[str, Any]) -> dict[str, Any]:
+    def new_case(request: Request, size: int = 0) -> tuple[str, StoredCase]:
         owner = session_of(request)
         if not owner:
             raise UserError("this browser keeps no cookies; they are needed to keep two browsers apart")
-        name, case = store.create(owner, int(request.headers.get("content-length", "0")))
+        return store.create(owner, size)
+
+    async def opened(request: Request, about: dict[str, Any]) -> dict[str, Any]:
+        name, case = new_case(request)
         try:
-            wanted = {}
-            for key, value in files.items():
-                # FastAPI declares files as its own class and passes optional ones as Starlette's, its parent.
-                if isinstance(value, FormFile):
-                    suffixes = FILM_SUFFIXES if key in ("ap", "lat") else TEXT_SUFFIXES
-                    wanted[key] = save_upload(value, case.folder, key, suffixes)
-                    case.names[wanted[key]] = given_name(value) or wanted[key]
-                elif isinstance(value, Path):
+            wanted = dict(about)
+            for key, value in about.items():
+                if isinstance(value, Path):
                     wanted[key] = f"{key}{''.join(value.suffixes[-2:]) if value.name.endswith('.gz') else value.suffix}"
                     shutil.copyfile(value, case.folder / wanted[key])
                     case.names[wanted[key]] = str(value)
-                else:
-                    wanted[key] = value
             described = await ask(case, "opening the films", "case.open_case", wanted, limit_s=OPENING_S)
         except BaseException:
             store.remove(name)
@@ -136,18 +140,59 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
     async def open_sample(request: Request) -> dict[str, Any]:
         return await opened(request, {key: SAMPLE / file for key, file in SAMPLE_FILES.items()})
 
-    @app.post("/api/cases")
-    async def open_upload(
-        request: Request,
-        ap: Annotated[UploadFile, File()],
-        lat: Annotated[UploadFile, File()],
-        annotations: Annotated[UploadFile | None, File()] = None,
-        geometry: Annotated[UploadFile | None, File()] = None,
-        options: Annotated[str, Form()] = "{}",
-    ) -> dict[str, Any]:
-        files: dict[str, Any] = {"ap": ap, "lat": lat, **_film_options(options)}
-        files |= {key: value for key, value in (("annotations", annotations), ("geometry", geometry)) if value}
-        return await opened(request, files)
+    @app.post("/api/candidates")
+    async def collect(request: Request) -> dict[str, Any]:
+        name, case = new_case(request)
+        case.candidates = {}
+        return {"id": name, "most_files": MOST_CANDIDATES}
+
+    @app.post("/api/candidates/{name}")
+    async def add_candidate(request: Request, name: str, file: Annotated[UploadFile, File()]) -> dict[str, Any]:
+        case, candidates = collection(request, name)
+        if len(candidates) >= MOST_CANDIDATES:
+            raise UserError(f"more than {MOST_CANDIDATES} files; choose the folder of one study or the two films")
+        size = int(request.headers["content-length"])
+        if used_bytes(case.folder) + size > MOST_CANDIDATE_BYTES:
+            raise UserError(f"more than {MOST_CANDIDATE_BYTES // 2**20} MB of films; choose the two films")
+        store.make_room(size)
+        kept = save_candidate(file, case.folder, str(len(candidates) + 1))
+        candidates[kept] = case.names[kept] = given_name(file) or kept
+        try:
+            arguments = ("candidates.inspect", kept, candidates[kept])
+            found: dict[str, Any] = await ask(case, candidates[kept], *arguments, limit_s=OPENING_S)
+        except BaseException:
+            (case.folder / kept).unlink(missing_ok=True)
+            raise
+        return found
+
+    @app.get("/api/candidates/{name}/{file}.png")
+    async def candidate_picture(request: Request, name: str, file: str) -> FileResponse:
+        case, candidates = collection(request, name)
+        if file not in candidates:
+            raise NotFoundError
+        return _file(picture_file(case.folder, file), "image/png")
+
+    @app.post("/api/candidates/{name}/case")
+    async def open_chosen(request: Request, name: str) -> StreamingResponse:
+        case, candidates = collection(request, name)
+        sent = await sent_json(request, "the chosen films")
+        files = chosen_files(sent, [file for file in candidates if (case.folder / file).is_file()])
+        placed = put_in_place(case.folder, files)
+        case.names |= {placed[key]: candidates[file] for key, file in files.items()}
+        wanted = placed | reading_options(sent)
+
+        async def read(step: str, told: Told) -> dict[str, Any]:
+            await ask(case, step, "case.read_case", wanted, limit_s=OPENING_S, told=told)
+            return {}
+
+        async def mark(step: str, told: Told) -> dict[str, Any]:
+            described = await ask(case, step, "case.mark_case", limit_s=OPENING_S, told=told)
+            case.candidates = None
+            drop_others(case.folder, candidates)
+            return {"case": {"id": name, **described}}
+
+        marking = "reading the marks" if "annotations" in files else "finding the vertebrae"
+        return StreamingResponse(stream_steps({"reading the films": read, marking: mark}), media_type=LINES)
 
     @app.get("/api/cases/{name}")
     async def describe(request: Request, name: str) -> dict[str, Any]:
@@ -155,7 +200,8 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
 
     @app.delete("/api/cases/{name}")
     async def close(request: Request, name: str) -> dict[str, str]:
-        owned(request, name)
+        if store.find(name, session_of(request)) is None:
+            raise NotFoundError
         store.remove(name)
         return {"status": "closed"}
 
@@ -163,7 +209,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
     async def film(request: Request, name: str, view: str) -> FileResponse:
         if view not in ("ap", "lat"):
             raise NotFoundError
-        return _file(owned(request, name).folder / f"{view}.png", "image/png")
+        return _file(picture_file(owned(request, name).folder, view), "image/png")
 
     @app.put("/api/cases/{name}/marks")
     async def set_marks(request: Request, name: str) -> dict[str, Any]:
@@ -186,7 +232,7 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
         async def cancelled() -> bool:
             return case.cancelled or await request.is_disconnected()
 
-        return StreamingResponse(stream_levels(levels, compute, cancelled), media_type="application/x-ndjson")
+        return StreamingResponse(stream_levels(levels, compute, cancelled), media_type=LINES)
 
     @app.delete("/api/cases/{name}/reconstruct")
     async def cancel(request: Request, name: str) -> dict[str, str]:
@@ -248,19 +294,6 @@ def _levels(body: Any) -> list[str]:
     if not isinstance(levels, list) or not levels or not all(isinstance(n, str) and n in LEVEL_NUMBERS for n in levels):
         raise UserError("'levels' is a list of vertebra names, such as T12")
     return list(dict.fromkeys(levels))
-
-
-def _film_options(text: str) -> dict[str, Any]:
-    """What the page may say of the films besides the files."""
-    try:
-        given = parse_json(text, "the options of the films")
-        spacing = [float(value) for value in given.get("spacing") or []]
-        options: dict[str, Any] = {key: [str(v) for v in given.get(key) or []] for key in ("mirror", "invert")}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError("the options of the films cannot be read") from error
-    if spacing:
-        options["spacing"] = (spacing * 2)[:2]
-    return options
 
 
 def _file(path: Path, kind: str) -> FileResponse:

@@ -10,12 +10,9 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
@@ -26,7 +23,7 @@ from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
 from scripts.io.checksums import sha256
-from scripts.io.documents import write_json
+from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
@@ -36,7 +33,9 @@ from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.session import Session
+from scripts.viewer.choice import picture_file
 from scripts.viewer.outlines import vertebra_outline
+from scripts.viewer.pictures import write_picture
 from scripts.viewer.surface_files import forget_old, surface_file, write_surface
 
 MARKS_FILE = "annotations.json"
@@ -89,7 +88,7 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         folder: of the case; it holds the uploaded files.
         request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
-            ``spacing``, ``mirror`` and ``invert`` as in `scripts.films.options.ReadingOptions`; ``name`` of the case.
+            ``spacing``, ``turn``, ``mirror`` and ``invert`` as in `scripts.films.options.ReadingOptions`.
 
     Returns:
         see `describe`.
@@ -97,14 +96,25 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the films cannot be read or do not belong together.
     """
+    read_case(folder, request)
+    return mark_case(folder)
+
+
+def read_case(folder: Path, request: dict[str, Any]) -> None:
+    """The first half of `open_case`: reads the films."""
     write_json(folder / REQUEST_FILE, request)
+    for view in _read_films(folder).views:
+        write_picture(picture_file(folder, view.key), view.film.pixels)
+
+
+def mark_case(folder: Path) -> dict[str, Any]:
+    """The second half of `open_case`: reads the marks, or finds them."""
+    request = read_json(folder / REQUEST_FILE)
     films = _read_films(folder)
     marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
     write_annotations(folder / MARKS_FILE, marks)
     # As the file rounds them, and as the page sends them back: the same marks have the same fingerprint.
     _keep(folder, films, read_annotations(folder / MARKS_FILE))
-    for view in films.views:
-        _write_picture(folder / f"{view.key}.png", view.film.pixels)
     return describe(folder)
 
 
@@ -249,7 +259,12 @@ def _keep(folder: Path, as_read: Films, marks: Annotations, old: Session | None 
 
 
 def _read_films(folder: Path) -> Films:
-    request = json.loads((folder / REQUEST_FILE).read_text())
+    return _films_as_asked(folder, (folder / REQUEST_FILE).read_text())
+
+
+@lru_cache(maxsize=1)
+def _films_as_asked(folder: Path, asked: str) -> Films:
+    request = json.loads(asked)
     options = ReadingOptions(
         geometry=folder / request["geometry"] if request.get("geometry") else None,
         spacing=tuple(request.get("spacing", AS_THE_FILES_SAY.spacing)),
@@ -327,9 +342,3 @@ def _rows(case: OpenCase) -> list[dict[str, Any]]:
         }
         for vertebra in locate_vertebrae(case.marks, geometry, patient_lattice(geometry))
     ]
-
-
-def _write_picture(path: Path, film: np.ndarray) -> None:
-    low, high = (float(np.percentile(film, share)) for share in (0.2, 99.8))
-    grey = np.clip((film - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    Image.fromarray(grey).save(path)

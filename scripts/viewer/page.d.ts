@@ -60,6 +60,60 @@ interface Case extends Following {
   end_vertebrae: EndVertebrae[];
 }
 
+/** A file that was sent: `inspect` of scripts/viewer/candidates.py. */
+interface FoundFile {
+  name: string;
+  kind: "film" | "annotations" | "geometry" | "other";
+  reason?: string;
+}
+
+interface FoundFilm extends FoundFile {
+  view: ViewName | "";
+  known: "header" | "name" | "";
+  attribute: string;
+  oblique: boolean;
+  shape: [rows: number, columns: number];
+  pixel_mm: Pixel | null;
+  scale: string;
+  oriented: boolean;
+  placed: boolean;
+  square: boolean;
+}
+
+interface Inspected {
+  file: FoundFile | FoundFilm;
+  chosen: PerView<string | null> & { annotations: string | null; geometry: string | null };
+}
+
+/** A film with what the user says of it. */
+interface ChosenFilm extends FoundFilm {
+  /** The user's name of its file. */
+  given: string;
+  url: string;
+  /** Degrees clockwise. */
+  turn: number;
+  mirror: boolean;
+  invert: boolean;
+  /** mm a pixel that the user gives; null where the file's is used. */
+  spacing: number | null;
+}
+
+/** What opens a case: `chosen_files` and `reading_options` of scripts/viewer/choice.py. */
+interface Choice extends PerView<string> {
+  annotations?: string;
+  geometry?: string;
+  spacing: (number | null)[];
+  turn: number[];
+  mirror: ViewName[];
+  invert: ViewName[];
+}
+
+/** A line of the answer to the opening of a case: how many other computations go before a step, 0 when it begins. */
+interface Opening {
+  step: string;
+  waiting: number;
+}
+
 /** A line of the answer to a reconstruction: how many other computations go before a vertebra's, 0 when it begins. */
 interface Waiting {
   waiting: number;

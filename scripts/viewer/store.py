@@ -17,6 +17,8 @@ PREFIX = "vertebrae-viewer-"
 # Of one browser, whose oldest then goes; of all.
 MOST_CASES, MOST_IN_ALL = 8, 64
 MOST_BYTES = 8 * 2**30
+# Files among which the user looks for two films, and the bytes of those that are films.
+MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 500, 2**30
 # A case that nobody has asked for in so long may go when room is needed.
 UNUSED_S = 1800.0
 
@@ -35,6 +37,8 @@ class StoredCase:
         used: when it was last asked for.
         cancelled: set to stop the reconstruction that is running.
         names: of its files -> the user's names of them, for errors.
+        candidates: files that were sent and from which the user has not chosen two yet -> his names of them; those that
+            were of no use are there no more. None once two are chosen.
     """
 
     folder: Path
@@ -42,6 +46,7 @@ class StoredCase:
     used: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     names: dict[str, str] = field(default_factory=dict)
+    candidates: dict[str, str] | None = None
 
     @property
     def unused(self) -> bool:

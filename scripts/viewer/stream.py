@@ -1,4 +1,4 @@
-"""The answer to a reconstruction: lines of JSON as the levels are done, with what each is waiting for before."""
+"""Answers as lines of JSON while the engine works: what is waited for, and what was done."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ async def stream_levels(
         async for told in _one(level, compute):
             place = {"number": number} if "waiting" in told else {"done": number}
             yield _line({"level": level, **told, **place, "total": total})
+
+
+async def stream_steps(steps: dict[str, Compute]) -> AsyncIterator[str]:
+    """Steps of one task, each after the other; the first that fails is the last.
+
+    Args:
+        steps: their names in words -> what asks the engine, given the name and what `Engine.call` tells its place to.
+
+    Yields:
+        lines that end with a newline: ``step`` and ``waiting`` (see `stream_levels`) before a step, then what the step
+        gives, or ``error`` and perhaps ``retry``.
+    """
+    for step, compute in steps.items():
+        async for told in _one(step, compute):
+            yield _line({"step": step, **told})
+        if "error" in told:
+            return
 
 
 async def _one(level: str, compute: Compute) -> AsyncIterator[dict[str, Any]]:

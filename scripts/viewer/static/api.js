@@ -3,6 +3,8 @@
 /** The service has no such thing (any more). */
 export class Gone extends Error {}
 
+const SILENT = "the service does not answer; is it still running?";
+
 /** @param {Response} response */
 async function checked(response) {
   if (response.ok) return response;
@@ -21,7 +23,8 @@ async function request(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Error("the service does not answer; is it still running?");
+    options?.signal?.throwIfAborted();
+    throw new Error(SILENT);
   }
   return checked(response);
 }
@@ -33,8 +36,10 @@ const json = async (path, options) => (await request(path, options)).json();
 export const openFirst = () => json("/api/first", { method: "POST" });
 /** @type {() => Promise<Case>} */
 export const openSample = () => json("/api/sample", { method: "POST" });
-/** @type {(form: FormData) => Promise<Case>} */
-export const openFiles = (form) => json("/api/cases", { method: "POST", body: form });
+/** @type {() => Promise<{ id: string, most_files: number }>} */
+export const collect = () => json("/api/candidates", { method: "POST" });
+/** @type {(id: string, file: string) => string} */
+export const candidateUrl = (id, file) => `/api/candidates/${id}/${file}.png`;
 /** @type {(id: string, view: ViewName) => string} */
 export const filmUrl = (id, view) => `/api/cases/${id}/${view}.png`;
 /** @type {(id: string) => Promise<Response>} */
@@ -77,6 +82,46 @@ export async function mesh(id, level, key) {
 }
 
 /**
+ * Sends one file, and tells the bytes that have gone.
+ * @type {(id: string, file: File, onSent: (bytes: number) => void, signal: AbortSignal) => Promise<Inspected>}
+ */
+export const addCandidate = (id, file, onSent, signal) =>
+  new Promise((resolve, reject) => {
+    const form = new FormData();
+    form.append("file", file);
+    // fetch does not tell how much of a body has gone.
+    const sending = new XMLHttpRequest();
+    sending.open("POST", `/api/candidates/${id}`);
+    sending.upload.addEventListener("progress", (event) => onSent(Math.min(event.loaded, file.size)));
+    sending.addEventListener("error", () => reject(new TypeError(SILENT)));
+    sending.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
+    sending.addEventListener("load", () => {
+      const headers = { "content-type": sending.getResponseHeader("content-type") ?? "" };
+      checked(new Response(sending.response, { status: sending.status, headers }))
+        .then((answer) => answer.json()).then(resolve, reject);
+    });
+    signal.addEventListener("abort", () => sending.abort());
+    sending.send(form);
+  });
+
+/**
+ * The case of two chosen films; each step of it is told.
+ * @type {(id: string, chosen: Choice, onStep: (step: Opening) => void, signal: AbortSignal) => Promise<Case>}
+ */
+export async function openChosen(id, chosen, onStep, signal) {
+  /** @type {Case | undefined} */
+  let opened;
+  const options = { method: "POST", body: JSON.stringify(chosen), signal };
+  for await (const told of lines(`/api/candidates/${id}/case`, options)) {
+    if (told.error) throw new Error(told.error);
+    if (told.case) opened = told.case;
+    else if ("waiting" in told) onStep(told);
+  }
+  if (!opened) throw new Error("the service's answer is not complete");
+  return opened;
+}
+
+/**
  * Calls onResult for each vertebra as it is done, onWaiting as its turn comes nearer and when it is computed.
  * @type {(
  *   id: string,
@@ -86,19 +131,28 @@ export async function mesh(id, level, key) {
  * ) => Promise<void>}
  */
 export async function reconstruct(id, levels, onResult, onWaiting) {
-  const response = await request(`/api/cases/${id}/reconstruct`, { method: "POST", body: JSON.stringify({ levels }) });
+  const options = { method: "POST", body: JSON.stringify({ levels }) };
+  for await (const told of lines(`/api/cases/${id}/reconstruct`, options)) {
+    if ("waiting" in told) onWaiting(told);
+    else onResult(told);
+  }
+}
+
+/**
+ * The lines of an answer as they come.
+ * @type {(path: string, options: RequestInit) => AsyncGenerator<any>}
+ */
+async function* lines(path, options) {
+  const response = await request(path, options);
   if (!response.body) throw new Error("the service's answer is empty");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
-    const lines = (rest + (value ?? "")).split("\n");
-    rest = lines.pop() ?? "";
-    for (const line of lines) {
-      if (!line) continue;
-      const told = JSON.parse(line);
-      if ("waiting" in told) onWaiting(told);
-      else onResult(told);
+    const whole = (rest + (value ?? "")).split("\n");
+    rest = whole.pop() ?? "";
+    for (const line of whole) {
+      if (line) yield JSON.parse(line);
     }
     if (done) return;
   }

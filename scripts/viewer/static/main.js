@@ -225,7 +225,7 @@ const KEYS = [
     },
   }],
   ["E", "to the exports", { e: () => within(byId("exports"), "button").focus() }],
-  ["O", "open two films", { o: () => dialogOf("open-dialog").showModal() }],
+  ["O", "open films", { o: () => dialogOf("open-dialog").showModal() }],
   ["Ctrl+Z, Ctrl+Y", "undo, redo", null],
   ["Ctrl+S", "save the marks", null],
   ["?", "these keys", { "?": () => dialogOf("help").showModal() }],

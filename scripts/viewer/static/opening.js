@@ -1,94 +1,189 @@
-// Opening two films: the dialog, and files that are dropped on the page.
+// Opening films: files are dropped or chosen, sent, looked at, and opened.
 
 import * as api from "./api.js";
-import { byId, dialogOf, inputOf } from "./dom.js";
+import { Chooser, NAMES } from "./chooser.js";
+import { sizeIsOpen } from "./chosen.js";
+import { buttonOf, byId, dialogOf, element, inputOf, messageOf, within } from "./dom.js";
+import { filesOf, visible } from "./dropped.js";
 import { VIEWS } from "./levels.js";
+import { Ruler } from "./ruler.js";
 
 /** @import { Cases } from "./resume.js" */
-
-const FIELDS = ["ap", "lat", "annotations", "geometry"];
-
-/** @param {string} field */
-const chosen = (field) => inputOf(`file-${field}`).files?.[0];
-
-/** @type {(field: string, file: File | undefined) => void} */
-function choose(field, file) {
-  const list = new DataTransfer();
-  if (file) list.items.add(file);
-  inputOf(`file-${field}`).files = list.files;
-}
 
 /** @param {Cases} cases */
 export function offerOpening(cases) {
   const dialog = dialogOf("open-dialog");
+  const chooser = new Chooser((film, view) => showRuler(film, view));
+  const ruler = new Ruler((film, spacing, both) => {
+    const films = both ? VIEWS.map((view) => chooser.chosen.picked[view]) : [film];
+    for (const one of films) if (one && sizeIsOpen(one)) one.spacing = spacing;
+    hideRuler();
+  });
+  /** @type {{ id: string, most_files: number } | null} what was sent and is not opened */
+  let collection = null;
+  /** @type {AbortController | null} of what is going on */
+  let stop = null;
+  /** @type {HTMLElement | null} where the ruler was asked for */
+  let asked = null;
+
   /** @param {string} text */
   const say = (text) => {
     byId("open-error").textContent = text;
   };
-  const open = async () => {
-    if (!chosen("ap") || !chosen("lat")) return say("Choose both films.");
-    say("");
-    const form = filesForm();
-    if (await cases.open(() => api.openFiles(form))) dialog.close();
+  /** @type {(text: string, share?: number) => void} */
+  const progress = (text, share) => {
+    byId("open-status").textContent = text;
+    const bar = element("open-progress", HTMLProgressElement);
+    if (share === undefined) bar.removeAttribute("value");
+    else bar.value = share;
   };
-  byId("open").addEventListener("click", () => dialog.showModal());
-  byId("open-go").addEventListener("click", (event) => {
-    event.preventDefault();
-    open();
-  });
-  byId("swap").addEventListener("click", () => {
-    const [ap, lat] = VIEWS.map(chosen);
-    choose("ap", lat);
-    choose("lat", ap);
+
+  /** @type {(film: ChosenFilm, view: ViewName) => void} */
+  function showRuler(film, view) {
+    asked = document.activeElement instanceof HTMLElement ? document.activeElement : null;
+    dialog.classList.add("ruling");
+    byId("ruler").hidden = false;
+    ruler.open(film, NAMES[view]);
+  }
+
+  function hideRuler() {
+    dialog.classList.remove("ruling");
+    byId("ruler").hidden = true;
+    chooser.draw();
+    asked?.focus();
+  }
+
+  /**
+   * Something that can be cancelled; errors are told.
+   * @param {(signal: AbortSignal) => Promise<void>} work
+   */
+  async function busy(work) {
+    const mine = stop = new AbortController();
     say("");
+    dialog.classList.add("busy");
+    byId("opening").inert = true;
+    byId("open-cancel").focus();
+    try {
+      await work(mine.signal);
+    } catch (error) {
+      if (!mine.signal.aborted) say(messageOf(error));
+    } finally {
+      if (stop === mine) stop = null;
+      dialog.classList.remove("busy");
+      byId("opening").inert = false;
+      progress("");
+      chooser.draw();
+      byId(chooser.chosen.complete ? "open-go" : "ask-files").focus();
+    }
+  }
+
+  /** @type {(files: File[], signal: AbortSignal) => Promise<void>} */
+  async function send(files, signal) {
+    progress("sending…", 0);
+    collection ??= await api.collect();
+    const { id, most_files } = collection;
+    if (files.length > most_files) {
+      throw new Error(`These are ${files.length} files, ${most_files} are the most: choose the folder of one study.`);
+    }
+    const total = Math.max(files.reduce((sum, file) => sum + file.size, 0), 1);
+    let sent = 0;
+    for (const [i, file] of files.entries()) {
+      const place = files.length > 1 ? `${i + 1} of ${files.length}, ` : "";
+      /** @param {number} bytes */
+      const tell = (bytes) => {
+        const share = (sent + bytes) / total;
+        const doing = bytes < file.size ? "sending" : "reading";
+        progress(`${doing} ${place}${file.name} (${Math.floor(100 * share)} %)`, share);
+      };
+      tell(0);
+      try {
+        chooser.chosen.add(
+          file.name,
+          await api.addCandidate(id, file, tell, signal),
+          (name) => api.candidateUrl(id, name),
+        );
+      } catch (error) {
+        if (signal.aborted || error instanceof TypeError) throw error;
+        chooser.chosen.refused.push({ given: file.name, reason: messageOf(error) });
+      }
+      sent += file.size;
+      chooser.draw();
+    }
+  }
+
+  /** @param {File[]} files */
+  async function take(files) {
+    if (!dialog.open) dialog.showModal();
+    if (stop) return say("Wait until the other files are read, or cancel.");
+    if (!files.length) return say("There are no files in it.");
+    if (!byId("ruler").hidden) hideRuler();
+    const first = !chooser.chosen.films.length;
+    await busy((signal) => send(files, signal));
+    if (!chooser.chosen.films.length) {
+      within(byId("refused"), "summary").click();
+      if (!byId("open-error").textContent) say("None of the files is a radiograph that can be read.");
+    } else if (first && chooser.chosen.certain) await open();
+  }
+
+  async function open() {
+    if (stop || !collection || !chooser.chosen.complete) return;
+    const { id } = collection;
+    await busy(async (signal) => {
+      progress("opening…");
+      const done = await cases.open(() =>
+        api.openChosen(id, chooser.chosen.request, ({ step, waiting }) => {
+          progress(waiting ? `${waiting} before this in the queue: ${step}` : `${step}…`);
+        }, signal)
+      );
+      if (!done) return;
+      collection = null;
+      dialog.close();
+    });
+  }
+
+  /** What was sent and not opened is deleted. */
+  function forget() {
+    stop?.abort();
+    if (collection) api.close(collection.id).catch(() => {});
+    collection = null;
+    chooser.clear();
+    say("");
+  }
+
+  byId("open").addEventListener("click", () => dialog.showModal());
+  byId("open-go").addEventListener("click", open);
+  byId("open-close").addEventListener("click", () => dialog.close());
+  byId("open-cancel").addEventListener("click", () => stop?.abort());
+  byId("ruler-back").addEventListener("click", hideRuler);
+  dialog.addEventListener("cancel", (event) => {
+    if (byId("ruler").hidden) return;
+    event.preventDefault();
+    hideRuler();
   });
+  dialog.addEventListener("close", () => {
+    if (!byId("ruler").hidden) hideRuler();
+    forget();
+  });
+  addEventListener("pagehide", () => {
+    if (collection) fetch(`/api/cases/${collection.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  });
+  for (const what of ["files", "folder"]) {
+    const input = inputOf(`choose-${what}`);
+    buttonOf(`ask-${what}`).addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      const files = visible(input.files ?? []);
+      input.value = "";
+      take(files);
+    });
+  }
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dropping");
   });
   document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-  document.addEventListener("drop", (event) => {
+  document.addEventListener("drop", async (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    const { ap, lat, marks, sure } = sorted([...(event.dataTransfer?.files ?? [])]);
-    choose("ap", ap);
-    choose("lat", lat);
-    choose("annotations", marks);
-    choose("geometry", undefined);
-    if (sure) return open();
-    say(
-      ap && lat
-        ? "The names do not say which film is which: compare, swap them if they are the wrong way round, and open."
-        : "Drop two films, with their marks if you have them.",
-    );
-    if (!dialog.open) dialog.showModal();
+    if (event.dataTransfer) take(await filesOf(event.dataTransfer));
   });
-}
-
-/**
- * Which of the dropped files is which; sure only if the name of one film says it.
- * @param {File[]} files
- */
-function sorted(files) {
-  const marks = files.find((file) => file.name.endsWith(".json"));
-  const films = files.filter((file) => file !== marks);
-  if (films.length !== 2) return { marks, sure: false };
-  const lateral = films.find((file) => /lat|side|sag/i.test(file.name));
-  const frontal = films.find((file) => file !== lateral && /ap|pa|front|cor/i.test(file.name));
-  const ap = frontal ?? films.find((file) => file !== lateral);
-  return { ap, lat: lateral ?? films.find((file) => file !== ap), marks, sure: lateral !== undefined };
-}
-
-/** What the dialog says. */
-function filesForm() {
-  const form = new FormData();
-  for (const field of FIELDS) {
-    const file = chosen(field);
-    if (file) form.append(field, file);
-  }
-  /** @param {string} what */
-  const ticked = (what) => VIEWS.filter((view) => inputOf(`${what}-${view}`).checked);
-  const spacing = inputOf("spacing").value.split(/[,; ]+/).filter(Boolean).map(Number);
-  form.append("options", JSON.stringify({ spacing, mirror: ticked("mirror"), invert: ticked("invert") }));
-  return form;
 }
