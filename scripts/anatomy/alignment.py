@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from scripts.anatomy.average import average_occupancy, cube_points
-from scripts.anatomy.shapes import load_subject, shape_subjects
+from scripts.anatomy.shapes import shape_subjects, vertebrae_of
 from scripts.anatomy.sizes import mean_pitch
 from scripts.geometry.frames import IPL_AXES, apply_affine
 
@@ -32,7 +32,7 @@ def frame_from_average(
     Returns:
         world vectors (3, 3), rows down, back, left; and the mean distance to its neighbours that goes with its size.
     """
-    singles = tuple(s for s in shape_subjects() if len(load_subject(s)) == 1)
+    singles = tuple(s for s in shape_subjects() if len(vertebrae_of(s)) == 1)
     points = cube_points(SPACING_MM).reshape(-1, 3)
     average = average_occupancy(number, SPACING_MM, singles, SOFTNESS_MM).ravel()
     to_index = np.linalg.inv(affine)

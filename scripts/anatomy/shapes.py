@@ -77,8 +77,12 @@ def subject_weights_with(given: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 @cache
-def load_subject(subject: str) -> dict[int, VertebraShape]:
-    """All shapes of one subject, by number.
+def vertebrae_of(subject: str) -> dict[int, dict[str, Any]]:
+    """What a subject's file says of each of its vertebrae, by number, without their shapes.
+
+    Returns:
+        VerSe number -> ``size`` (voxels), ``origin`` (index of the body's centroid), ``pitch_mm`` (mean distance to
+        the neighbours, 0 if it has none) and ``licence``.
 
     Raises:
         UserError: the library has no such subject.
@@ -88,26 +92,38 @@ def load_subject(subject: str) -> dict[int, VertebraShape]:
         raise UserError(f"no shapes of '{subject}'; the library has {', '.join(shape_subjects())}")
     with np.load(path) as stored:
         about = json.loads(str(stored["about"]))
-        shapes = {}
-        for row in about["vertebrae"]:
-            size = row["size"]
-            bits = np.unpackbits(stored[level_key(row["number"])])[: int(np.prod(size))]
-            shapes[row["number"]] = VertebraShape(
-                subject=subject,
-                number=row["number"],
-                signed_distance=signed_distance(bits.reshape(size).astype(bool), SHAPE_SPACING_MM),
-                origin=tuple(row["origin"]),
-                pitch_mm=row["pitch_mm"],
-                licence=about["licence"],
-            )
-    return shapes
+    return {row["number"]: {**row, "licence": about["licence"]} for row in about["vertebrae"]}
+
+
+@cache
+def load_shape(subject: str, number: int) -> VertebraShape:
+    """One shape of a subject, which has to have it (`vertebrae_of`)."""
+    row = vertebrae_of(subject)[number]
+    with np.load(SHAPES_FOLDER / f"{subject}.npz") as stored:
+        bits = np.unpackbits(stored[level_key(number)])[: int(np.prod(row["size"]))]
+    return VertebraShape(
+        subject=subject,
+        number=number,
+        signed_distance=signed_distance(bits.reshape(row["size"]).astype(bool), SHAPE_SPACING_MM),
+        origin=tuple(row["origin"]),
+        pitch_mm=row["pitch_mm"],
+        licence=row["licence"],
+    )
+
+
+def load_subject(subject: str) -> dict[int, VertebraShape]:
+    """All shapes of one subject, by number.
+
+    Raises:
+        UserError: the library has no such subject.
+    """
+    return {number: load_shape(subject, number) for number in vertebrae_of(subject)}
 
 
 def shapes_of_level(number: int, subjects: tuple[str, ...]) -> list[VertebraShape]:
     """Every shape of a level that some subjects have; supernumerary levels borrow from their neighbours."""
     wanted = {28: (19, 20), 25: (25, 24)}.get(number, (number,))
-    found = (load_subject(subject).get(n) for subject in subjects for n in wanted)
-    return [shape for shape in found if shape is not None]
+    return [load_shape(subject, n) for subject in subjects for n in wanted if n in vertebrae_of(subject)]
 
 
 def signed_distance(mask: np.ndarray, spacing_mm: float) -> np.ndarray:

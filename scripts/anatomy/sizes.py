@@ -8,7 +8,7 @@ import numpy as np
 
 from scripts.anatomy.distances import pair_statistics
 from scripts.anatomy.mean_shapes import VOXELS, mean_shapes
-from scripts.anatomy.shapes import SACRUM, load_subject
+from scripts.anatomy.shapes import SACRUM, vertebrae_of
 from scripts.geometry.cropping import CUBE_SIZE
 from scripts.levels import level_name
 
@@ -23,8 +23,8 @@ def mean_pitch(number: int) -> float:
 
 def subject_size(subject: str) -> float:
     """How much larger a shape subject is than the average person, from the distances of its bodies."""
-    shapes = load_subject(subject)
-    ratios = [shape.pitch_mm / mean_pitch(n) for n, shape in shapes.items() if n != SACRUM and shape.pitch_mm > 0]
+    pitches = {number: row["pitch_mm"] for number, row in vertebrae_of(subject).items() if number != SACRUM}
+    ratios = [pitch / mean_pitch(number) for number, pitch in pitches.items() if pitch > 0]
     return float(np.median(ratios))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, shape_subjects, vertebrae_of
 from scripts.anatomy.sizes import subject_size
 from scripts.command import run_module
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
@@ -109,8 +109,8 @@ def _surface(shape: VertebraShape) -> tuple[np.ndarray, np.ndarray]:
 
 def measure_level(number: int, subjects: tuple[str, ...]) -> tuple[list[dict], np.ndarray]:
     """Rows of ``variation.json`` of one level, and the likeness of residuals summed over its pairs."""
-    shapes = {s: describe(load_subject(s)[number]) for s in subjects if number in load_subject(s)}
-    singles = {s for s in shapes if len(load_subject(s)) == 1}
+    shapes = {s: describe(load_shape(s, number)) for s in subjects if number in vertebrae_of(s)}
+    singles = {s for s in shapes if len(vertebrae_of(s)) == 1}
     pairs = {
         (s, t): measure_pair(shapes[s], shapes[t]) for s in shapes for t in shapes if s != t and not {s, t} <= singles
     }

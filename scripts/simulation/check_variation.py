@@ -13,7 +13,14 @@ from scipy import ndimage
 from scipy.special import ndtr
 from tqdm import tqdm
 
-from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.anatomy.shapes import (
+    SHAPE_SPACING_MM,
+    VertebraShape,
+    load_shape,
+    load_subject,
+    shape_subjects,
+    vertebrae_of,
+)
 from scripts.command import run_module
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_NAMES, region
@@ -79,7 +86,7 @@ def measures_of_draws(
     generator = torch.Generator().manual_seed(seed)
     found = []
     for subject in subjects:
-        source = torch.from_numpy(surface_points(load_subject(subject)[number])).float()
+        source = torch.from_numpy(surface_points(load_shape(subject, number))).float()
         levels = torch.full((-(-draws // len(subjects)),), number)
         carried = draw_deformation(levels, options, generator).carry(source).numpy()
         found += [measures(number, points) for points in carried]
@@ -92,7 +99,7 @@ def inside_share(subject: str, options: VariationOptions, draws: int) -> dict[in
     options = replace(options, without=(subject,))
     found = {}
     for number, shape in load_subject(subject).items():
-        have = tuple(s for s in others if number in load_subject(s))
+        have = tuple(s for s in others if number in vertebrae_of(s))
         if number not in LEVEL_NAMES or len(have) < FEWEST_OTHERS:
             continue
         own = measures(number, surface_points(shape))

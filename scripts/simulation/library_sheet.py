@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
 from scripts.anatomy.average import average_signed_distance, sample_lattice
-from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_subject, shape_subjects
+from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, shape_subjects, vertebrae_of
 from scripts.anatomy.sizes import subject_size
 from scripts.command import run_module
 from scripts.drawing import BACKGROUND, FAINT, TEXT, font
@@ -37,7 +37,7 @@ def draw_region(name: str, levels: list[int], subjects: tuple[str, ...]) -> Imag
     """All shapes of some levels, a band of rows a level; None if there are none."""
     tiles = []
     for number in levels:
-        shapes = [load_subject(subject)[number] for subject in subjects if number in load_subject(subject)]
+        shapes = [load_shape(subject, number) for subject in subjects if number in vertebrae_of(subject)]
         row = [draw_vertebra(shape) for shape in shapes]
         tiles += [row[start : start + COLUMNS] for start in range(0, len(row), COLUMNS)]
     if not tiles:
@@ -121,7 +121,7 @@ def main(output: Path, levels: tuple[Level, ...] = (), subjects: tuple[str, ...]
     numbers = levels or LEVEL_ORDER
     chosen = subjects or tuple(shape_subjects())
     for subject in chosen:
-        load_subject(subject)
+        vertebrae_of(subject)
     output.mkdir(parents=True, exist_ok=True)
     for part in dict.fromkeys(region(number) for number in numbers):
         sheet = draw_region(part, [n for n in numbers if region(n) == part], chosen)

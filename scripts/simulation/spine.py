@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from scripts.anatomy.distances import measured_pair, pair_statistics
-from scripts.anatomy.shapes import SACRUM, SUBJECT_WEIGHTS, load_subject, shape_subjects, shapes_of_level
+from scripts.anatomy.shapes import SACRUM, SUBJECT_WEIGHTS, shape_subjects, shapes_of_level
 from scripts.anatomy.sizes import subject_size
 from scripts.errors import UserError
 from scripts.geometry.components import largest_part
@@ -135,7 +135,7 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
         shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
     centre, frame = _place_sacrum(posture)
-    sacra = [s for s in (load_subject(name).get(SACRUM) for name in shape_subjects()) if s is not None]
+    sacra = shapes_of_level(SACRUM, tuple(shape_subjects()))
     sacrum_size = float(np.mean(wanted[-3:])) / subject_size(sacra[0].subject)
     sacrum = deform(sacra[0], sacrum_size, mirrored, of_sacrum, replace(deformation, fracture_share=0.0), rng)
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
