@@ -90,8 +90,8 @@ def find_landmarks(
         labels: (I, P, L) uint8 on ``grid``, VerSe numbers.
         grid: canonical.
         centroids: VerSe number -> world mm.
-        s1_mm: see `SpineLandmarks`.
-        complete: see `SpineLandmarks`.
+        s1_mm: (3,) world mm, middle of the body of S1; None where it is not known.
+        complete: whether every vertebra in the field of view is listed, and S1 if it is there.
     """
     numbers = in_order(list(centroids))
     index = np.array([grid.to_index(centroids[n]) for n in numbers]).reshape(-1, 3)
@@ -301,7 +301,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _wall(rows: np.ndarray, columns: np.ndarray) -> tuple[float, float]:
-    """Likewise for a wall, which stands nearly upright on the endplates whatever grows out of it."""
+    """Intercept and slope of a robust line along a wall, limited to slopes that walls have on their endplates."""
     slope = float(np.clip(_line(rows, columns)[1], -MAX_WALL_SLOPE, MAX_WALL_SLOPE))
     return float(np.median(columns - slope * rows)), slope
 

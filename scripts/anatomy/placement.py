@@ -59,7 +59,7 @@ def to_shape_frame(numbers: torch.Tensor, tilt: torch.Tensor) -> tuple[torch.Ten
     """The affine map from vertebrae's cubes to the frames of the mean shapes that lie in them.
 
     Args:
-        numbers: (B, 9), see the module.
+        numbers: (B, 9) place (mm), turn (degrees) and logarithms of the stretches of each mean shape.
         tilt: (B,) degrees by which each vertebra leans in its cube's sagittal plane, feet towards the back.
 
     Returns:
@@ -107,12 +107,12 @@ def fit_shape(
     The objective is soft Dice, which asks for little bone where none was seen, less a Gaussian prior about the start.
 
     Args:
-        shape: see `shape_distance`, also for ``points`` and ``tilt``.
-        points: (N, 3).
+        shape: (n, n, n) signed distance in mm, a mean shape of `scripts.anatomy.mean_shapes`.
+        points: (N, 3) mm of the cube along I, P, L from the nominal centroid.
         seen: (N,) probabilities or shares of vertebra there.
         start: (1, 9) numbers.
-        tilt: (1,).
-        options: see `ShapeFitOptions`.
+        tilt: (1,) degrees by which the vertebra leans in the cube's sagittal plane, feet towards the back.
+        options: how it is fitted: points compared, steps, strength of the prior.
 
     Returns:
         (9,) numbers, and the soft Dice that they reach.

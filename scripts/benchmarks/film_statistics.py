@@ -49,7 +49,7 @@ EFFECTS = " + effects"
 
 @dataclass(frozen=True)
 class FilmStatistics:
-    """Of one vertebra in one view; see the module."""
+    """Brightness and sharpness of one vertebra in one view."""
 
     contrast: float
     gradient: float
@@ -75,7 +75,7 @@ def film_statistics(patch: np.ndarray, shadow: np.ndarray) -> FilmStatistics | N
 
     Args:
         patch: (rows, columns) in the film's units, NaN off the film; pixels of 1 mm.
-        shadow: likewise bool, the vertebra's.
+        shadow: (rows, columns) bool, where the vertebra's shadow is.
 
     Returns:
         the numbers; None if too little of the shadow or its surroundings is on the film.
@@ -103,7 +103,7 @@ def region_of(level: str) -> str:
 
 
 def main(dataset: tuple[str, ...], output: Path, samples: int = 8, effects: tuple[str, ...] = ()) -> None:
-    """Measure and write; see the module.
+    """Measure the patches of prepared datasets and write the statistics.
 
     Args:
         dataset: prepared datasets, comma-separated, each with a name and ``=`` before it if its folder's is not enough.

@@ -38,7 +38,7 @@ def compare(
     count: int = 8,
     output: Path | None = None,
 ) -> None:
-    """Print the table; see the module."""
+    """Print value and gradient of each term of the loss, for an untrained network and for the given weights."""
     set_determinism(0)
     parser = ConfigParser()
     parser.read_config(config)

@@ -175,7 +175,7 @@ def errors(spine: Spine, measured: dict[int, VertebraPose], truth: dict[int, Ver
 
 
 def measure(count: int = 20, seed: int = 0, first_level: int = 1) -> None:
-    """Print the tables; see the module."""
+    """Print how far measured angles are from the true ones of simulated spines."""
     torch.set_num_threads(1)
     tables: dict[str, list[dict[str, Any]]] = {"truth": [], "turned only": []}
     for number in range(seed, seed + count):

@@ -64,15 +64,15 @@ def main(
     seconds: float = 20.0,
     networks: tuple[str, ...] = ("generator",),
 ) -> None:
-    """Measure and print; see the module.
+    """Print how fast samples are made, and how fast networks learn from them.
 
     Args:
         cases: folders of online cases, with commas.
         device: of engine and networks.
         batch_sizes: one, or several with commas.
-        pixel_mm: of films and labels, likewise.
+        pixel_mm: of films and labels; one, or several with commas.
         seconds: of each measurement.
-        networks: generators of `scripts.learning.gpu`, likewise.
+        networks: generators of `scripts.learning.gpu`; one, or several with commas.
     """
     place = torch.device(device)
     if place.type == "cpu":

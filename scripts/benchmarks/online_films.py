@@ -21,7 +21,7 @@ from scripts.paths import BUNDLE_ROOT
 def main(
     patients: tuple[str, ...], device: str = "cpu", batch_sizes: tuple[int, ...] = (8,), seconds: float = 20.0
 ) -> None:
-    """Measure and print; see the module.
+    """Print how fast windows of films are made, and how fast the annotation network learns from them.
 
     Args:
         patients: folders of patients or online cases, with commas.

@@ -117,14 +117,14 @@ def _peak_mb(device: str) -> float:
 
 
 def compare(device: str = "cpu", repeats: int = 5, output: Path | None = None, case: str = "", which: int = -1) -> None:
-    """Print the table; see the module.
+    """Print what each way to train faster saves in time and memory.
 
     Args:
         device: cpu or cuda.
         repeats: of each.
         output: Markdown file to write as well.
-        case: used by the processes that measure.
-        which: likewise.
+        case: what to measure; used by the processes that measure.
+        which: which way of the case to measure; used by the processes that measure.
     """
     if case:
         print(json.dumps(measure(case, which, device, repeats)))

@@ -124,7 +124,7 @@ def transfer(
     without: tuple[str, ...] = ("verse083",),
     seed: int = 0,
 ) -> None:
-    """Run recipes and write the table; see the module.
+    """Simulate, train and score each recipe, and write the table.
 
     Args:
         dataset: prepared from real CTs; its ``test`` list is scored.

@@ -115,7 +115,7 @@ class RandTiltd(RandomizableTransform, MapTransform):
         keys: AP patch, AP mask, LAT patch, LAT mask, label, in this order.
         prob: of any tilt.
         frontal_deg: the AP patch turns by up to this, either way.
-        lateral_deg: the LAT patch likewise.
+        lateral_deg: the LAT patch turns by up to this, either way.
     """
 
     def __init__(
@@ -166,10 +166,10 @@ class RandFilmd(RandomizableTransform, MapTransform):
     Args:
         keys: patches of line integrals.
         prob: of any effect at all.
-        hardening: range; see `FilmOptions` for this and the next three.
-        scatter_ratio: range.
-        scatter_mm: range.
-        photons: range, drawn on a logarithmic scale.
+        hardening: range of the spread of the beam's spectrum; 0 for one energy.
+        scatter_ratio: range of scattered over primary intensity per unit of line integral.
+        scatter_mm: range of the standard deviation of the scatter's spread.
+        photons: range of the photons detected per pixel in the open field, drawn on a logarithmic scale.
         linear_prob: of a film whose intensities were never turned into line integrals.
         inverted_prob: of MONOCHROME1 taken for MONOCHROME2.
         field_prob: of collimation, each film.

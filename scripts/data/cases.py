@@ -41,7 +41,7 @@ class CaseFiles:
         variants: random deformations of this case in training; the dataset's number if None.
         paint: without a CT, paint one around the vertebrae instead of rejecting the case.
         hu_scale: stored value x ``hu_scale`` + ``hu_offset`` = HU, where the file does not hold HU.
-        hu_offset: see ``hu_scale``.
+        hu_offset: added to the stored value after the factor ``hu_scale``.
         outside_value: stored value that marks voxels outside the scanned field, counted as air.
         source: where the data come from.
         licence: under which licence.
@@ -87,11 +87,12 @@ def find_cases(source: Path | str, labels: str = "") -> list[CaseFiles]:
             folder that holds VerSe's ``rawdata``/``derivatives`` trees (one release or several) or
             ``<stem>_ct.nii.gz`` files, each with one labelmap named ``<stem>_`` and words of `MASK_WORDS`; or several
             of these with commas between them.
-        labels: numbering of all masks, unless a manifest says otherwise of a case; see `CaseFiles`.
+        labels: numbering of all masks, a key of `scripts.levels.LABEL_MAPS`, unless a manifest says otherwise of a
+            case; empty to find it out for each.
 
     Raises:
-        UserError: a source is missing, holds no case, or one key stands for two cases. Scans of one name in two
-            releases are no such error: see `scripts.data.duplicates`.
+        UserError: a source is missing, contains no case, or one key names two cases. Scans of one name in two releases
+            are no error: `scripts.data.duplicates` decides which of them is used.
     """
     paths = [Path(part) for part in str(source).split(",") if part]
     cases = [replace(case, labels=case.labels or labels) for path in paths for case in _cases_of(path)]

@@ -76,7 +76,7 @@ def read_datalist(dataset: Path, data_list: str) -> list[dict[str, Any]]:
 
 
 def list_of(document: dict[str, Any], dataset: Path, data_list: str) -> list[dict[str, Any]]:
-    """The items of one list of a document of `read_document`; see `read_datalist`."""
+    """The items of one list of a dataset's document; a `UserError` where the list is missing, empty or outdated."""
     items = document.get(data_list) if isinstance(document, dict) else None
     if items and not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
         raise UserError(f"{dataset / 'dataset.json'}: its list '{data_list}' is no list of items")

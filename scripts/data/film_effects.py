@@ -30,16 +30,17 @@ class FilmEffectOptions:
         overlays: what lies over the spine.
         overlay_strength: factor on all of it.
         blur_mm: standard deviation of the CT's blur within its slices; a CT of 3.7 mm blurs by about 1.6.
-        slice_blur_mm: likewise from row to row, where slices are thick; the larger of both holds.
+        slice_blur_mm: standard deviation of the CT's blur from row to row, where slices are thick; the larger of both
+            holds.
         noise: standard deviation of the CT's noise in line integrals, drawn on a logarithmic scale.
         noise_mm: its correlation length.
         streak_prob: of streaks down or across both films.
         streaks: their standard deviation in line integrals, drawn on a logarithmic scale.
         streak_mm: their length, as a correlation length.
-        hardening: see `scripts.geometry.film.FilmOptions` for this and the next three.
-        scatter_ratio: likewise.
-        scatter_mm: likewise.
-        photons: in the open field, per mm2, drawn on a logarithmic scale.
+        hardening: spread of the beam's spectrum; 0 for one energy.
+        scatter_ratio: scattered over primary intensity per unit of line integral.
+        scatter_mm: standard deviation of the scatter's spread.
+        photons: detected per mm2 in the open field, drawn on a logarithmic scale.
         linear_prob: of films that show the absorbed share instead of line integrals.
         inverted_prob: of films that show bones dark.
         field_prob: of each film to end inside, at each edge half as often.
@@ -90,7 +91,7 @@ def apply_film_effects(
 
     Args:
         ap: (B, rows, columns) float32 line integrals, bones bright, finite also off the film; rows run downwards.
-        lat: likewise, of the same patients at the same rows.
+        lat: (B, rows, columns) float32 line integrals of the same patients at the same rows.
         pixel_mm: size of a pixel in the patient.
         options: ranges.
         generator: on the films' device; torch's own if None. The same state gives the same films on the same device.
@@ -138,10 +139,10 @@ def expose(
     Args:
         integrals: (B, view, rows, columns) each: line integrals at a bone gain of 1, what each unit of bone gain above
             1 adds to them, and bool, which pixels are on the film.
-        pixel_mm: see `apply_film_effects`, as are the others.
-        options: see there.
-        generator: see there.
-        regions: see there.
+        pixel_mm: size of a pixel in the patient.
+        options: ranges from which effects are drawn.
+        generator: source of randomness, on the films' device.
+        regions: (B,) 0 cervical, 1 thoracic, 2 lumbar; None for films of the whole spine.
     """
     total, bone, film = integrals
     plain = total + (BONE_GAIN - 1) * bone
@@ -159,7 +160,7 @@ def coloured_noise(
     Args:
         like: (B, rows, columns), for shape and device.
         sigma_rows: (B, 1, 1) standard deviation in pixels of the kernel that white noise is smoothed with.
-        sigma_columns: likewise from column to column.
+        sigma_columns: (B, 1, 1) the same from column to column, in pixels.
         generator: source.
     """
     white = torch.randn(like.shape, device=like.device, generator=generator)

@@ -56,7 +56,7 @@ def find_numbering(numbers: np.ndarray, affine: np.ndarray, names: dict[int, str
     Args:
         numbers: (X, Y, Z) uint8 as stored.
         affine: 4x4 index -> RAS mm.
-        names: number -> name, of the file's header or a JSON file beside it; see `names_beside`.
+        names: number -> name, of the file's header or of a JSON file beside it.
         chosen: of `LABEL_MAPS`, where the user has said it.
 
     Raises:

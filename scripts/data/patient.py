@@ -68,7 +68,8 @@ def canonical_patient(
 
     Args:
         volumes: the case; annotated centroids of vertebrae without a mask are dropped.
-        bone_gain: see `scripts.geometry.projector.hu_to_attenuation`.
+        bone_gain: slope of the attenuation of bone over CT numbers relative to water's; 1 is a film at the CT's own
+            energy.
         limits: of the deformation.
         rng: source of the deformation.
         spacing_mm: of the grid.

@@ -74,7 +74,7 @@ def prepare_dataset(
         workers: processes; each holds one case.
         subset: which spines to take, all if None.
         scheduler: address of a Dask scheduler whose workers do the work instead.
-        labels: numbering of the masks, see `scripts.levels.LABEL_MAPS`; empty to find it out for each.
+        labels: numbering of the masks, a key of `scripts.levels.LABEL_MAPS`; empty to find it out for each.
 
     Returns:
         number of vertebrae per list, of cases under ``rejected``, of ``warnings``, and of scans left out under

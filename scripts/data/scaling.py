@@ -165,7 +165,7 @@ def measure_scaling(
     output: Path | None = None,
     bookkeep: int = 0,
 ) -> None:
-    """Measure and print; see the module.
+    """Print, or write, seconds and peak memory that preparing takes.
 
     Args:
         source: as of prepare.

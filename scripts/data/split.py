@@ -21,8 +21,8 @@ class SplitOptions:
         test_share: share of patients drawn for the test list (the paper's 4:1).
         validation_share: share of the remaining ones drawn for validation.
         test: patients that are in the test list whatever the draw, comma-separated.
-        validation: likewise for validation.
-        training: likewise for training.
+        validation: patients that are in the validation list whatever the draw, comma-separated.
+        training: patients that are in the training list whatever the draw, comma-separated.
     """
 
     test_share: float = 0.2

@@ -39,10 +39,12 @@ class PrepareOptions:
 
     Args:
         beams: of the simulated radiographs; each patient gets one of them by chance.
-        bone_gain: see `scripts.geometry.projector.hu_to_attenuation`.
+        bone_gain: slope of the attenuation of bone over CT numbers relative to water's; 1 is a film at the CT's own
+            energy.
         max_border_contact_mm2: a vertebra whose mask touches the border of the field of view over more than this is
             cut, and kept out of the data lists.
-        max_clipped_fraction: likewise for the share of a vertebra that its cube leaves out.
+        max_clipped_fraction: a vertebra of which a larger share than this lies outside its cube is kept out of the data
+            lists.
         variants: random deformations to add for each training patient.
         variant_range: how far they go.
         film: effects on the stored films, for training or testing on such; none by default.
@@ -81,14 +83,14 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     Args:
         case: its files.
         folder: where to write.
-        options: see `PrepareOptions`.
+        options: what shapes the files: beams, bone gain, limits, deformations.
         variant: 0 for the patient as scanned, else the number of the random deformation.
 
     Returns:
         its items, paths relative to ``folder``, and the spine's record.
 
     Raises:
-        UserError: the case cannot be used; see `scripts.data.volumes.read_case`.
+        UserError: the case cannot be used: a file is missing or unreadable, or CT and mask do not fit each other.
     """
     rng = np.random.default_rng([options.seed, variant, *case.key.encode()])
     volumes = read_case(case, rng)

@@ -58,8 +58,8 @@ class Inbox:
         spool: whose ``receiving`` folder is used.
         settle_s: how long nothing must have come.
         keep_s: how long a study may lack its pair.
-        geometry: of the machine that the films come from, see `scripts.films.geometry_file`; None if headers say it.
-        anchor: a level that holds in all of its films, see `scripts.localization.anchors`; empty if there is none.
+        geometry: geometry file of the machine that the films come from; None if headers contain it.
+        anchor: a level that holds in all of its films, such as ``L5`` for the lowest vertebra; empty if none is known.
     """
 
     def __init__(

@@ -170,10 +170,10 @@ def serve(
         capacity: jobs that may wait.
         keep_hours: how long results stay.
         most_gb: how large the spool may become.
-        name: see `bind`.
+        name: host name under which a proxy offers the service; it needs the token too.
 
     Raises:
-        UserError: see `bind` and `Spool.opened`.
+        UserError: the port is taken, the address is not this machine's, or another process uses the spool.
     """
     spool = Spool(folder, capacity, most_gb * 1e9)
     with spool.opened():

@@ -36,7 +36,7 @@ class Optics:
         reversed: the source stood behind the patient (PA) or on the right (left lateral), not in front or on the left;
             None if nothing says.
         principal_point: (row, column) pixel of the central ray; the film's centre if None.
-        turned_deg: yaw, pitch and roll of the view, see `View.turned`.
+        turned_deg: yaw, pitch and roll of the view in degrees, about its isocentre.
         simultaneous: both views were taken at once by a machine that scans them together, so that rows are shared.
     """
 
@@ -120,7 +120,7 @@ class Films:
 
     Args:
         ap: frontal film, or `NO_FILM`.
-        lat: lateral film, likewise.
+        lat: lateral film, or `NO_FILM`.
         geometry: of both. Where a film is uncalibrated its pixels count as 1 mm; where the films are not registered
             they are put together by their centres. `scripts.films.calibration.calibrate` mends both from the marks.
         registered: whether it is known how the two films lie to each other.

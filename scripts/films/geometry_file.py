@@ -28,9 +28,9 @@ class PairSetup:
     Args:
         exact: both views in full; if given the rest says nothing.
         ap: optics of the frontal film.
-        lat: likewise.
+        lat: optics of the lateral film.
         ap_spacing_mm: (row, column) in the plane of the isocentre, None if left to the film.
-        lat_spacing_mm: likewise.
+        lat_spacing_mm: (row, column) in the plane of the isocentre, None if left to the film.
     """
 
     exact: BiplanarGeometry | None = None

@@ -32,8 +32,8 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
 
     Args:
         ap: frontal film (DICOM, NIfTI, PNG, JPEG, TIFF), or a folder from which the one frontal film is taken; None if
-            there is none.
-        lat: lateral film, or a folder, likewise.
+            only the LAT was taken.
+        lat: lateral film, or a folder from which the one lateral film is taken; None if only the AP was taken.
         options: what is known of the films beside what their files say.
 
     Raises:
@@ -87,7 +87,7 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
         invert: whether its bones are dark although the file does not say so.
 
     Raises:
-        UserError: see the readers.
+        UserError: no such file, not a film of a known format, unreadable, or of the other view.
     """
     if path.is_dir():
         path = choose_film(path, wanted)

@@ -11,8 +11,8 @@ def check_same_patient(ap: Dataset | None, lat: Dataset | None, where: str) -> l
     """Refuse two patients, and two studies of different days.
 
     Args:
-        ap: header of the frontal film; None if it is no DICOM file.
-        lat: likewise.
+        ap: header of the frontal film; None if it is not a DICOM file.
+        lat: header of the lateral film; None if it is not a DICOM file.
         where: the files, for errors.
 
     Returns:

@@ -24,10 +24,10 @@ class FilmOptions:
     """What happens to a film; each default leaves it alone.
 
     Args:
-        hardening: spread of the beam's spectrum, see `harden`; equal parts of 40 to 80 keV give 0.02 in water and
-            0.06 in cortical bone.
-        scatter_ratio: scattered over primary intensity per unit of line integral, see `add_scatter`; 0.2 behind a trunk
-            of 5 makes as much scattered as primary.
+        hardening: variance of the relative attenuation over the beam's spectrum; equal parts of 40 to 80 keV give 0.02
+            in water and 0.06 in cortical bone.
+        scatter_ratio: scattered over primary intensity per unit of line integral; 0.2 behind a trunk of 5 makes as much
+            scattered as primary.
         scatter_mm: standard deviation of the scatter's spread.
         photons: detected per pixel in the open field; None for no quantum noise.
         readout: standard deviation of the detector's own noise, in photons.
@@ -189,7 +189,7 @@ def blur_each(
     Args:
         image: (B, rows, columns) float32.
         sigma_rows: (B, 1, 1) standard deviation in pixels from row to row; 0 leaves that axis alone.
-        sigma_columns: likewise from column to column.
+        sigma_columns: (B, 1, 1) standard deviation in pixels from column to column; 0 leaves that axis alone.
         reach_px: three times the largest standard deviation, at least; wider ones wrap around.
     """
     rows, columns = image.shape[-2:]

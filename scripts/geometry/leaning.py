@@ -94,7 +94,8 @@ def turned(
         image: (C, N, N) or (C, N, N, N).
         rotation: of index axes, first to last.
         centre: index that stays where it is.
-        mode: of ``torch.nn.functional.grid_sample``, likewise ``padding``.
+        mode: interpolation, as of ``torch.nn.functional.grid_sample``.
+        padding: what is beyond the image, as of ``torch.nn.functional.grid_sample``.
 
     Returns:
         the image's shape and type.
@@ -108,7 +109,8 @@ def turned_object(volume: np.ndarray, rotation: np.ndarray, centre: np.ndarray, 
 
     Args:
         volume: float32.
-        rotation: see `turned`, also for ``centre``.
+        rotation: (3, 3) of index axes, first to last.
+        centre: (3,) index that stays where it is.
         background: everything up to this becomes 0 where it is far from the object.
     """
     out = np.zeros_like(volume)

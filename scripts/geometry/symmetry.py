@@ -44,8 +44,8 @@ def symmetry_sd(volume: np.ndarray, middle: np.ndarray) -> float:
     (jackknife).
 
     Args:
-        volume: see `symmetry_plane`.
-        middle: likewise.
+        volume: (down, backwards, left) 0 to 1.
+        middle: (3,) index of the body's middle.
     """
     image, centre = _flattened(volume, middle)
     mass, end = image.sum(1).numpy(), len(image)

@@ -146,7 +146,8 @@ def read_annotations(path: Path) -> Annotations:
     """Read and check the file.
 
     Raises:
-        UserError: missing, no JSON, a number that is not finite, or see `parse_annotations`.
+        UserError: missing, not JSON, a number that is not finite, against the schema, an unknown level, one level twice
+            in a view, or a mark beyond its film.
 
     >>> from scripts.paths import BUNDLE_ROOT
     >>> marks = read_annotations(BUNDLE_ROOT / "docs" / "sample" / "annotations.json")

@@ -39,7 +39,7 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
         marker: a file that every such result has; a folder without it is not ours and is left alone.
 
     Raises:
-        UserError: see `check_folder`; or the disk is full.
+        UserError: ``final`` is something else than an earlier result or cannot be written, or the disk is full.
     """
     with (
         _place_of_folder(final, marker) as (target, mounted),
@@ -72,8 +72,8 @@ def check_folder(final: Path, marker: str, free_bytes: int = 0) -> None:
     """Refuse, before a long computation, where `atomic_folder` could not write.
 
     Args:
-        final: see `atomic_folder`, also for ``marker``.
-        marker: see there.
+        final: where the folder is to be; an older result of the same kind may be there.
+        marker: a file that every such result has.
         free_bytes: that the disk should have free.
 
     Raises:
@@ -97,7 +97,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary file to write, that replaces ``path`` in one step; a failed write leaves the old file and no other.
 
     Raises:
-        UserError: see `check_file`; or the disk is full.
+        UserError: ``path`` is a folder or a device, its folder cannot be written, or the disk is full.
     """
     target = _place_of_file(path)
     with _errors_naming(path), _temporary(_make_file, target) as work:
@@ -120,7 +120,7 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write, see `atomic_path`."""
+    """A UTF-8 text file to write, that replaces ``path`` in one step when the block ends well."""
     with atomic_path(path) as work, work.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 

@@ -52,10 +52,12 @@ def read_nifti(path: Path, check_shape: ShapeCheck | None = None) -> tuple[np.nd
 
     Args:
         path: the file.
-        check_shape: see `open_nifti`.
+        check_shape: called with the lengths of the axes and the file's name before the values are unpacked; raises
+            where they are too large.
 
     Raises:
-        UserError: see `open_nifti`; or its header contradicts itself about voxel size or axes.
+        UserError: missing, truncated, not NIfTI, or with a header that cannot be true or contradicts itself about voxel
+            size or axes.
     """
     file = open_nifti(path, check_shape)
     if doubt := file.spacing_doubt or file.axes_doubt:
@@ -79,7 +81,7 @@ def read_volume(path: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_volume(array: np.ndarray, affine: np.ndarray, what: str, name: str) -> None:
-    """Refuse what is no volume of numbers; see `read_volume`."""
+    """Raise a `UserError` where an array is not a volume (X, Y, Z) of real numbers with a proper affine."""
     if array.dtype.names or np.iscomplexobj(array):
         kind = f"colours ({''.join(array.dtype.names)})" if array.dtype.names else "complex numbers"
         raise UserError(f"{name}: holds {kind}, {what} has one number a voxel")
@@ -218,7 +220,8 @@ def read_film(path: Path, frontal: bool, check_shape: ShapeCheck | None = None) 
     Args:
         path: a 2D NIfTI whose first axis is the rows.
         frontal: whether an AP view is expected, else a LAT view.
-        check_shape: see `open_nifti`.
+        check_shape: called with the lengths of the axes and the file's name before the values are unpacked; raises
+            where they are too large.
 
     Returns:
         (rows, columns) float32 and the view.

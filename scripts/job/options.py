@@ -16,7 +16,7 @@ class Job:
 
     Args:
         ap: frontal radiograph (DICOM, NIfTI, PNG, JPEG or TIFF), or the folder of a study that holds it.
-        lat: lateral radiograph, likewise; it may be the same folder.
+        lat: lateral radiograph (the same formats), or the folder of a study that holds it; it may be the same folder.
         annotations: annotations.json with the vertebrae's marks; found by the annotation network if left out.
         levels: which levels, comma-separated; all that are marked in both films if left out.
         anchor: a level that you know, as L5 (the lowest whole vertebra) or T12@lat:ROW,COLUMN (the one there); the
@@ -59,7 +59,7 @@ class NetworkOptions:
 
     Args:
         weights: of the reconstruction network, .pt or .ts file; the bundle's own if left out.
-        localizer_weights: of the annotation network, likewise.
+        localizer_weights: of the annotation network, .pt or .ts file; the bundle's own if left out.
         device: cpu, cuda, ...; a GPU if there is one and nothing is given.
         batch_size: vertebrae at a time.
         precision: float32, bfloat16 (half the time where processor or GPU have it), or auto, which takes it there.

@@ -46,8 +46,8 @@ def check_output(output: Path, options: OutputOptions) -> None:
     """Refuse what cannot be written, before any work is done.
 
     Raises:
-        UserError: an unknown format of surfaces or of the film, a share of triangles that is none, or a folder that
-            cannot be written, see `scripts.io.atomic.check_folder`.
+        UserError: an unknown format of surfaces or of the film, a share of triangles that is not above 0 and at most 1,
+            or a folder that cannot be written.
     """
     check_meshes(options.mesh_formats, options.decimate)
     if options.turntable:

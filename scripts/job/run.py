@@ -51,7 +51,8 @@ def read_job_films(job: Job) -> Films:
     """The job's films as their files say.
 
     Raises:
-        UserError: see `read_films`.
+        UserError: a film is missing, unreadable or of the other view, the two do not belong together, or the geometry
+            does not fit.
     """
     return read_films(job.ap, job.lat, job.reading)
 
@@ -73,7 +74,7 @@ def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networ
     """The films, in one frame and with a scale, and the spine in memory.
 
     Raises:
-        UserError: see `calibrate` and `reconstruct_films`.
+        UserError: the marks are too few or do not belong to these films, or a level cannot be found.
     """
     films = calibrate(films, marks)
     result = reconstruct_films(films, marks, networks.predictor, list(job.levels) or None)

@@ -21,6 +21,6 @@ class AutocastInferer(SimpleInferer):
         self.dtype, self.enabled = dtype, enabled
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """See `monai.inferers.Inferer`."""
+        """What ``network(inputs, *args, **kwargs)`` returns."""
         with torch.autocast(inputs.device.type, self.dtype, enabled=self.enabled):
             return super().__call__(inputs, network, *args, **kwargs)

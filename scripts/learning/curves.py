@@ -95,7 +95,7 @@ def main(runs: tuple[Path, ...], output: Path, term: str = "loss_dice", window: 
     """Draw them and say where each ended.
 
     Raises:
-        UserError: see `read_run` and `running_mean`.
+        UserError: a run has no log or no such column, or the window is not a positive number.
     """
     read = [read_run(folder, term) for folder in runs]
     ends = [running_mean(run.loss, window)[-1] for run in read]

@@ -46,7 +46,7 @@ def train(
     workers: int = 0,
     seed: int = 0,
 ) -> None:
-    """Train and write; see the module.
+    """Train a network for some minutes and write its weights, its losses and its speed.
 
     Args:
         network: of `CONFIGS`.
@@ -55,8 +55,8 @@ def train(
         minutes: of training, all else comes on top.
         weights: to begin with; the bundle's if empty.
         batch_size: samples a step, as the overlay says if 0.
-        learning_rate: the highest, likewise.
-        workers: processes that simulate patients, likewise.
+        learning_rate: the highest; as the overlay says if 0.
+        workers: processes that simulate patients; as the overlay says if 0.
         seed: of everything.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Levels of detections where the user settles one of them, see `scripts.localization.anchors`."""
+"""Levels of detections where the user gives the level of one of them, an anchor (`scripts.localization.anchors`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_anchored(views: Views, anchors: Sequence[Anchor]) -> tuple[Views, list[
 
     Args:
         views: AP and LAT, in pixels of the films.
-        anchors: see `Anchor`.
+        anchors: vertebrae whose level the user knows.
 
     Returns:
         the views, with a detection more where an anchor names a vertebra that was missed; and for each anchor the
@@ -101,10 +101,10 @@ def read_anchored(
 
     Args:
         read: levels of the paired vertebrae, given what is known.
-        anchors: see `Anchor`.
+        anchors: vertebrae whose level the user knows.
         places: as `find_anchored` gives them.
         pairing: of the detections, head to foot.
-        whole: see `whole_vertebrae`.
+        whole: (N,) bool, whether each vertebra lies on the films with all its corners.
 
     Returns:
         the reading, and what the user should know of it.

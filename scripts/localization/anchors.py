@@ -96,7 +96,7 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
 
     Args:
         annotations: marks of any source.
-        anchors: see `Anchor`; none leaves the marks alone.
+        anchors: vertebrae whose level the user knows; none leaves the marks alone.
 
     Returns:
         the marks; those whose level changed are ``edited``.

@@ -50,7 +50,7 @@ def check_annotated(output: Path) -> None:
     """Refuse, before any work is done, where `write_annotated` could not write.
 
     Raises:
-        UserError: the picture would have the name of the marks, or see `scripts.io.atomic.check_file`.
+        UserError: the picture would have the name of the marks, or one of the two files cannot be written.
     """
     if output.suffix.lower() == ".png":
         raise UserError(f"{output}: is the name of the picture; give the marks' file another, as annotations.json")

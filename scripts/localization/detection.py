@@ -23,7 +23,7 @@ class Detections:
         spread: (N, 4) expected error of each corner along each axis.
         neighbours: (N, 2, 2) centroids of the upper and the lower neighbour.
         log_level: (N, LEVELS) log probabilities.
-        log_end: (N, 7) log probabilities, see `levels.END_NAMES`.
+        log_end: (N, 7) log probabilities of being first or last of a region, in the order of `levels.END_NAMES`.
     """
 
     score: np.ndarray
@@ -74,7 +74,7 @@ def find_detections(maps: torch.Tensor, valid: np.ndarray, pixel_mm: float, opti
         maps: (CHANNELS, H, W).
         valid: (rows, columns) where there is film; detections elsewhere are none.
         pixel_mm: of the network's film.
-        options: see `DetectionOptions`.
+        options: how peaks are found: least score, least distance, calibration of levels and scores.
     """
     heads = {name: value.float() for name, value in split_heads(maps).items()}
     heat = heads["heat"].sigmoid()[0]

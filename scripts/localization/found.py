@@ -28,7 +28,7 @@ class Vertebra:
     Args:
         level: place in the level table; S1 is the last of it.
         ap: index among the AP detections, -1 if the view lacks it.
-        lat: likewise.
+        lat: index among the LAT detections, -1 if the view lacks it.
         posterior: (LEVELS,) of its level.
         score: probability of being a vertebra.
         residual_mm: distance of the rays through both marks, NaN if seen in one view.
@@ -58,7 +58,7 @@ class Localization:
         warnings: what the user should know.
         pixel_mm: what the network took each film's pixels for, (row, column).
         anchors: what the user said of levels.
-        levels_uncertain: whether all levels may be one too high or too low, see `levels_uncertain`.
+        levels_uncertain: whether all levels may be one too high or too low.
     """
 
     views: tuple[Detections, Detections]

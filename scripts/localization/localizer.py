@@ -67,10 +67,11 @@ class Localizer:
         device: torch device; CUDA if there is one and None is given.
         bundle_root: the bundle's folder.
         detection: what counts as a detection; as the config says if None.
-        pairing: how the views' detections are matched; likewise.
-        path: how levels are read; likewise.
-        test_time_views: of films whose pixels' size is known; likewise. Others are seen once at each of many sizes.
-        network: that the weights are for; likewise.
+        pairing: how the views' detections are matched; as the config says if None.
+        path: how levels are read; as the config says if None.
+        test_time_views: of films whose pixels' size is known, as the config says if None; other films are seen once at
+            each of many sizes.
+        network: that the weights are for; the config's if None.
 
     Raises:
         UserError: the weights are missing, damaged or of another network; the device does not exist.
@@ -110,8 +111,8 @@ class Localizer:
         """Find all vertebrae.
 
         Args:
-            ap: (rows, columns), any brightness scale; None if there is no such film.
-            lat: likewise.
+            ap: (rows, columns), any brightness scale; None if only the LAT was taken.
+            lat: (rows, columns), any brightness scale; None if only the AP was taken.
             geometry: of both films; None if their files do not say how they lie to each other.
             pixel_mm: then still the size of each film's pixels, (row, column), None where it is not known either.
             anchors: what the user says of levels.
@@ -185,7 +186,7 @@ class Localizer:
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
     ) -> Detections:
-        """Detections of one view alone in one test-time view, in pixels of the film; see `find_detections`."""
+        """Detections of one view alone in one test-time view, top to bottom, in pixels of the film."""
         pair = (film, None) if frontal else (None, film)
         return self._both(pair, [size_mm, size_mm], options, (TestTimeView(),))[0 if frontal else 1]
 

@@ -27,7 +27,7 @@ class LocalizationLoss:
         self.weights, self.smoothing = weights, smoothing
 
     def __call__(self, maps: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The total; see `terms`."""
+        """The weighted sum of all terms, a scalar; float32."""
         terms = self.terms(maps, targets)
         total = maps.new_zeros((), dtype=torch.float32)
         for name, weight in self.weights.items():

@@ -53,7 +53,7 @@ class JointRow:
         region: of it.
         level: its name.
         identified: by VerSe's rule: what is called so is nearest to it, and nearer than 20 mm.
-        strictly: likewise, and nearer than half the distance to its next neighbour.
+        strictly: the same, and nearer than half the distance to its next neighbour.
         off_mm: in space where it was found in both views, whatever it is called; else NaN.
         paired: 1 if its detections of both views were matched to each other, 0 if not, -1 if a view lacks it.
         confidence: of what was called so; NaN if nothing was.

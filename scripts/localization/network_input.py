@@ -13,7 +13,7 @@ LOCAL_PX, LEAST_SPREAD = 8.0, 0.01
 
 
 def view_input(film: torch.Tensor, valid: torch.Tensor, frontal: bool) -> torch.Tensor:
-    """The network's four channels of a view, from (..., 1, H, W) each; see `network.SpineLocalizer`."""
+    """The network's channels of a view (..., 4, H, W): film, local contrast, which view, and where the film is."""
     film, valid = film.float() * valid, valid.float()
     return torch.cat([film, local_contrast(film, valid), (-1.0 if frontal else 1.0) * valid, valid], -3)
 
@@ -25,7 +25,7 @@ def local_contrast(film: torch.Tensor, valid: torch.Tensor, sigma_px: float = LO
 
     Args:
         film: (1, H, W) normalised, 0 where it is not valid.
-        valid: likewise, 0 or 1.
+        valid: (1, H, W), 1 where there is film, else 0.
         sigma_px: of what is around it.
     """
     weight = blur(valid, sigma_px).clamp(min=1e-3)

@@ -37,7 +37,7 @@ class Pairing:
 
     Args:
         ap: (N,) index of each vertebra's detection in the AP view, -1 where only the LAT view has it; head to foot.
-        lat: (N,) likewise.
+        lat: (N,) index of its detection in the LAT view, -1 where only the AP view has it.
         residual_mm: (N,) distance of the two rays (or the mismatch of heights), NaN for those in one view.
     """
 
@@ -60,7 +60,7 @@ def pair_by_distance(
         distance_mm: (N, M) between the rays through AP detection i and LAT detection j, both lists from head to foot.
         log_ap: (N, LEVELS) log probabilities.
         log_lat: (M, LEVELS).
-        options: see `PairingOptions`.
+        options: costs of distances, of different levels and of unmatched detections.
     """
     cost = distance_mm**2 / (2 * options.sigma_mm**2) - options.level_weight * _bounded(agreement(log_ap, log_lat))
     cost = np.where(distance_mm > options.farthest_mm, np.inf, cost)
@@ -79,7 +79,7 @@ def pair_by_sequence(
         lat_rows_mm: (M,).
         log_ap: (N, LEVELS).
         log_lat: (M, LEVELS).
-        options: see `PairingOptions`.
+        options: costs of distances, of different levels and of unmatched detections.
     """
     level_cost = -2 * options.level_weight * _bounded(agreement(log_ap, log_lat))
     best: tuple[float, Pairing] | None = None

@@ -47,7 +47,7 @@ class PathOptions:
         size: spread of the patient's size (standard deviation of its logarithm); None if pixels have no known size,
             then every size of ``sizes_unknown`` is as good.
         sizes: of the patient, relative to the mean.
-        sizes_unknown: likewise without a known pixel size.
+        sizes_unknown: the same for films without a known pixel size.
         end: weight of what the network says about first and last of a region.
         anchored: weight of everything that the network says of levels where the user settles one: its opinions of one
             film's vertebrae are wrong together.
@@ -118,7 +118,7 @@ def read_levels(
         log_end: (N, 7) log probabilities of being first or last of a region, or None.
         scores: (N,) probability that each is a vertebra at all.
         steps_mm: (N, N) distance from each detection to each later one; NaN where it is not known.
-        options: see `PathOptions`.
+        options: costs of missed vertebrae, unusual counts and distances; the defaults if None.
         known: what the user says, if anything; no walk fits if the score is below half of `FORBIDDEN`.
     """
     options = options or PathOptions()

@@ -30,7 +30,7 @@ class Predictor:
         device: torch device; CUDA if there is one and None is given.
         batch_size: vertebrae at a time, at most; fewer where there is no memory for them.
         bundle_root: the bundle's folder.
-        precision: of `PRECISIONS`; see `choose_precision`.
+        precision: ``float32``, ``bfloat16``, or ``auto``, which is the latter where the device computes in it.
         fit_shapes: whether the mean shape of a known level is fitted to what the network saw
             (`scripts.reconstruction.networks.shape_fit`).
 
@@ -75,9 +75,10 @@ class Predictor:
         Args:
             inputs: raw network inputs, (4, 120, 120) each.
             levels: VerSe number of each, 0 where it is unknown, for networks that make use of them (``takes_level``).
-            tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`), likewise.
-            numbers: nine of each, how its mean shape lies (`scripts.anatomy.placement`), likewise; as `read` says if
-                None.
+            tilts: degrees by which each leans in the sagittal plane of its cube (`Lean.left_over_deg`); 0 if None. Only
+                for networks that make use of them.
+            numbers: nine of each: place (mm), turn (degrees) and log stretches of its mean shape; what `read` returns
+                if None. Only for networks that make use of them.
 
         Returns:
             probabilities (120, 120, 120) float32 in ``IPL``.

@@ -20,7 +20,7 @@ def steady_numbers(read: np.ndarray, levels: Sequence[int]) -> np.ndarray:
     """Mean readings of each vertebra and its neighbours, nearer ones counting more.
 
     Args:
-        read: (N, 9) of one spine, see `scripts.anatomy.placement`.
+        read: (N, 9) of one spine: place (mm), turn (degrees) and log stretches of each mean shape.
         levels: N VerSe numbers.
 
     Returns:

@@ -76,7 +76,7 @@ def strip_onnx(source: Path, target: Path) -> None:
 
 
 def main(output: Path, formats: tuple[str, ...] = ("ts", "onnx")) -> None:
-    """Export here and now; see `export_networks`."""
+    """Export every network of this bundle, in this process, into an existing folder."""
     from monai.bundle import ckpt_export, onnx_export
 
     root = BUNDLE_ROOT

@@ -111,7 +111,7 @@ def draw_panels(
         ap_film: (rows I, columns L) float, bones bright.
         lat_film: (rows I, columns P) float, bones bright.
         marks: VerSe number -> (row, column) of the centroid in the AP and in the LAT film, in pixels.
-        spine: see `drawn_spine`.
+        spine: surfaces of the vertebrae, as `drawn_spine` makes them.
         mm_per_pixel: size of a pixel in the AP and in the LAT film.
         outlines: VerSe number -> outlines of the reconstruction on the AP and on the LAT film.
         flagged: vertebrae to warn of; their names get an exclamation mark.
@@ -296,7 +296,7 @@ def compose(panels: Panels, title: str, levels: list[int], scale: float, flagged
     """All panels in a row under a headline, captions above, a scale bar below.
 
     Args:
-        panels: see `draw_panels`.
+        panels: pictures by (caption, left end, right end).
         title: headline.
         levels: shown, head to foot.
         scale: pixels a mm.

@@ -83,7 +83,8 @@ def render_surfaces(
     Args:
         surfaces: what to draw.
         size_mm: (3,) of the box they lie in; its middle is the picture's.
-        angles: see `Angles`.
+        angles: degrees by which the viewer has walked around the patient, from in front towards the left, and has
+            risen.
         scale: pixels a mm.
         width_mm: of the picture; what the box needs from that side if None.
     """

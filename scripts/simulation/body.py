@@ -39,7 +39,7 @@ class Body:
         spine: (I, 2) P and L of the spine in mm.
         axis: (I, 2) P and L that the body's outline is built around: the spine, smoothed.
         outline: (I, 3) distances to the skin at the side, in front, behind.
-        cage: (I, 3) likewise to the inside of the rib cage.
+        cage: (I, 3) distances to the inside of the rib cage at the side, in front, behind.
     """
 
     rank: np.ndarray

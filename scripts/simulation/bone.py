@@ -24,7 +24,7 @@ class BoneOptions:
 
     Args:
         measured: with the measured profile; else evenly with ``even_hu``.
-        even_hu: see ``measured``.
+        even_hu: CT number of all bone where ``measured`` is false.
         core_hu: mean and standard deviation, between spines, of the core.
         shell_hu: smallest and largest height of the shell above the core.
         shell_mm: smallest and largest depth of the densest layer.

@@ -40,7 +40,7 @@ def mean_shape(number: int, subjects: tuple[str, ...]) -> np.ndarray:
         subjects: of the library.
 
     Returns:
-        (60, 60, 60) float32 mm, see `scripts.anatomy.mean_shapes.mean_shapes`.
+        (60, 60, 60) float32 signed distance in mm on voxels of 2 mm of the vertebra's cube, along I, P, L.
     """
     shapes = shapes_of_level(number, subjects)
     without = tuple(s for s in shape_subjects() if s not in subjects)

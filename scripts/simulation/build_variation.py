@@ -62,12 +62,12 @@ class Described:
 
 
 def describe(shape: VertebraShape) -> Described:
-    """See ``Described``."""
+    """The shape with its processes' ends (7, 3) and points (N, 3) on its surface with normals, in mm."""
     return Described(shape, process_tips(shape), *_surface(shape))
 
 
 def measure_pair(source: Described, target: Described) -> Pair:
-    """See ``Pair``."""
+    """What turns the source's vertebra into the target's: an affine fit, moves of the processes, and what remains."""
     fit = fit_affine(source.shape, target.shape)
     tips = fit.to_target(source.tips)
     moves = target.tips - tips

@@ -55,7 +55,7 @@ class Displacement:
         return (source - flat).reshape(len(self.linear), *points.shape)
 
     def bend(self, points: torch.Tensor) -> torch.Tensor:
-        """What is not affine, likewise; ``linear`` follows after it."""
+        """The part (B, ..., 3) mm that is not affine, at points (..., 3) mm; ``linear`` is applied after it."""
         return self.bend_each(points.reshape(1, -1, 3)).reshape(len(self.linear), *points.shape)
 
     def bend_each(self, points: torch.Tensor) -> torch.Tensor:
@@ -93,7 +93,8 @@ def displacement(
         tips: (B, T, 3) mm where the source's processes end after stretch and turn.
         radius: (B, T) mm of the bumps.
         tip_moves: (B, T, 3) mm by which they end elsewhere.
-        waves: frequency, phase and amplitude of the smooth field, see ``Displacement``; none without.
+        waves: (B, K, 3) radians per mm, (B, K) radians and (B, K, 3) mm: frequency, phase and amplitude of the smooth
+            field; None leaves it out.
     """
     linear = torch.exp(-stretch)[..., None] * rotation_matrix(torch.deg2rad(turn_deg))
     if waves is None:

@@ -85,7 +85,7 @@ def paint_ct(
     Args:
         posture: where its vertebrae are.
         distance: (I, P, L) mm to the vertebrae's surfaces, negative inside.
-        sacrum_distance: likewise to the sacrum's; None without one.
+        sacrum_distance: (I, P, L) mm to the sacrum's surface, negative inside; None without a sacrum.
         grid: canonical, of both.
         use: what is painted.
         rng: source of everything random.

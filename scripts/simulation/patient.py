@@ -63,7 +63,7 @@ def simulate_patient(number: int, options: SimulationOptions) -> SimulatedPatien
 
     Args:
         number: which.
-        options: see `SimulationOptions`.
+        options: what is simulated: CT, field of view, spine, tissue, and the seed.
 
     Raises:
         UserError: the options leave no shape for a level.

@@ -24,7 +24,7 @@ class ScannerOptions:
 
     Args:
         slice_mm: thickness of the slices (full width at half maximum), drawn on a logarithmic scale.
-        plane_mm: likewise of the blur within them.
+        plane_mm: full width at half maximum of the blur within the slices.
         streak_share: of patients with streaks.
         streak_hu: their standard deviation.
         bone_contrast: factor on CT numbers beyond 100 HU.

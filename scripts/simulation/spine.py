@@ -33,8 +33,8 @@ class SpineOptions:
 
     Args:
         t13_share: of spines that have a thirteenth thoracic vertebra.
-        l6_share: likewise a sixth lumbar one.
-        t12_absent_share: likewise only eleven thoracic ones.
+        l6_share: of spines that have a sixth lumbar vertebra.
+        t12_absent_share: of spines that have only eleven thoracic vertebrae.
         without: shape subjects not to use, such as those kept for testing.
         subject_weights: how often a shape subject is drawn against 1 of all that are not named here; 0 is never.
         posture: curves and sizes.
@@ -80,7 +80,7 @@ class SpineVoxels:
     Args:
         labels: (I, P, L) uint8, VerSe numbers.
         distance: (I, P, L) float32 mm to the nearest vertebra's surface, negative inside, at most 12.
-        sacrum_distance: likewise to the sacrum's.
+        sacrum_distance: (I, P, L) float32 mm to the sacrum's surface, negative inside, at most 12.
         overlap: share of all bone voxels that two vertebrae both claimed; the deeper one got them.
     """
 

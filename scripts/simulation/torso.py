@@ -45,7 +45,7 @@ def paint_torso(body: Body, grid: Grid, rng: np.random.Generator, options: Torso
     """CT numbers of the body without its bones.
 
     Args:
-        body: see `build_body`.
+        body: outline, rib cage and spine, row by row of the grid.
         grid: canonical.
         rng: source of organs and texture.
         options: of lungs, heart, organs, vessels, gas and airway; None for fat and muscle alone.

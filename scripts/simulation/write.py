@@ -30,7 +30,7 @@ def simulate_dataset(output: Path, count: int, options: SimulationOptions, worke
     Args:
         output: folder; gets VerSe's ``rawdata`` and ``derivatives`` and ``simulation.json`` (what was drawn for whom).
         count: number of patients.
-        options: see `SimulationOptions`.
+        options: what is simulated: CT, field of view, spine, tissue, and the seed.
         workers: processes; each holds one patient.
 
     Returns:

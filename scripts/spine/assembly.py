@@ -149,7 +149,7 @@ def locate_vertebrae(
     Args:
         annotations: the marks.
         geometry: of the films.
-        lattice: see `patient_lattice`.
+        lattice: the canonical grid that both views share.
         levels: VerSe numbers to keep; all if None.
 
     Raises:

@@ -147,7 +147,7 @@ def write_meshes(meshes: dict[int, trimesh.Trimesh], folder: Path, formats: tupl
         meshes: VerSe number -> surface in RAS mm; nothing is written without one.
         folder: to write into.
         formats: of stl, obj and ply.
-        keep: see `decimated`.
+        keep: share of the triangles to keep, above 0 and at most 1.
 
     Raises:
         UserError: an unknown format or share.

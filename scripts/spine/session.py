@@ -146,7 +146,7 @@ class Session:
             level, its marks' pixels and their confidence, its lean, and how its mean shape lies.
 
         Raises:
-            UserError: see `reconstruct`.
+            UserError: the marks do not belong to these films or run the wrong way, or a level cannot be found.
         """
         with self._lock:
             self.films.check_marks(annotations)

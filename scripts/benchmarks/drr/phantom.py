@@ -70,11 +70,11 @@ class Gaussian:
     sigma: float
 
     def shadow(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See `Body`."""
+        """Line integrals of unit density along rays; the body lies about 0."""
         return gaussian_integral(origin, direction, self.sigma)
 
     def voxels(self, xyz: Coordinates, spacing: float) -> np.ndarray:
-        """See `Body`."""
+        """Unit density at the voxels' centres."""
         x, y, z = (np.exp(-(c**2) / (2 * self.sigma**2)) for c in xyz)
         return x * y * z
 
@@ -88,11 +88,11 @@ class Ellipsoid:
     radii: tuple[float, float, float]
 
     def shadow(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See `Body`."""
+        """Line integrals of unit density along rays; the body lies about 0."""
         return ellipsoid_chord(origin, direction, np.array(self.radii))
 
     def voxels(self, xyz: Coordinates, spacing: float) -> np.ndarray:
-        """See `Body`; an edge voxel's share from its centre's distance to the surface, to first order."""
+        """Share of each voxel that is inside, at edges from its centre's distance to the surface, to first order."""
         radius = np.sqrt(sum((c / r) ** 2 for c, r in zip(xyz, self.radii, strict=True)))
         slope = np.sqrt(sum((c / r**2) ** 2 for c, r in zip(xyz, self.radii, strict=True)))
         distance = (radius - 1) * radius / np.maximum(slope, 1e-6)
@@ -108,11 +108,11 @@ class Box:
     half: tuple[float, float, float]
 
     def shadow(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See `Body`."""
+        """Line integrals of unit density along rays; the body lies about 0."""
         return box_chord(origin, direction, np.array(self.half))
 
     def voxels(self, xyz: Coordinates, spacing: float) -> np.ndarray:
-        """See `Body`; shares are exact, as the box lies along the grid."""
+        """Share of each voxel that is inside, exact, as the box lies along the grid."""
         x, y, z = (np.clip((h - np.abs(c)) / spacing + 0.5, 0, 1) for c, h in zip(xyz, self.half, strict=True))
         return x * y * z
 

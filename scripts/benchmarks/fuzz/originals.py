@@ -33,7 +33,7 @@ class Original:
 
     Args:
         name: of its file; what comes before the first ``.`` says which reader is asked.
-        kind: how it is spoilt, see `mutations.mutate`.
+        kind: its format, such as ``json`` or ``dicom``, which decides how it is corrupted (`mutations.mutate`).
         content: of the file.
     """
 

@@ -37,7 +37,7 @@ def try_input(path: Path) -> str:
     """Read a file as its name says and use what was read.
 
     Args:
-        path: in a folder of its own; see `Original.name`.
+        path: in a folder of its own; the part of its name before the first ``.`` chooses the reader.
 
     Returns:
         ``read`` or ``refused``.

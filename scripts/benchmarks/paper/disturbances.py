@@ -64,7 +64,7 @@ def disturb(
     Args:
         image: (4, N, N) before normalisation.
         truth: (N, N, N) bool.
-        kind: ``centroid`` or ``noise``; an angle is not made here, see `write_tilted_films`.
+        kind: ``centroid`` or ``noise``; films at a wrong angle are made by `write_tilted_films`.
         seed: of the direction or the noise.
     """
     rng = np.random.default_rng(seed)

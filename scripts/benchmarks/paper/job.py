@@ -29,7 +29,7 @@ from scripts.learning.checkpoint import checkpoints, load_checkpoint
 
 
 def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -> None:
-    """Do what is not done yet; see the module.
+    """Train one model with one seed, or go on, and score it; finished parts are kept.
 
     Args:
         output: folder of a benchmark that was started.

@@ -30,7 +30,7 @@ def run_benchmark(
     source: str = "",
     gpus: Sequence[str] | None = None,
 ) -> tuple[Path | None, dict[str, str]]:
-    """Do the steps that are asked for; see ``python -m scripts benchmark --help`` for the arguments.
+    """Train and score every model with every seed, and write the report: the steps that are asked for.
 
     A started benchmark knows its dataset and settings; without a dataset they are taken from there.
 

@@ -104,7 +104,7 @@ def score(
         items: of its test list.
         folder: for the files; finished ones are kept.
         disturbance: done to each vertebra.
-        images: see `read_vertebrae`.
+        images: folder of other images of the same vertebrae (`tilted_images`); the dataset's own if None.
     """
     measured = disturbance is None
     if (folder / "metrics.csv").is_file() and (not measured or (folder / CLINICAL_FILE).is_file()):

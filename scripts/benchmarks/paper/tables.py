@@ -127,7 +127,7 @@ def cost_table(
 
     Args:
         models: rows.
-        costs: see `scripts.benchmarks.paper.costs.measure_costs`.
+        costs: model -> its parameters, FLOPs and memory, or ``failed`` with a reason.
         output: the benchmark's folder.
         seed: whose training is looked at.
         plan: of the benchmark.

@@ -137,7 +137,7 @@ def fit_spine(
     Args:
         ct: on the canonical grid, 2 mm is enough.
         centroids_mm: VerSe number -> world.
-        options: see `FitOptions`.
+        options: how shapes are fitted: points compared, steps, strength of the priors.
         subjects: of the library; leave out whoever is in the CT.
 
     Raises:

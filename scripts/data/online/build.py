@@ -67,7 +67,7 @@ def build(
     spacing_mm: float = 2.0,
     workers: int = 1,
 ) -> None:
-    """Write the files; see the module.
+    """Write one file for each patient; those that are there already are kept.
 
     Args:
         output: folder for them.

@@ -34,12 +34,12 @@ class OnlineVertebra:
     Args:
         level: VerSe number.
         centroid: (3,) index of its body's centroid in the patient's volume.
-        above: (3,) mm along I, P, L from its centroid to the next one towards the head; None if there is none.
-        below: likewise towards the feet.
+        above: (3,) mm along I, P, L from its centroid to the next one towards the head; None if it is the first.
+        below: (3,) mm along I, P, L from its centroid to the next one towards the feet; None if it is the last.
         start: (3,) index of the first voxel of ``share``.
         share: (i, p, l) uint8, how much of each voxel it fills, 255 for all of it.
         whole: whether all of it is in the volume, so that it may be learned from.
-        numbers: (9,) how the mean shape lies in it, see `scripts.data.online.numbers`; None where it does not fit.
+        numbers: (9,) place (mm), turn (degrees) and log stretches of the mean shape in it; None where it does not fit.
     """
 
     level: int

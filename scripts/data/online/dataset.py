@@ -64,9 +64,9 @@ class OnlineBatches(FreshBatches):
         pool: the patients; batches are made on its device.
         options: how samples are made.
         batch_size: samples.
-        batches: see `FreshBatches`.
+        batches: number of batches that count as an epoch.
         seed: of everything.
-        ahead: see `FreshBatches`.
+        ahead: make the next batch in a thread while the last one is used; for a GPU in this process.
     """
 
     def __init__(

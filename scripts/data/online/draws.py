@@ -79,7 +79,7 @@ class PeopleDeformation:
     options: VariationOptions = field(default_factory=lambda: VariationOptions(0.8, 0.8, 0.8, 0.8))
 
     def __call__(self, levels: torch.Tensor, points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """See `Deformation`."""
+        """Points (..., 3) mm of the vertebra's own frame, displaced by a deformation drawn for each level."""
         return points + draw_displacement(levels, self.options, generator, points.device, points)
 
 
@@ -90,7 +90,7 @@ class SampleDraws:
     Args:
         mirror: (B,) 1, or -1 where left and right are exchanged.
         turn: (B,) degrees by which the patient is turned about the vertical axis, the front towards the left.
-        twist: (B,) degrees by which the spine is turned in the body, likewise.
+        twist: (B,) degrees by which the spine is turned in the body, the front towards the left.
         scanned: (B, 2, 2) mm to the front and back, right and left of the centroid that the CT reaches at most.
         divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
         central: (B, view, axis) mm from the central ray to the vertebra.

@@ -67,18 +67,18 @@ class MemoryPool(Generic[P]):
         room: int,
         first: int,
     ) -> None:
-        """Let processes of this machine put new simulated patients into the pool from now on; see `Feed`.
+        """Let processes of this machine put new simulated patients into the pool from now on.
 
         What is drawn then depends on how fast they are, so that no two trainings are alike; for those that must be,
         simulate into a folder first.
 
         Args:
             make: number of a patient, ``folder=`` -> file with it.
-            read: see `Feed`.
+            read: file -> patient; the file is then removed.
             folder: for the files in between; made if it is not there.
-            workers: see `Feed`, as are the next two.
-            room: see there.
-            first: see there.
+            workers: number of processes.
+            room: simulated patients kept at a time; the oldest are removed.
+            first: number of patients to wait for.
 
         Raises:
             UserError: a patient cannot be made.

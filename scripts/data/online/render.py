@@ -39,8 +39,8 @@ class Places:
     Args:
         levels: (B,) VerSe numbers.
         axes: (B, 3, 3) rows: down, back and left of the vertebra's own frame, along I, P, L.
-        above: (B, 3) mm to the next vertebra towards the head; zeros if there is none.
-        below: likewise towards the feet.
+        above: (B, 3) mm to the next vertebra towards the head; zeros if it is the first.
+        below: (B, 3) mm to the next vertebra towards the feet; zeros if it is the last.
     """
 
     levels: torch.Tensor
@@ -128,7 +128,7 @@ class Poses:
 
 
 def believed_poses(places: Places, draws: SampleDraws, field: Field) -> Poses:
-    """What marks with errors say: where the vertebra is and how it leans; see `scripts.geometry.leaning`."""
+    """Where the vertebra is and how it leans, in degrees, according to marks that have errors."""
     up, down = field.target(places.above), field.target(places.below)
     along = down - up
     sagittal = SAGITTAL_SHARE * along[:, 1]

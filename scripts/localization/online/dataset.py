@@ -17,9 +17,9 @@ class FilmBatches(FreshBatches):
         pool: the patients; batches are made on its device.
         options: how items are made.
         batch_size: items.
-        batches: an epoch, of which the engine knows no end.
+        batches: number of batches that count as an epoch.
         seed: of everything.
-        ahead: see `FreshBatches`.
+        ahead: make the next batch in a thread while the last one is used; for a GPU in this process.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class FilmBatches(FreshBatches):
         self.batch_size, self.seed = batch_size, seed
 
     def make(self, number: int) -> dict[str, torch.Tensor]:
-        """Batch ``number``, here and now; see `make_film_samples`."""
+        """Batch ``number``: ``image`` (B, 2, 4, H, W) and what the loss compares with."""
         rng = np.random.default_rng([self.seed, int(number)])
         patients = [self.pool.pick_patient(rng) for _ in range(self.batch_size)]
         return make_film_samples(patients, self.options, int(rng.integers(2**62)), self.pool.device)

@@ -21,7 +21,7 @@ class BodyDeformation:
     Args:
         turn_deg: standard deviation of the turn about each axis.
         size: of the logarithm of the patient's size.
-        stretch: likewise of the stretch along each axis.
+        stretch: of the logarithm of the stretch along each axis.
         bend_mm: of a smooth displacement, which changes the shapes of vertebrae.
         bend_spacing_mm: distance of its control points.
         posture_mm: of a displacement along P and L that hardly changes a vertebra and bends the spine.
@@ -87,8 +87,9 @@ def source(points: torch.Tensor, matrix: torch.Tensor, displacement: torch.Tenso
 
     Args:
         points: mm along I, P, L.
-        matrix: (B, 3, 3), see `DrawnDeformation`.
-        displacement: (B, 3, i, p, l), likewise.
+        matrix: (B, 3, 3), linear part of the map to where points come from, along I, P, L about the middle of the
+            volume.
+        displacement: (B, 3, i, p, l) mm, added to it, on a lattice over the box of `BOX_HALF_MM`.
     """
     flat = points.flatten(1, -2)
     where = torch.stack([flat[..., axis] / BOX_HALF_MM[axis] for axis in (2, 1, 0)], -1)[:, None, None]

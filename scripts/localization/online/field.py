@@ -16,8 +16,8 @@ class FieldOptions:
     Args:
         narrow_share: of patients whose CT is cut, on two opposite sides.
         beside_mm: least and most that is left to the right and to the left of the outermost centroids.
-        front_mm: likewise in front of them.
-        back_mm: likewise behind them, where arches and spinous processes are.
+        front_mm: least and most that is left in front of them.
+        back_mm: least and most that is left behind them, where arches and spinous processes are.
     """
 
     narrow_share: float = 0.3

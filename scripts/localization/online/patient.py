@@ -37,7 +37,7 @@ class FilmPatient:
         points: (N, 9, 3) mm along I, P, L from the middle of the volume: centroid, corners as of
             `scripts.anatomy.landmarks.BodyLandmarks`; NaN where there are none.
         complete: whether every vertebra in the volume is listed.
-        origin: of the labels, see `scripts.data.online.case`.
+        origin: of the labels: one of `scripts.data.online.case.ORIGINS`.
     """
 
     name: str

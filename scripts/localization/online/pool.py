@@ -75,7 +75,7 @@ class GrowingPatients(PatientPool):
         workers: processes.
         room: simulated patients at a time; the oldest go.
         first: simulated patients to wait for before anything is drawn.
-        real_share: see `PatientPool`.
+        real_share: share of items that are made from real CTs, where the pool has any.
         device: where they are kept.
     """
 
@@ -125,7 +125,7 @@ def load_patient(path: Path) -> FilmPatient:
 
 
 def simulate_film_patient(number: int, options: SimulationOptions, folder: Path, compress: bool = True) -> Path:
-    """See `simulate_once`."""
+    """Write simulated patient ``number`` as a file of the folder and return its path; an existing one is kept."""
     return simulate_once(number, options, folder, partial(_write, compress=compress))
 
 

@@ -184,7 +184,7 @@ def _lattice(
     """Where rays cross planes of the patients.
 
     Args:
-        rays: (B, 2, 3, 3), see `ViewDraw`.
+        rays: (B, 2, 3, 3) origins and directions in mm along I, P, L, per constant, row and column of a pixel.
         pixels: (r, c, 3) rows ``[1, r, c]``.
         reach: planes in front of and behind the middle.
         step_mm: distance of the planes.

@@ -52,9 +52,9 @@ def batch_targets(
     """Maps and numbers that the loss compares with the network's maps of (h, w) = (H, W) / STRIDE cells.
 
     Args:
-        points: as of `pack_marks`, as are the next two.
-        which: see there.
-        unknown: see there.
+        points: (B, 2, M, 5, 2) pixels of centroid and corners, NaN where unknown.
+        which: (B, M, 3) int64 level, region and end, -1 where unknown.
+        unknown: (B, 2, 2, 4) boxes of each view in which vertebrae may be unlabelled.
         valid: (B, 2, H, W) bool, where there is film.
 
     Returns:

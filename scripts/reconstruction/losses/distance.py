@@ -38,7 +38,7 @@ def boundary_distance(mask: torch.Tensor) -> torch.Tensor:
         mask: (B, 1, X, Y, Z) bool.
 
     Returns:
-        likewise float32; 0 throughout where a mask is empty or full, as there is no other side.
+        (B, 1, N, N, N) float32; 0 throughout where a mask is empty or full, as it has no surface.
     """
     if mask.device.type == "cpu":
         return _on_cpu(mask)

@@ -106,7 +106,7 @@ def volume_cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Te
 
     Args:
         logits: (B, 1, N, N, N).
-        target: likewise, 0 or 1.
+        target: (B, 1, N, N, N), 0 or 1.
     """
     total = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((1, 2, 3, 4))
     return (total / target.sum((1, 2, 3, 4)).clamp(min=1.0)).mean()

@@ -48,11 +48,11 @@ def evaluate_dataset(
     Args:
         dataset: folder made by ``prepare``.
         output: folder for the results.
-        weights: see `Predictor`.
+        weights: of the reconstruction network, ``.pt`` or ``.ts`` file; the bundle's own if None.
         data_list: ``test``, ``validation`` or ``training``.
-        device: see `Predictor`.
+        device: torch device; CUDA if the machine has it and None is given.
         batch_size: vertebrae at a time.
-        precision: see `Predictor`.
+        precision: ``float32``, ``bfloat16``, or ``auto``, which is the latter where the device computes in it.
         network_only: the network's own answer to an image and a level, without tilt, steadying and fit, as the
             bundle's workflow ``evaluating`` measures it.
 

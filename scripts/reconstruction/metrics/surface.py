@@ -24,7 +24,7 @@ class VertebraMetrics:
         assd_mm: mean over the distances from both surfaces.
         nsd_1mm: share of both surfaces that lies within 1 mm of the other (surface Dice; Nikolov 2021,
             doi 10.2196/26151).
-        nsd_2mm: likewise within 2 mm.
+        nsd_2mm: share of both surfaces that lies within 2 mm of the other.
     """
 
     dice: float

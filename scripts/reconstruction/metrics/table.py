@@ -29,11 +29,11 @@ class MetricsRow:
         subject: patient.
         series: of the patient.
         level: its name.
-        dice: see `VertebraMetrics`, as the next four.
-        hd95_mm: mm.
-        assd_mm: mm.
-        nsd_1mm: 0 to 1.
-        nsd_2mm: 0 to 1.
+        dice: overlap, 0 to 1.
+        hd95_mm: 95th percentile of the surface distance, mm.
+        assd_mm: mean surface distance, mm.
+        nsd_1mm: share of both surfaces within 1 mm of the other.
+        nsd_2mm: share of both surfaces within 2 mm of the other.
         clipped_fraction: share of the true mask outside its cube.
         seconds: for its prediction.
         status: ``ok``, ``empty`` or ``failed: reason``.
@@ -129,8 +129,8 @@ def write_summary_json(
         average: what the average vertebra scores on the same vertebrae; summarised as ``average_vertebra``.
 
     Raises:
-        UserError: see `summarise`.
-        ValueError: a metric is no finite number; nothing is written.
+        UserError: no rows, or a level that does not exist.
+        ValueError: a metric is not a finite number; nothing is written.
     """
     summary = summarise(rows)
     if average is not None:

@@ -61,8 +61,8 @@ class CentroidFusion(nn.Module):
     """Patch and centroid mask of each view, fused by a non-local block of the view's own.
 
     Args:
-        attention_channels: see `NonLocalBlock`.
-        key_stride: see `NonLocalBlock`.
+        attention_channels: of the non-local blocks' theta and phi.
+        key_stride: average-pool what phi and sigma see by this factor; 1 is the paper's equation (1).
         non_local: False only concatenates (the paper's ablation "Non-Local (w/o)").
     """
 

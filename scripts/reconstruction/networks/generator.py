@@ -25,6 +25,6 @@ class Generator(nn.Module):
         self.backbone = backbone
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Image (B, 4, N, N), see `scripts.geometry.cropping.network_input` -> logits (B, 1, N, N, N) in ``IPL``."""
+        """AP patch, AP mask, LAT patch, LAT mask (B, 4, N, N) -> logits (B, 1, N, N, N) in ``IPL``."""
         ap, lat = self.fusion(image)
         return self.backbone(self.lift(ap, lat))

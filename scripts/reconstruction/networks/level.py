@@ -40,7 +40,7 @@ class LevelPrior(nn.Module):
         Args:
             level: (B,) VerSe numbers.
             tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back.
-            numbers: (B, 9) how each lies in its own frame, see `scripts.anatomy.placement`.
+            numbers: (B, 9) place (mm), turn (degrees) and log stretches of each mean shape in its vertebra's own frame.
 
         Returns:
             (B, 1, size, size, size).
@@ -108,9 +108,9 @@ class LevelGenerator(nn.Module):
         """Logits of vertebrae in their cubes.
 
         Args:
-            image: (B, 4, N, N), see `scripts.geometry.cropping.network_input`.
+            image: (B, 4, N, N) AP patch, AP centroid mask, LAT patch, LAT centroid mask.
             level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None.
-            tilt: (B,) degrees, see `LevelPrior`; 0 if None.
+            tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back; 0 if None.
             numbers: (B, 9) how the vertebrae lie; `read` off the films if None.
 
         Returns:
@@ -129,7 +129,7 @@ class LevelGenerator(nn.Module):
 
     @torch.jit.export
     def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
-        """(B, 9) how the vertebrae lie, see `scripts.anatomy.placement`; zeros for unknown levels.
+        """(B, 9) place (mm), turn (degrees) and log stretches of the vertebrae's mean shapes; zeros for unknown levels.
 
         Once trained, the mean of two readings: of the films, and of those of the mirrored patient.
         """

@@ -24,7 +24,7 @@ class PoseReader(nn.Module):
     Args:
         fusion: (B, 4, N, N) -> AP features, LAT features.
         ap_encoder: AP features -> (B, F, N / 8, N / 8).
-        lat_encoder: likewise.
+        lat_encoder: LAT features -> (B, F, N / 8, N / 8).
         size: N / 8.
         width: of the layers that look at the encoders' features.
         hidden: of the layers that bring both views together.
@@ -63,12 +63,12 @@ class PoseReader(nn.Module):
         """What it reads.
 
         Args:
-            image: (B, 4, N, N), see `scripts.geometry.cropping.network_input`.
+            image: (B, 4, N, N) AP patch, AP centroid mask, LAT patch, LAT centroid mask.
             level: (B,) int64 VerSe numbers, 0 where unknown.
             tilt: (B,) degrees by which each vertebra leans in the sagittal plane of its cube.
 
         Returns:
-            (B, 9) float32, see `scripts.anatomy.placement`.
+            (B, 9) float32: place (mm), turn (degrees) and log stretches of each mean shape.
         """
         ap, lat = self.fusion(image)
         # The fusion stays as the generator's training left it: its gradients would cost as much as all the rest.

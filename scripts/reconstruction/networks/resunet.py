@@ -17,9 +17,9 @@ class ResEncoder(nn.Module):
 
     Args:
         in_channels: of the view or volume.
-        channels: see `ResUNet`, also for the others.
+        channels: of the levels, finest first, and last of the bottleneck; one more than ``strides``.
         strides: of the first convolution of each level.
-        convolutions: a residual block.
+        convolutions: of each residual block.
         dimensions: 3, or 2 for a view.
     """
 

@@ -30,9 +30,9 @@ def fit_mean_shapes(
         probabilities: (B, 120, 120, 120) along I, P, L of the vertebrae's cubes.
         levels: (B,) VerSe numbers; where it is 0 nothing is fitted.
         tilts: (B,) degrees by which each leans in the sagittal plane of its cube.
-        numbers: (B, 9) as they are read, see `scripts.anatomy.placement`.
+        numbers: (B, 9) place (mm), turn (degrees) and log stretches, where the fit begins.
         prior: whose mean shapes these are.
-        options: see `ShapeFitOptions`.
+        options: how shapes are fitted: points compared, steps, strength of the prior.
 
     Returns:
         (B, 9) fitted numbers.

@@ -20,7 +20,7 @@ class WarmStart:
 
     Args:
         network: to fill in.
-        path: weights, see `load_matching`.
+        path: weights, a state dict, alone or under ``model``; tensors that fit in whole or in part are copied.
     """
 
     def __init__(self, network: nn.Module, path: str) -> None:

@@ -41,7 +41,7 @@ def along_p(ap: torch.Tensor, depth: int = 1) -> torch.Tensor:
 
 
 def along_l(lat: torch.Tensor, depth: int = 1) -> torch.Tensor:
-    """A LAT map (B, C, I, P), likewise -> (B, C, I, P, depth)."""
+    """A LAT map (B, C, I, P) repeated along the axis that the view misses -> (B, C, I, P, depth)."""
     return lat.unsqueeze(4).expand(-1, -1, -1, -1, depth)
 
 
@@ -51,5 +51,5 @@ def ap_channels_as_depth(ap: torch.Tensor, depth: int) -> torch.Tensor:
 
 
 def lat_channels_as_depth(lat: torch.Tensor, depth: int) -> torch.Tensor:
-    """A LAT map (B, C L, I, P), likewise -> (B, C, I, P, L)."""
+    """A LAT map (B, C L, I, P) whose channels hold the depth -> (B, C, I, P, L)."""
     return lat.unflatten(1, (-1, depth)).permute(0, 1, 3, 4, 2)

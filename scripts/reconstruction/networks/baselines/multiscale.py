@@ -68,7 +68,7 @@ class MultiScaleLift(nn.Module):
     Args:
         in_channels: of each view.
         size: of the patches.
-        channels: see `MultiScaleView`.
+        channels: of the encoder's levels, N/2 first.
     """
 
     def __init__(self, in_channels: int, size: int, channels: Sequence[int] = (24, 48, 96, 192)) -> None:
@@ -99,7 +99,7 @@ class MultiScaleFusion(nn.Module):
         self.head = nn.Conv3d(channels[-1], 1, 1)
 
     def forward(self, volumes: list[torch.Tensor]) -> torch.Tensor:
-        """See `MultiScaleLift` -> logits (B, 1, N, N, N)."""
+        """Volumes of both views at each scale -> logits (B, 1, N, N, N)."""
         x = volumes[0]
         for index, (fuse, volume) in enumerate(zip(self.fuse, volumes, strict=True)):
             x = fuse(torch.cat([F.interpolate(x, scale_factor=2.0), volume], dim=1) if index else volume)

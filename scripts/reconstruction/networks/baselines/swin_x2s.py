@@ -72,7 +72,7 @@ class SwinX2SDecoder(nn.Module):
 
     Args:
         size: of the patches.
-        widths: as of `SwinLift`.
+        widths: channels of the lifted scales, N/2 to N/32.
     """
 
     def __init__(self, size: int, widths: tuple[int, ...] = (16, 24, 32, 48, 96)) -> None:
@@ -86,7 +86,7 @@ class SwinX2SDecoder(nn.Module):
         self.head = nn.ConvTranspose3d(2 * widths[0], 1, 4, 2, 1)
 
     def forward(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """See `SwinLift` -> logits (B, 1, N, N, N)."""
+        """Lifted features of AP and LAT at each scale -> logits (B, 1, N, N, N)."""
         plain = len(pairs) - len(self.attention)
         pairs = pairs[:plain] + [ask(*pair) for ask, pair in zip(self.attention, pairs[plain:], strict=True)]
         volumes = [torch.cat(pair, dim=1) for pair in pairs]

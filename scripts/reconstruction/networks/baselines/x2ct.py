@@ -64,10 +64,10 @@ class ViewLift(nn.Module):
     Args:
         in_channels: of the view.
         size: of the patches.
-        layers: see `ViewEncoder`.
-        widths: see `X2CTLift`.
+        layers: of each stage's dense block.
+        widths: of the decoder, coarse to fine; one more than stages.
         expand: `along_p` or `along_l`.
-        norm: see `ViewEncoder`.
+        norm: MONAI's name of the normalisation.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ class X2CTLift(nn.Module):
         size: of the patches, a multiple of 2 to the number of stages.
         layers: of each stage's dense block.
         widths: of the decoder, coarse to fine; one more than stages.
-        norm: see `ViewEncoder`; the published one needs more than one pixel in the last stage, so patches of 64.
+        norm: MONAI's name of the normalisation; the published one needs more than one pixel in the last stage, so
+            patches of 64.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class X2CTDecoder(nn.Module):
     The published network has a ReLU at its end and two more outputs for the views; here it ends in logits.
 
     Args:
-        widths: see `X2CTLift`.
+        widths: of the levels, coarse to fine; one more than stages.
     """
 
     def __init__(self, widths: Sequence[int] = (256, 128, 64, 32, 16, 16)) -> None:
@@ -146,7 +147,7 @@ class X2CTDecoder(nn.Module):
         self.head = nn.Conv3d(widths[-1], 1, 7, padding=3)
 
     def forward(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """See `X2CTLift` -> logits (B, 1, N, N, N)."""
+        """Lifted features of AP and LAT at each scale -> logits (B, 1, N, N, N)."""
         mean = fused = (pairs[0][0] + pairs[0][1]) / 2
         for level, (ap_skip, lat_skip) in enumerate(pairs[1:]):
             ap = self.join_ap[level](torch.cat([self.up_ap[level](mean), ap_skip], dim=1))
