@@ -84,7 +84,7 @@ def test_configs_and_modules_that_docstrings_name_exist() -> None:
             module = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
             assert not left or re.search(rf"\b{left[0]}\b", module.read_text()), f"{path.relative_to(ROOT)}: {name}"
             named += 1
-    assert named > 80
+    assert named > 60
 
 
 def test_a_baseline_in_one_file_as_documented(dataset: Path, tmp_path: Path) -> None:
