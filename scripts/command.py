@@ -143,7 +143,7 @@ def to_type(word: str, kind: Any, option: str) -> Any:
         option: whose word it is, for the error.
 
     Raises:
-        UserError: it is none of this type.
+        UserError: the word is not of this type.
 
     >>> to_type("0.14", tuple[float, float] | None, "spacing"), to_type("L1, L2", tuple[str, ...], "levels")
     ((0.14, 0.14), ('L1', 'L2'))
@@ -192,7 +192,7 @@ def _from_json(value: Any) -> Any:
 
 
 def _options(owner: Callable[..., Any]) -> Iterator[Option]:
-    """Of a function, or of a dataclass, which is called like one."""
+    """The options of a function, or of a dataclass, which is called like one."""
     kinds = get_type_hints(owner, include_extras=True)
     meanings = {text.name: text.description for text in parse_docstring(inspect.getdoc(owner)).args or ()}
     for name, parameter in inspect.signature(owner).parameters.items():

@@ -34,7 +34,7 @@ def level_colour(number: int) -> Colour:
         number: VerSe number.
 
     Raises:
-        UserError: the number is no vertebra.
+        UserError: the number is not a vertebra.
     """
     level_name(number)
     red, green, blue = _COLOURS[number]

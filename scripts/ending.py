@@ -1,4 +1,4 @@
-"""How a process that is told to end leaves nothing behind."""
+"""How a process that is asked to end leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.register_at_fork(after_in_child=_UNFINISHED.clear)
 
 
 class EndedError(BaseException):
-    """The process was told to end by a signal; as with a keyboard's interrupt, whatever is under way cleans up.
+    """A signal asked the process to end; as with a keyboard interrupt, running work cleans up.
 
     Args:
         number: of the signal.

@@ -69,7 +69,7 @@ def level_name(number: int) -> str:
     """Name of a VerSe number, e.g. ``level_name(20) == "L1"``.
 
     Raises:
-        UserError: the number is no vertebra (26 sacrum, 27 coccyx, 0 background included).
+        UserError: the number is not a vertebra (26 sacrum, 27 coccyx, 0 background included).
     """
     if number not in LEVEL_NAMES:
         raise UserError(f"label {number} is no vertebra in VerSe numbering (1-25 and 28)")

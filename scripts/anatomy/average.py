@@ -42,7 +42,7 @@ def average_signed_distance(number: int, spacing_mm: float = 1.0, without: tuple
         (n, n, n) float32 mm along I, P, L with n = 120 / spacing, negative inside, within +-12; read-only.
 
     Raises:
-        UserError: nobody else in the library has the level, or the spacing does not divide the cube.
+        UserError: no other subject in the library has the level, or the spacing does not divide the cube.
 
     >>> average = average_signed_distance(20, 4.0)  # L1
     >>> average.shape, int(((average < 0).sum() * 4.0**3) / 1000)  # cm3

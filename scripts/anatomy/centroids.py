@@ -1,4 +1,4 @@
-"""Body centroids: VerSe's annotation where there is one, an estimate from the mask where there is none."""
+"""Body centroids: VerSe's annotation where it exists, else an estimate from the mask."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class BodyLandmarks:
     Args:
         level: VerSe number.
         centroid_mm: (3,) of the body.
-        sagittal_mm: (4, 3) superior anterior, superior posterior, inferior posterior, inferior anterior; None if there
-            are none worth learning from.
+        sagittal_mm: (4, 3) superior anterior, superior posterior, inferior posterior, inferior anterior; None if
+            they are not reliable enough to learn from.
         coronal_mm: (4, 3) superior right, superior left, inferior left, inferior right (of the patient); or None.
         why_none: reason, where corners are missing.
     """
@@ -105,7 +105,7 @@ def find_landmarks(
 
 
 def known_landmarks(mask: Path | None) -> SpineLandmarks | None:
-    """Those that lie beside a case's mask, in the file that ``simulate`` writes; None if there are none."""
+    """The landmarks in the file that ``simulate`` writes beside a case's mask; None without such a file."""
     if mask is None or not mask.name.endswith(MASK_SUFFIX):
         return None
     path = mask.with_name(mask.name.removesuffix(MASK_SUFFIX) + LANDMARKS_SUFFIX)
@@ -175,7 +175,7 @@ def _one(
 
 
 class _NoBodyError(Exception):
-    """What was found is no vertebral body."""
+    """What was found is not a vertebral body."""
 
 
 def _sections(

@@ -27,9 +27,9 @@ def mean_shapes() -> torch.Tensor:
     """(29, 60, 60, 60) float32 mm, negative inside, on voxels of 2 mm of a vertebra's cube, by VerSe number.
 
     Along I, P, L of the vertebra's own frame: the body's centroid at `scripts.geometry.cropping.NOMINAL_CENTROID`, the
-    spine running straight down. A number that is no level has no shape, 12 mm everywhere. Read-only.
+    spine running straight down. A number that is not a level has no shape, 12 mm everywhere. Read-only.
     """
-    # An ordinary tensor, whoever asks first: gradients are taken through it.
+    # An ordinary tensor even if the first call is in inference mode: gradients are taken through it.
     with torch.inference_mode(False), np.load(MEAN_SHAPES_FILE) as stored:
         table = torch.full((TABLE_SIZE, VOXELS, VOXELS, VOXELS), REACH_MM)
         for number, shape in zip(stored["numbers"].tolist(), stored["shapes"], strict=True):

@@ -97,7 +97,7 @@ def film_statistics(patch: np.ndarray, shadow: np.ndarray) -> FilmStatistics | N
 
 
 def region_of(level: str) -> str:
-    """Of a level's name."""
+    """``cervical``, ``thoracic`` or ``lumbar``, from a level's name."""
     number = level_number(level)
     return REGIONS[0] if number <= 7 else REGIONS[1] if number <= 19 or number == 28 else REGIONS[2]
 

@@ -62,7 +62,7 @@ def scored(predictor: Predictor, vertebrae: list[TestVertebra], change: Change |
 
 
 def _found(predictor: Predictor, vertebra: TestVertebra, image: torch.Tensor) -> np.ndarray:
-    """What the network makes of a vertebra's image, whose level it is told."""
+    """The network's mask of a vertebra from its image and its level."""
     return next(iter(predictor([image], [level_number(vertebra.item["level"])]))) > 0.5
 
 

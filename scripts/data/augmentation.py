@@ -160,8 +160,8 @@ class RandTiltd(RandomizableTransform, MapTransform):
 class RandFilmd(RandomizableTransform, MapTransform):
     """Films as different machines make them: `scripts.geometry.film` with random options.
 
-    The options are drawn once, as one machine makes both films; noise and collimation are each film's own. What leaves
-    is no line integral any more, so that only relative intensities mean anything.
+    The options are drawn once, as one machine makes both films; noise and collimation are each film's own. The
+    result is no longer a line integral, so that only relative intensities mean anything.
 
     Args:
         keys: patches of line integrals.

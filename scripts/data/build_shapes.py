@@ -113,7 +113,7 @@ def own_frame(
 def _missing_turn_deg(number: int, neighbours: list[int]) -> float:
     """How far the mean spine's direction between both neighbours is turned backwards from that to the only one known.
 
-    0 at the two ends of the spine, where nobody's neighbours are known.
+    0 at the two ends of the spine, where neighbours are missing.
     """
     if min(neighbours) == number:
         known, missing = (number, number + 1), (number - 1, number)

@@ -68,7 +68,7 @@ def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
 
 
 def options_to_json(options: PrepareOptions) -> dict[str, Any]:
-    """As ``dataset.json`` and the stamps show them."""
+    """The options as ``dataset.json`` and the stamps contain them."""
     values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
     # These are younger than the first datasets, which are what they would be without them.
     if options.film == FilmOptions():
@@ -81,5 +81,5 @@ def options_to_json(options: PrepareOptions) -> dict[str, Any]:
 
 
 def folder_name(case: CaseFiles, variant: int) -> str:
-    """Of a case or a variant of it, under ``cases/``."""
+    """The folder of a case, or of a variant of it, under ``cases/``."""
     return f"{case.key}~v{variant:02d}" if variant else case.key

@@ -30,7 +30,7 @@ class CaseFiles:
     Args:
         subject: the patient.
         series: which of the patient's series.
-        ct: CT file, or None when there is none (the case is then rejected with that reason).
+        ct: CT file; None if it is missing (the case is then rejected with that reason).
         mask: labelmap on the CT's grid, a folder of vertebra surfaces, or None.
         centroids: VerSe centroid JSON, or None: body centroids are then estimated from the mask.
         labels: numbering of the mask, a key of `scripts.levels.LABEL_MAPS`; empty to find it out
@@ -46,9 +46,9 @@ class CaseFiles:
         source: where the data come from.
         licence: under which licence.
         release: folder of the release that the case is from, where several may hold the same scan.
-        label_origin: how the mask came about where it is no truth: ``fitted`` for shapes fitted to a CT
+        label_origin: how the mask was made where it is not ground truth: ``fitted`` for shapes fitted to a CT
             (`scripts.data.labelling`). Such a patient is for training only.
-        problem: why it cannot be used, known before any file is read: its files cannot be told apart by their names.
+        problem: why it cannot be used, known before any file is read: its files cannot be distinguished by their names.
     """
 
     subject: str
@@ -91,8 +91,8 @@ def find_cases(source: Path | str, labels: str = "") -> list[CaseFiles]:
             case; empty to find it out for each.
 
     Raises:
-        UserError: a source is missing, contains no case, or one key names two cases. Scans of one name in two releases
-            are no error: `scripts.data.duplicates` decides which of them is used.
+        UserError: a source is missing, contains no case, or one key names two cases. Two releases may both have a scan
+            of one name: `scripts.data.duplicates` decides which is used.
     """
     paths = [Path(part) for part in str(source).split(",") if part]
     cases = [replace(case, labels=case.labels or labels) for path in paths for case in _cases_of(path)]
@@ -184,7 +184,7 @@ def _one_of(
     Args:
         files: of the folder.
         stem: of the CT.
-        stems: of all CTs of the folder; a file that belongs to another one is no candidate.
+        stems: of all CTs of the folder; a file that belongs to another one is not a candidate.
         exact: what follows the stem in names that are certain.
         like: what follows it in names that only may be meant.
         what: is looked for.

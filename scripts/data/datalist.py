@@ -27,7 +27,7 @@ def write_datalist(
         path: the file.
         header: first entries, not empty.
         names: of the lists, in their order.
-        rows: name of its list and item, in the order in which a list shall have them.
+        rows: name of its list and item, in the order of the lists to be written.
 
     Returns:
         number of items per list.

@@ -102,8 +102,8 @@ def apply_film_effects(
         inside: (B, rows, columns) bool, which pixels are on the films already; None for all.
 
     Returns:
-        AP and LAT films, (B, rows, columns) float32 of no unit, and for each which of its pixels are on the film, bool.
-        Off it they have the film's lowest value. `scripts.data.normalisation.normalise_film` takes both.
+        AP and LAT films, (B, rows, columns) float32 without a unit, and for each (B, rows, columns) bool, which pixels
+        are on the film. Off it they have the film's lowest value. `normalise_film` takes both.
     """
     draw = Draw(len(ap), ap.device, generator)
     clean: Pair = (ap, lat)

@@ -86,7 +86,7 @@ class Draw:
         return self.uniform(*logarithms).exp()
 
     def normal(self) -> torch.Tensor:
-        """Of unit variance."""
+        """(B, 1, 1) normal numbers of unit variance."""
         return torch.randn(self.batch, 1, 1, device=self.device, generator=self.generator)
 
     def happens(self, probability: float | torch.Tensor) -> torch.Tensor:

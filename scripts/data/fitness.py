@@ -74,7 +74,7 @@ def volumes_of(labels: np.ndarray, voxel_mm: np.ndarray) -> dict[int, float]:
 
 
 def why_unfit(labels: np.ndarray, voxel_mm: np.ndarray, cut: set[int]) -> dict[int, str]:
-    """Reason per VerSe number whose mask is no whole vertebra, those that the border of the field of view cuts aside.
+    """Reason per VerSe number whose mask is not a whole vertebra, apart from those cut by the field of view.
 
     Args:
         labels: (X, Y, Z) uint8, VerSe numbers.

@@ -93,7 +93,7 @@ def _by_order(parts: dict[int, _Part]) -> LabelNumbers:
         problems[other] = "there is one vertebra only, which has no order"
     fitting = [numbering for numbering, problem in problems.items() if not problem]
     if len(fitting) == 2:
-        # An order of two and more is evidence, a single vertebra among other organs is none.
+        # An order of two and more is evidence, a single vertebra among other organs is not.
         ordered = [numbering for numbering in fitting if len(_vertebrae(numbering, parts)) > 1]
         fitting = ordered if len(ordered) == 1 else fitting
     if len(fitting) == 1:
@@ -189,7 +189,7 @@ def names_beside(mask: Path) -> dict[int, str]:
     """Names of labels in a JSON file beside a labelmap: one of its own name, or nnU-Net's ``dataset.json``.
 
     Any nesting, and both ``{"28": "L4"}`` and ``{"vertebrae_L4": 28}``; names without a level are left out. A file that
-    is no JSON, or has no such names, may be about anything and is passed over.
+    is not JSON, or has no such names, may be about anything and is passed over.
     """
     for path in name_files(mask):
         try:

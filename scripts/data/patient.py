@@ -23,7 +23,7 @@ WHOLE_SHARE, NEIGHBOURS = 0.3, 3
 
 @dataclass(frozen=True)
 class Orientation:
-    """Evidence that a header's axes are right; left and right cannot be told from the bones.
+    """Evidence that a header's axes are right; left and right cannot be determined from the bones.
 
     Args:
         behind_mm: median distance by which the vertebrae's centres of mass lie behind their body centroids.

@@ -123,7 +123,7 @@ def prepare_dataset(
 def _build(
     cases: list[CaseFiles], options: PrepareOptions, split: SplitOptions, subset: SubsetOptions, run: Runner
 ) -> Built:
-    # Before any work: names that nobody has.
+    # Before any work: names that no patient has.
     check_lists({case.key for case in cases}, subset)
     fitted = {case.subject for case in cases if case.label_origin}
     split_truth([case.subject for case in cases], fitted, split, options.seed)

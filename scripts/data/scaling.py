@@ -34,7 +34,7 @@ LARGE = (374, 100_000)
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one build.
+    """What one build took.
 
     Args:
         workers: processes.
@@ -168,7 +168,7 @@ def measure_scaling(
     """Print, or write, seconds and peak memory that preparing takes.
 
     Args:
-        source: as of prepare.
+        source: folder of CTs with labelmaps, manifest (.json), or several with commas between them.
         workers: numbers of processes to try, comma-separated.
         copies: numbers of copies of each CT to try, comma-separated.
         output: Markdown file to write as well.

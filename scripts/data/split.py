@@ -70,7 +70,7 @@ def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> d
 
 
 def split_truth(subjects: Iterable[str], fitted: set[str], split: SplitOptions, seed: int) -> dict[str, str]:
-    """As `split_patients`, but patients whose labels are no truth train, and the others are drawn without them.
+    """Which list each patient belongs to; those whose labels are not ground truth only train, outside the draw.
 
     Args:
         subjects: all patients.
@@ -79,7 +79,8 @@ def split_truth(subjects: Iterable[str], fitted: set[str], split: SplitOptions, 
         seed: of the draw.
 
     Raises:
-        UserError: as `split_patients`, or a patient with fitted labels is named for test or validation.
+        UserError: a patient is asked for in two lists, a named one is not in the data, or a patient with fitted labels
+            is named for test or validation.
     """
     for name in ("test", "validation"):
         wrong = fitted.intersection(getattr(split, name))

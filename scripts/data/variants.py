@@ -28,8 +28,8 @@ class VariantRange:
         bend_mm: standard deviation of the smooth displacement at its control points.
         bend_spacing_mm: distance of the control points.
         centroid_noise_mm: standard deviation, along each axis, of the annotated centroid about the true one.
-        view_angle_error_deg: largest turn of each view by itself about the patient's long axis and up or down, which
-            nobody knows of: marks are where the films show them, and all else is placed as if the views were true.
+        view_angle_error_deg: largest turn of each view by itself about the patient's long axis and up or down. Marks
+            are where the films show them; everything else is placed as if the views were not turned.
     """
 
     rotation_deg: float = 10.0

@@ -122,7 +122,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
     known = None if variant else known_landmarks(case.mask)
-    # The middle of debris, or of half a vertebra, is no mark to learn from.
+    # The middle of debris, or of half a vertebra, is not used as a mark.
     doubtful = volumes.unfit.keys() - patient.annotated
     found = find_landmarks(
         patient.labels,

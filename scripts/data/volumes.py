@@ -41,7 +41,7 @@ class CaseVolumes:
         annotated: per VerSe number, the body centroid of a centroid file in world mm.
         metal: whether there are implants at the spine.
         centroid_convention: of the centroid file; empty without one.
-        unfit: per VerSe number, why its mask is no whole vertebra: debris, in pieces, or a part of one.
+        unfit: per VerSe number, why its mask is not a whole vertebra: debris, in pieces, or a part of one.
         notes: what the user should know, one line each.
     """
 
@@ -56,7 +56,7 @@ class CaseVolumes:
     notes: tuple[str, ...] = ()
 
     def without_unfit(self) -> CaseVolumes:
-        """Without the masks of what is no whole vertebra, for those that take vertebrae as they come."""
+        """Without the masks of what is not a whole vertebra, for those that take vertebrae as they come."""
         if not self.unfit:
             return self
         labels = np.where(np.isin(self.labels, list(self.unfit)), np.uint8(0), self.labels)
@@ -71,8 +71,8 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         rng: source of what is painted where there is no CT.
 
     Raises:
-        UserError: a file is missing or unreadable, CT and mask differ in their grid, the CT is no CT, or the mask has
-            no vertebra in it.
+        UserError: a file is missing or unreadable, CT and mask differ in their grid, the CT has no CT numbers, or the
+            mask has no vertebra in it.
     """
     if case.problem:
         raise UserError(case.problem)

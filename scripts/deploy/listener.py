@@ -138,7 +138,7 @@ def listen(
         settle_s: a study is complete when it has a pair and nothing has come for so long.
         keep_hours: how long results, and studies without a pair, stay.
         geometry: YAML or JSON file that says how the machine takes its films, where their headers do not.
-        anchor: a level that holds in all films, as `scripts.localization.anchors` reads it; empty if there is none.
+        anchor: a level that holds in all films, such as ``L5`` for the lowest vertebra; empty if none is known.
         engine: whose ``worker.process`` computes; a new one of ours if None.
 
     Raises:
@@ -200,5 +200,5 @@ async def _send(spool: Spool, peer: Peer) -> None:
 
 
 def _hash(uid: str) -> str:
-    """Names of files and folders tell nobody which study they are."""
+    """A name of files and folders that does not identify the study."""
     return hashlib.sha256(uid.encode()).hexdigest()[:24]

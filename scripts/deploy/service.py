@@ -31,7 +31,7 @@ SECONDS = (2, 5, 10, 20, 40, 80, 160, 320)
 
 
 class NoSuchJobError(Exception):
-    """The name is no job's."""
+    """No job has this name."""
 
 
 def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine: Engine | None = None) -> FastAPI:

@@ -42,7 +42,7 @@ def process(folder: str) -> None:
 
 
 class Worker:
-    """Takes jobs from a spool until it is told to stop.
+    """Takes jobs from a spool until it is stopped.
 
     Args:
         spool: the jobs.

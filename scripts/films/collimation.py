@@ -133,7 +133,7 @@ def _border(part: np.ndarray) -> int:
 
 
 def _step(lines: np.ndarray) -> int:
-    """Where a bright, even margin (a collimator's shadow) ends in one straight step down; 0 if there is none.
+    """Where a bright, even margin (a collimator's shadow) ends in one straight step down; 0 without such a margin.
 
     A dark margin would look like a patient's straight back; air and dark borders need no masking unless they are flat.
     """

@@ -26,7 +26,7 @@ MODALITIES = ("CR", "DX", "RF", "XA", "RG", "OT", "XC", "SC", "PX")
 
 
 def read_header(path: Path) -> Dataset | None:
-    """All attributes but the pixels, without those that cannot be read; None if the file is no DICOM image."""
+    """All attributes but the pixels, without those that cannot be read; None if the file is not a DICOM image."""
     try:
         header, _ = open_dicom(path, pixels=False)
     except UserError:
@@ -39,7 +39,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
 
     Args:
         path: the file.
-        wanted: which view it shall be.
+        wanted: the view that it should be.
         invert: whether its bones are dark although its header says otherwise.
 
     Raises:
@@ -108,7 +108,7 @@ def finish(film: Radiograph, wanted: Projection, where: str, seen: np.ndarray, i
     """Check a film's values, find its field and mask what lies beyond.
 
     Args:
-        film: as it shall be displayed; a field of (0, 0, 0, 0) is searched for.
+        film: as it is displayed; a field of (0, 0, 0, 0) is searched for.
         wanted: its view.
         where: its file, for errors.
         seen: (rows, columns) bool, False where the file says that there is no film.
@@ -136,6 +136,6 @@ def finish(film: Radiograph, wanted: Projection, where: str, seen: np.ndarray, i
             f"{left} columns left, {columns - right} right"
         )
         inside = field_mask(field, pixels.shape)
-        # What is masked already is no value of the film.
+        # Masked pixels are not values of the film.
         pixels = mask_outside(pixels, inside & seen if (inside & seen).any() else inside)
     return replace(film, pixels=pixels, field=field, warnings=tuple(lines))

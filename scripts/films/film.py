@@ -152,7 +152,7 @@ class Films:
 
     @property
     def shown(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The same, None for a film that there is not."""
+        """Pixels (rows, columns) float32 of both films, None for a film that was not given."""
         ap, lat = (film.pixels if film.there else None for film in (self.ap, self.lat))
         return ap, lat
 
@@ -169,7 +169,7 @@ class Films:
 
     @property
     def headers(self) -> list[Dataset | None]:
-        """Of DICOM films, for references in DICOM outputs only: they identify the patient."""
+        """Headers of DICOM films, for references in DICOM outputs only: they identify the patient."""
         return [self.ap.header, self.lat.header]
 
     def check_marks(self, annotations: Annotations) -> None:

@@ -17,7 +17,7 @@ TOO_FLAT, FLAT = 2.5, 1.0
 def check_order(annotations: Annotations, where: str = "") -> list[str]:
     """Refuse marks that cannot be those of a spine whose head is up.
 
-    All marks are asked, whichever levels are wanted: of one level alone nobody can tell.
+    All marks are used, whichever levels are wanted, because a single level has no order.
 
     Args:
         annotations: marks of both views.

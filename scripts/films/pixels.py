@@ -26,7 +26,7 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
         where: its file, for errors.
 
     Returns:
-        (rows, columns) float32 as stored, not yet oriented; (rows, columns) bool, what is no padding; and warnings.
+        (rows, columns) float32 as stored, not yet oriented; (rows, columns) bool, what is not padding; and warnings.
 
     Raises:
         UserError: several frames, a transfer syntax no decoder reads, damaged pixels, or tables that cannot be read.
@@ -138,7 +138,7 @@ def _looked_up(values: np.ndarray, data: Dataset, keyword: str) -> np.ndarray:
 def _polarity(data: Dataset) -> tuple[bool, bool]:
     """Whether to take the logarithm, and whether bones are then dark.
 
-    Pixel Intensity Relationship and its sign speak of raw values (for processing; XA and RF), the photometric
+    Pixel Intensity Relationship and its sign describe raw values (for processing; XA and RF), the photometric
     interpretation of what is shown.
     """
     inverse = text(data, "PhotometricInterpretation") == "MONOCHROME1"

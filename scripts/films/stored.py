@@ -16,7 +16,7 @@ from scripts.films.header import printable
 from scripts.films.plausible import check_pixels
 
 MOST_BEYOND = 0.01  # share of pixels whose unused bits may hold something else, such as an overlay
-BEYOND = 0.05  # of the values' range: padding that lies further out is no part of the film, wherever it is
+BEYOND = 0.05  # of the values' range: padding that lies further out is not part of the film, wherever it is
 
 
 def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -28,7 +28,7 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
         where: its file, for errors.
 
     Returns:
-        (rows, columns), or (rows, columns, samples) of a colour image; (rows, columns) bool, what is no padding, which
+        (rows, columns), or (rows, columns, samples) of a colour image; (rows, columns) bool, what is not padding, which
         takes the lowest value of the others; and warnings.
 
     Raises:

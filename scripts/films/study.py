@@ -70,7 +70,7 @@ def best(files: Sequence[tuple[File, Candidate]], wanted: Projection) -> list[Fi
 def choose_film(folder: Path, wanted: Projection) -> Path:
     """The one film of a folder that shows a view by its own header.
 
-    Films that any attribute calls oblique are no candidates. Secondary captures, derived and raw images give way to
+    Films that any attribute calls oblique are not candidates. Secondary captures, derived and raw images give way to
     original ones for presentation.
 
     Args:
@@ -78,7 +78,7 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
         wanted: the view.
 
     Raises:
-        UserError: there is none, or several are equally good.
+        UserError: the folder has no such film, or several that are equally good.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if len(files) > MOST_FILES:

@@ -181,7 +181,7 @@ def resample_labels(labels: np.ndarray, affine: np.ndarray, grid: Grid, warp: Wa
         labels: (X, Y, Z) uint8.
         affine: 4x4 index -> RAS mm.
         grid: where to sample.
-        warp: as in `resample`.
+        warp: deformation between the grid's world and the labels'; the identity if None.
 
     Returns:
         (I, P, L) uint8.

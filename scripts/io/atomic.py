@@ -1,7 +1,8 @@
 """Outputs that are there whole or not at all.
 
 What is being written has a hidden name beside its place, ``.NAME.xxxxxxxx.part``, and is locked as long as its process
-lives. So whoever writes there next can tell what a killed process left, and removes it. Symbolic links are followed.
+lives. So the next process that writes there recognises what a killed one left, and removes it. Symbolic links are
+followed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
     """A temporary folder that becomes ``final`` when the block ends well and vanishes when it does not.
 
     Args:
-        final: where the folder shall be. An older result of the same kind there is replaced.
+        final: where the folder is to be. An older result of the same kind there is replaced.
         marker: a file that every such result has; a folder without it is not ours and is left alone.
 
     Raises:
@@ -58,7 +59,7 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
         elif target.exists():
             old = work.with_name(work.name.removesuffix(PART) + OLD)
             with ExitStack() as stack:
-                # No other process shall take the old one for left behind; who has it locked already sees to that.
+                # Locked, so that no other process takes the old one for a leftover; so does a lock held elsewhere.
                 with suppress(BlockingIOError):
                     stack.callback(os.close, _lock(target))
                 target.rename(old)
@@ -77,7 +78,7 @@ def check_folder(final: Path, marker: str, free_bytes: int = 0) -> None:
         free_bytes: that the disk should have free.
 
     Raises:
-        UserError: ``final`` exists and is no such result, is where this process stands, or cannot be written.
+        UserError: ``final`` exists and is not such a result, is the working directory, or cannot be written.
     """
     with (
         _place_of_folder(final, marker) as (target, mounted),
@@ -232,7 +233,7 @@ def _clear(parent: Path, target: Path) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Of the names of what becomes ``target``; a name as long as it may be leaves no room for more."""
+    """How names of temporary files for ``target`` begin, shortened to leave room for the rest of the name."""
     return f".{target.name[:LONGEST_NAME]}."
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 of the files of a release: `scripts.release` writes the list, whoever loads weights asks it first."""
+"""SHA-256 of the files of a release: `scripts.release` writes the list, and weights are checked before loading."""
 
 from __future__ import annotations
 

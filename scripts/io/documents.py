@@ -92,7 +92,7 @@ def check_values(document: Any, where: str) -> None:
         where: the file, for errors.
 
     Raises:
-        UserError: names the field of a number that is not finite, or of a text that is no text; or there are too many
+        UserError: names the field of a number that is not finite, or of an invalid text; or there are too many
             values, or too many in each other.
     """
     for count, (name, value) in enumerate(_values(document, where)):

@@ -73,7 +73,7 @@ def read_volume(path: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
         what: it is to hold, for the error.
 
     Raises:
-        UserError: as `read_nifti`; or it is of colours, of complex numbers, or not 3D.
+        UserError: missing, truncated, not NIfTI, a header that cannot be true, colours, complex numbers, or not 3D.
     """
     array, affine = read_nifti(path)
     check_volume(array, affine, what, str(path))
@@ -144,7 +144,7 @@ def open_nifti(path: Path, check_shape: ShapeCheck | None = None) -> NiftiFile:
 
 
 def _what_instead(path: Path) -> str:
-    """Of a file whose beginning nibabel cannot make out."""
+    """What a file is whose beginning nibabel cannot read, for the error."""
     if path.is_dir():
         return "a folder"
     if not path.stat().st_size:

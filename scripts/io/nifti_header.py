@@ -110,7 +110,7 @@ def axes_doubt(header: nib.Nifti1Header) -> str:
 def label_names(header: nib.Nifti1Header) -> dict[int, str]:
     """Names of label numbers in a table of labels (``<Label Key="27">vertebrae_L5</Label>``), as TotalSegmentator has.
 
-    What is no such table is passed over: extensions may hold anything.
+    Anything else is ignored: extensions may contain anything.
     """
     names: dict[int, str] = {}
     for extension in header.extensions:

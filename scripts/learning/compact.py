@@ -1,4 +1,4 @@
-"""Weights as they are handed out: half the size.
+"""Weights as they are released: half the size.
 
 Weights are kept in 16 bits, which moves no Dice by more than 0.001; running statistics stay in 32, for variances of
 deep layers exceed what 16 bits can hold.

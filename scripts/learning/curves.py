@@ -36,7 +36,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """(N,) means of each value and up to ``window - 1`` before it, in the units of the values.
 
     Raises:
-        UserError: the window is no positive number.
+        UserError: the window is not a positive number.
     """
     if window < 1:
         raise UserError(f"a window of {window} steps")
@@ -50,7 +50,7 @@ def read_run(folder: Path, term: str) -> Run:
     """The log that a training wrote.
 
     Raises:
-        UserError: there is none, it is empty, or it has no such column.
+        UserError: the log is missing or empty, or has no such column.
     """
     path = folder / "training.csv"
     if not path.is_file():

@@ -17,7 +17,7 @@ THREADS_LET_GO_S = 0.5
 
 
 def local_device() -> torch.device:
-    """This process's GPU under ``torchrun``; the CPU where there is none."""
+    """This process's GPU under ``torchrun``; the CPU on a machine without one."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

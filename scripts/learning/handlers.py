@@ -62,7 +62,7 @@ class TrainingLog:
         self.since = time.perf_counter()
 
     def _forget_after(self, iteration: int) -> None:
-        """Rows that a killed run wrote after the checkpoint it is resumed from would stand there twice."""
+        """Remove rows that a killed run wrote after the checkpoint it is resumed from: they will be written again."""
         if not self.path.is_file():
             return
         with self.path.open(newline="") as stream:

@@ -41,7 +41,7 @@ def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> li
 
 
 def check_settings(**settings: Any) -> None:
-    """Refuse values of the command line that are none of their kind.
+    """Refuse values of the command line that are not of the expected kind.
 
     The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
 
@@ -67,7 +67,7 @@ def check_settings(**settings: Any) -> None:
 
 
 def _say_user_errors_alone() -> None:
-    """For this process's end only: whoever catches an error gets it as it is."""
+    """Print a `UserError` that ends the process as one line; code that catches it sees no difference."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _print_error
 

@@ -79,7 +79,7 @@ class ValidationPicture:
 
     @staticmethod
     def _epoch(engine: Engine) -> int:
-        """Of the training: MONAI's `ValidationHandler` sets the evaluator to the trainer's epoch."""
+        """The training's epoch: MONAI's `ValidationHandler` sets the evaluator to the trainer's epoch."""
         return int(engine.state.epoch)
 
 

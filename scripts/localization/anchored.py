@@ -102,7 +102,7 @@ def read_anchored(
     Args:
         read: levels of the paired vertebrae, given what is known.
         anchors: vertebrae whose level the user knows.
-        places: as `find_anchored` gives them.
+        places: for each anchor the index of its detection in its view, -1 for the lowest vertebra.
         pairing: of the detections, head to foot.
         whole: (N,) bool, whether each vertebra lies on the films with all its corners.
 
@@ -154,7 +154,7 @@ def _ways(
         ours, sure = allowed.copy(), certain.copy()
         ours[last] &= np.arange(LEVELS) == lowest
         sure[last] = True
-        # Below it: the sacrum, a vertebra that the film's edge cuts, or what is no vertebra.
+        # Below it: the sacrum, a vertebra that the film's edge cuts, or what is not a vertebra.
         below = np.arange(count) > last
         sacrum = (np.arange(LEVELS) == S1_INDEX) & (lowest in LUMBAR_ENDS)
         cut = (np.arange(LEVELS) > lowest) & taken[below][:, None]

@@ -33,7 +33,7 @@ class Anchor:
     pixel: Pixel | None = None
 
     def __str__(self) -> str:
-        """As `parse_anchors` reads it."""
+        """``L5``, or ``T12@lat:310,85.5`` with a position."""
         name = level_name(self.level)
         return name if self.pixel is None else f"{name}@{self.view}:{self.pixel[0]:g},{self.pixel[1]:g}"
 
@@ -47,7 +47,7 @@ def parse_anchors(text: str) -> tuple[Anchor, ...]:
     ['T12@lat:310,85.5', 'C2@ap:20,90']
 
     Raises:
-        UserError: it is none, the level does not exist, or two speak of the lowest vertebra.
+        UserError: not an anchor, the level does not exist, or two name the lowest vertebra.
     """
     anchors: list[Anchor] = []
     rest = text.replace(" ", "")

@@ -50,11 +50,11 @@ class DetectionOptions:
         least_score: of a peak.
         apart_mm: two peaks nearer than this are one.
         off_line_mm: how far a detection may lie from where those that name it a neighbour expect it; farther ones
-            that nobody names are dropped. Unused without the neighbour part.
+            that no other names are dropped. Unused without the neighbour part.
         neighbours: whether detections vouch for each other.
         level_temperature: divides the logits of levels; fitted on validation films.
         region_weight: share of the region head in the levels' evidence.
-        score_bias: added to a vertebra's log odds where its confidence is told; peaks of a focal loss are too modest.
+        score_bias: added to a vertebra's log odds for its reported confidence; peaks of a focal loss are too low.
             Fitted on validation films.
     """
 
@@ -72,7 +72,7 @@ def find_detections(maps: torch.Tensor, valid: np.ndarray, pixel_mm: float, opti
 
     Args:
         maps: (CHANNELS, H, W).
-        valid: (rows, columns) where there is film; detections elsewhere are none.
+        valid: (rows, columns) where there is film; detections elsewhere are dropped.
         pixel_mm: of the network's film.
         options: how peaks are found: least score, least distance, calibration of levels and scores.
     """

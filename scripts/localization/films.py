@@ -73,7 +73,7 @@ class FilmCase:
         levels: (N,) places in the level table, head to foot; S1 is the last of the table.
         centroids: AP and LAT, (N, 2) pixels.
         corners: AP and LAT, (N, 4, 2) pixels, superior left, superior right, inferior right, inferior left in the
-            image; NaN where there are none.
+            image; NaN where unknown.
         geometry: of the films.
         complete: whether every vertebra in the films is listed.
     """
@@ -183,7 +183,7 @@ def read_film_case(path: Path, pair: int) -> FilmCase:
     """One pair of a file of `write_film_cases`.
 
     Raises:
-        UserError: the file is no such file.
+        UserError: the file is not such a stored pair.
     """
     with _opened(path) as stored:
         row = json.loads(str(stored["about"]))[pair]
@@ -202,7 +202,7 @@ def film_pairs(folder: str) -> list[tuple[Path, int]]:
         folder: made by `build_films`; or several with commas between them.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no stored pairs.
     """
     paths = [path for part in folder.split(",") for path in sorted(Path(part).glob("*.npz"))]
     if not paths:
@@ -223,7 +223,7 @@ def build_films(source: str, output: str, pairs: int = 4, variants: int = 0, see
     """Write the films of every case.
 
     Args:
-        source: as of prepare.
+        source: folder of CTs with labelmaps, manifest (.json), or several with commas between them.
         output: folder; what is there already is kept.
         pairs: film pairs of each case.
         variants: deformed copies of each case, with as many pairs each.

@@ -17,7 +17,7 @@ from scripts.localization.path import Reading
 
 # How a warning of this kind begins.
 LEVELS_UNCERTAIN = "levels are uncertain by one"
-# Below this many nats between the best reading and one a level off, the user is told.
+# Below this many nats between the best reading and one a level off, the user gets a warning.
 LEAST_MARGIN = 2.0
 
 
@@ -71,7 +71,7 @@ class Localization:
 
 
 def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:
-    """As the file has them; S1, which is no vertebra to reconstruct, is left out.
+    """The marks of both views as ``annotations.json`` has them; S1 is left out, as it is not reconstructed.
 
     Args:
         found: in pixels of the films.

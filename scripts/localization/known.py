@@ -18,11 +18,11 @@ LAST_LUMBAR = (LEVEL_ORDER.index(24), LEVEL_ORDER.index(25))
 
 
 def unknown_boxes(cells: np.ndarray, levels: np.ndarray, complete: bool) -> np.ndarray:
-    """The boxes in which there may be vertebrae that nobody has labelled.
+    """The boxes in which there may be vertebrae without a label.
 
     Above the first and below the last known vertebra the spine goes on, in a strip about its line. What lies beside
-    that strip is no vertebra, and neither is what lies above C1 (the skull) or below S1 (coccyx, hips, femora): a
-    network that is never told so marks femoral heads.
+    that strip is not a vertebra, nor is what lies above C1 (the skull) or below S1 (coccyx, hips, femora): a network
+    that does not learn this marks femoral heads.
 
     Args:
         cells: (N, 2) row and column of the centroids in the map, head to foot.

@@ -34,7 +34,7 @@ from scripts.paths import BUNDLE_ROOT
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
 # Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
-# What a sure detection is worth against the cost of its walk, and how far plausibilities must lie apart to be told.
+# Weight of a certain detection against the cost of its path, and the difference of plausibilities that counts.
 DETECTION_WORTH, PLAUSIBILITY_SCALE = 8.0, 4.0
 UNLIKELY = -40.0
 LARGEST_PX = 1024
@@ -141,12 +141,12 @@ class Localizer:
             try:
                 found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None, anchored)
             except UserError as error:
-                # What an anchor lacks is said; that a size shows nothing is not.
+                # An anchor without a detection is reported; a size that shows nothing is not.
                 refused = str(error) if anchored.anchors and len(one.found) + len(other.found) else refused
                 continue
             total = found.reading.score + one.plausibility + other.plausibility
             if best is None or total > best.reading.score:
-                # Nobody is surer of a vertebra than of the size of what he sees.
+                # No vertebra is more certain than the size at which the film is read.
                 best = replace(
                     found,
                     vertebrae=[_doubted(v, one.share, other.share) for v in found.vertebrae],
@@ -249,7 +249,7 @@ def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
     """A film (rows, columns) at the network's pixel size, (1, rows, columns).
 
     Raises:
-        UserError: it is no film of a patient at this size, or has values that are no numbers.
+        UserError: it is not a film of a patient at this size, or has values that are not numbers.
     """
     if film.ndim != 2 or min(film.shape) < 8:
         raise UserError(f"a film is 2D with at least 8 pixels a side, not {film.shape}")

@@ -40,7 +40,7 @@ class LocalizationLoss:
 
         Args:
             maps: (B, 2, CHANNELS, H, W) as the network gives them.
-            targets: as of `online.targets.batch_targets`.
+            targets: maps and numbers to compare with, by name, as `online.targets.batch_targets` makes them.
         """
         maps = maps.float().flatten(0, 1)
         flat = {name: value.flatten(0, 1) for name, value in targets.items() if name != "image"}

@@ -17,7 +17,7 @@ REGIONS = ("cervical", "thoracic", "lumbar")
 
 @dataclass(frozen=True)
 class ViewRow:
-    """A true vertebra in one view, or (without a level) a detection that is none.
+    """A true vertebra in one view, or (without a level) a false detection.
 
     Args:
         case: film pair.

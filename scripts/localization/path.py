@@ -1,7 +1,7 @@
 """Which level each detection is: the most likely walk down the table of levels.
 
 A hidden Markov chain over detections from head to foot. Evidence is what the network says of each; moves are one level
-down, with rare ones for T13, L6, an absent T12 or L5, a vertebra that was missed, and a detection that is none. The
+down, with rare ones for T13, L6, an absent T12 or L5, a vertebra that was missed, and a false detection. The
 distances of neighbours speak too, weakly and with a free size of the patient (both measured in
 ``docs/localization.md``). S1 is a level like the others: without it what follows L5 would have to be an L6.
 """
@@ -40,7 +40,7 @@ class PathOptions:
         no_l5: four lumbar ones.
         missed: each vertebra that no view found.
         most_missed: in a row.
-        most_false: detections in a row that are none.
+        most_false: false detections in a row.
         false: such a detection, on top of its own score's log odds.
         spacing: weight of the distances.
         spread: standard deviations of distances are widened by it.
@@ -75,7 +75,7 @@ class Known:
     """What is known of detections beforehand.
 
     Args:
-        allowed: (N, LEVELS) whether each may have each level; without any it is no vertebra.
+        allowed: (N, LEVELS) whether each may have each level; without any it is not a vertebra.
         certain: (N,) whether each is a vertebra for certain.
     """
 
@@ -88,7 +88,7 @@ class Reading:
     """What a walk says.
 
     Args:
-        levels: (N,) places in the level table; -1 for what is no vertebra.
+        levels: (N,) places in the level table; -1 for what is not a vertebra.
         posterior: (N, LEVELS) of each detection, given that it is a vertebra.
         margin: by how much, in nats, the best walk beats those that give its vertebrae another level; the median over
             the vertebrae. Infinite without any.

@@ -62,7 +62,7 @@ def draw_annotations(
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """As PNG in one step."""
+    """Write a picture as PNG in one step."""
     with atomic_path(path) as work:
         picture.save(work, format="PNG")
 
@@ -99,7 +99,7 @@ def _panel(film: np.ndarray, view: ViewMarks, size_mm: tuple[float, float], scal
 
 
 def _fit(line: str, width: int) -> str:
-    """As much of a line as there is room for."""
+    """As much of a line as fits into a width in pixels."""
     while font(15).getlength(line) > width and len(line) > 20:
         line = line[:-2].rstrip() + "…"
     return line

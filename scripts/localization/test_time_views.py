@@ -32,7 +32,7 @@ class TestTimeView:
 
     mirror: bool = False
     scale: float = 1.0
-    # Its name is no test's.
+    # pytest would take the class for tests by its name.
     __test__: ClassVar[bool] = False
 
 

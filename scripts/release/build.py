@@ -103,7 +103,7 @@ def run_tests(bundle: Bundle, tests: tuple[str, ...]) -> int:
         how many passed.
 
     Raises:
-        UserError: one fails, or there is none.
+        UserError: one fails, or no test exists.
     """
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"

@@ -69,7 +69,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """As the model zoo would list it."""
+        """The bundle's name as the model zoo would list it."""
         return self.project["name"].replace("-", "_")
 
     @property
@@ -116,9 +116,9 @@ class Bundle:
             raise UserError(f"{path}: no list of large files, each with a path and a url") from error
 
     def uncommitted(self) -> list[str]:
-        """Files of the release that git does not know as they are; none if the tree is no git checkout.
+        """Files of the release that differ from the commit; empty if the tree is not a git checkout.
 
-        Large files come from elsewhere, and their checksum vouches for them.
+        Large files come from elsewhere, and their checksum is checked instead.
         """
         top = self._git("rev-parse", "--show-toplevel")
         if top is None or Path(top.strip()).resolve() != self.root.resolve():
@@ -143,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        UserError: there is none in the file.
+        UserError: the file is missing or has no JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ def read_pins(constraints: Path) -> dict[str, str]:
     """constraints.txt: canonical name -> version.
 
     Raises:
-        UserError: a line is no exact pin.
+        UserError: a line is not an exact pin.
     """
     pins = {}
     for line in constraints.read_text(encoding="utf-8").splitlines():

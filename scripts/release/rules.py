@@ -54,7 +54,7 @@ class Finding:
     blocks: bool = True
 
 
-# Compares other projectors, which whoever does so installs (docs/drr.md).
+# Compares other projectors, which have to be installed for it (docs/drr.md).
 PEERS = "scripts/benchmarks/drr/"
 
 

@@ -80,7 +80,7 @@ def write_preview(
         views: sides to show the spine from.
 
     Raises:
-        UserError: a label or a mark is no vertebra.
+        UserError: a label or a mark is not a vertebra.
     """
     panels, levels, scale = draw_panels(
         ap_film, lat_film, marks, drawn_spine(labelmap, voxel_mm), mm_per_pixel, outlines, flagged, views
@@ -123,7 +123,7 @@ def draw_panels(
         pictures by (caption, left end, right end), the levels shown from head to foot, and pixels a mm.
 
     Raises:
-        UserError: a label or a mark is no vertebra.
+        UserError: a label or a mark is not a vertebra.
     """
     surfaces, bodies, size_mm = spine.surfaces, spine.bodies, spine.size_mm
     ap = {n: (np.array(marks[n][0]) + 0.5) * mm_per_pixel[0] for n in _checked(marks)}
@@ -157,7 +157,7 @@ def draw_panels(
 
 
 def _checked(marks: dict[int, tuple[Point, Point]]) -> list[int]:
-    """Levels of the marks from head to foot; raises where one is no vertebra."""
+    """Levels of the marks from head to foot; raises where one is not a vertebra."""
     return in_order([n for n in marks if level_name(n)])
 
 
@@ -184,7 +184,7 @@ def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0) -> DrawnSpine:
         voxel_mm: edge of a voxel in mm.
 
     Raises:
-        UserError: a label is no vertebra.
+        UserError: a label is not a vertebra.
     """
     boxes = find_objects((labelmap > 0).view(np.uint8))
     if not boxes:

@@ -52,7 +52,7 @@ def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxe
         (H, W, 3) uint8 sRGB: the labelmap's height and its width from that side, in mm, times the scale.
 
     Raises:
-        UserError: a label is no vertebra.
+        UserError: a label is not a vertebra.
         ValueError: the labelmap is not 3-D or the view is unknown.
     """
     if labelmap.ndim != 3 or view not in ANGLES:

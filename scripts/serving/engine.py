@@ -74,7 +74,7 @@ class Engine:
         self.package, self.limit_s, self.first = package, limit_s, first
         self._pool: ProcessPoolExecutor | None = None
         self._turn = asyncio.Lock()
-        # Calls in their order, with the running one; each is told how many are before it.
+        # Calls in their order, with the running one; each learns how many are before it.
         self._queue: dict[object, Told] = {}
 
     async def call(
@@ -141,7 +141,7 @@ class Engine:
             self._queue[other](before)
 
     def pids(self) -> list[int]:
-        """Of the process, if there is one."""
+        """Process ids of the engine; empty if it does not run."""
         return list(self._pool._processes) if self._pool is not None and self._pool._processes else []
 
     def stop(self) -> None:

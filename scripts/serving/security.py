@@ -131,7 +131,7 @@ def _cookie(kind: str, request: Request) -> str:
 
 
 def _arrived_at(request: Request) -> str:
-    """The address of this machine that a connection was made to, as a Host header has it; empty if it is no address."""
+    """The address of this machine that a connection was made to, as in a Host header; empty if it is not an address."""
     address, port = request.scope.get("server") or ("", None)
     try:
         ipaddress.ip_address(address)

@@ -1,4 +1,4 @@
-"""Jobs as folders on disk: whoever is killed, and whenever, what was accepted is still there at the next start.
+"""Jobs as folders on disk: whatever process is killed, and whenever, accepted jobs are kept for the next start.
 
     SPOOL/receiving/  being written
           waiting/    complete, in the order of their names
@@ -80,7 +80,7 @@ class Spool:
             write: fills the folder of its study.
 
         Returns:
-            the job's name, which nobody can guess.
+            the job's name, which cannot be guessed.
 
         Raises:
             SpoolFullError: too many wait, or there is too much; nothing was written.
@@ -159,7 +159,7 @@ class Spool:
         return sum(path.name < name for path in (self.folder / State.WAITING).iterdir())
 
     def remove(self, name: str) -> bool:
-        """Forget a job that is not working; False if there is none."""
+        """Forget a job that is not working; False if it does not exist."""
         found = self.find(name)
         if found is None or found[0] is State.WORKING:
             return False

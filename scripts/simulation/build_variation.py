@@ -26,7 +26,7 @@ from scripts.simulation.processes import process_tips
 from scripts.simulation.shape_fit import AffineFit, distance_at, fit_affine
 from scripts.simulation.variation import VARIATION_FILE, from_moves
 
-# A mean of 87 patients is no person.
+# A mean of 87 patients is not a person.
 NO_PERSON = ("clouthier",)
 SURFACE_POINTS = 250
 FARTHEST_RESIDUAL_MM = 8.0

@@ -56,7 +56,7 @@ def load_donor(name: str) -> Donor:
     """A donor by name.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no donor has that name.
     """
     path = DONORS_FOLDER / f"{name}.npz"
     if not path.is_file():

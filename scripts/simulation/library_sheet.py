@@ -34,7 +34,7 @@ AVERAGE_SPACING_MM = 2.0
 
 
 def draw_region(name: str, levels: list[int], subjects: tuple[str, ...]) -> Image.Image | None:
-    """All shapes of some levels, a band of rows a level; None if there are none."""
+    """All shapes of some levels, a band of rows for each level; None without shapes."""
     tiles = []
     for number in levels:
         shapes = [load_shape(subject, number) for subject in subjects if number in vertebrae_of(subject)]
@@ -76,7 +76,7 @@ def draw_vertebra(shape: VertebraShape) -> Image.Image:
 
 
 def _average_around(shape: VertebraShape, axes: list[np.ndarray]) -> np.ndarray | None:
-    """The average without a shape's subject at places of its own frame; None if nobody else has the level."""
+    """The average without a shape's subject at places of its own frame; None if no other subject has the level."""
     try:
         average = average_signed_distance(shape.number, AVERAGE_SPACING_MM, (shape.subject,))
     except UserError:

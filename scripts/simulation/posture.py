@@ -118,7 +118,7 @@ def _correlated(pairs: list[str], name: str, rng: np.random.Generator) -> np.nda
     order, correlations = pair_correlations()
     rows = [order.index(pair) for pair in pairs]
     matrix = correlations[name][np.ix_(rows, rows)] + 1e-6 * np.eye(len(rows))
-    # A pair that stands twice makes the matrix singular; the small diagonal keeps the factor real.
+    # A pair that occurs twice makes the matrix singular; the small diagonal keeps the factor real.
     values, vectors = np.linalg.eigh(matrix)
     drawn = vectors @ (np.sqrt(np.maximum(values, 0)) * rng.standard_normal(len(rows)))
     return np.clip(drawn, -LARGEST_DEVIATION, LARGEST_DEVIATION)

@@ -22,7 +22,7 @@ TIP_MM = 2.5
 
 
 def process_tips(shape: VertebraShape) -> np.ndarray:
-    """Tips of the seven processes, (7, 3) mm down, back, left in the vertebra's own frame; nan where there is none.
+    """Tips of the seven processes, (7, 3) mm down, back, left in the vertebra's own frame; nan where missing.
 
     Spinous: the farthest back near the midline (the posterior tubercle of C1). Transverse: the farthest to a side,
     behind the body below the neck. Superior and inferior: the highest and lowest of the articular processes.
@@ -32,7 +32,7 @@ def process_tips(shape: VertebraShape) -> np.ndarray:
 
 
 def tips_of(number: int, points: np.ndarray) -> np.ndarray:
-    """The same from points inside a vertebra.
+    """Tips of the seven processes, (7, 3) mm, from points inside a vertebra.
 
     Args:
         number: VerSe number.

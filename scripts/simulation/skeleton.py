@@ -45,7 +45,7 @@ class BoneField:
 
 
 def overlying_bones(posture: Posture, body: Body, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Distance in mm to the nearest bone that is no vertebra and no sacrum, (I, P, L) float32, at most 12."""
+    """Distance in mm to the nearest bone that is neither a vertebra nor the sacrum, (I, P, L) float32, at most 12."""
     field = BoneField(grid)
     frames, ranks = posture.frames(), level_ranks(posture)
     drop = rng.uniform(45, 90)

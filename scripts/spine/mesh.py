@@ -33,7 +33,7 @@ _TAUBIN_STEPS = 20
 _TAUBIN_SHRINK = 0.5
 _TAUBIN_INFLATE = 0.53
 # Probabilities nearer to the iso level than this are moved away from it: a surface through a voxel centre has
-# triangles of no area, which collapse in the float32 of STL and leave the surface open there.
+# triangles of zero area, which collapse in the float32 of STL and leave the surface open there.
 _ISO_CLEARANCE = 1e-3
 _DISPLAY_BLUR = 1.0  # voxels
 _MAX_VOLUME_CHANGE = 0.01
@@ -164,7 +164,7 @@ def write_meshes(meshes: dict[int, trimesh.Trimesh], folder: Path, formats: tupl
 
 
 def check_meshes(formats: tuple[str, ...], keep: float) -> None:
-    """Raise a UserError for an unknown format or a share that is none."""
+    """Raise a UserError for an unknown format or a share that is not above 0 and at most 1."""
     unknown = set(formats) - set(WRITERS)
     if unknown:
         raise UserError(f"--mesh-formats {','.join(sorted(unknown))}: choose from {', '.join(WRITERS)}")
@@ -204,7 +204,7 @@ def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
         path: file to write; missing folders are made.
 
     Raises:
-        UserError: there is no mesh, or a number is no vertebra.
+        UserError: there is no mesh, or a number is not a vertebra.
     """
     if not meshes:
         raise UserError("no vertebra to write into the GLB file: reconstruct at least one level first")

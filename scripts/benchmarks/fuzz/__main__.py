@@ -1,9 +1,9 @@
-"""Spoilt inputs of every kind for all readers; each has to be read or refused in one line, and soon.
+"""Corrupted inputs of every kind for all readers; each has to be read or refused in one line, in time.
 
     python -m scripts.benchmarks.fuzz --count 20000 --seed 0
     python -m scripts.benchmarks.fuzz --only film_plain --count 500 --output FOUND
 
-DICOM, NIfTI, PNG, JPEG, TIFF, JSON and YAML files are spoilt in their bytes or in one field of their structure
+DICOM, NIfTI, PNG, JPEG, TIFF, JSON and YAML files are corrupted in their bytes or in one field of their structure
 (`scripts.benchmarks.fuzz.mutations`) and read in a process of their own with limited memory. A fault is any other
 exception than a `UserError`, an error of several lines or without the file's name, a value that is not finite, a file
 left behind, the death of the process, or no answer in time. Input k of a seed is always the same; ``--output`` keeps
@@ -40,7 +40,7 @@ class Tally:
 
 
 def fuzz(count: int, seed: int, limit_s: float, only: str = "", keep: Path | None = None) -> dict[str, Tally]:
-    """Give ``count`` spoilt inputs to the readers, each original in turn.
+    """Give ``count`` corrupted inputs to the readers, each original in turn.
 
     Args:
         count: of all inputs.
@@ -67,7 +67,7 @@ def fuzz(count: int, seed: int, limit_s: float, only: str = "", keep: Path | Non
 
 
 def main(count: int = 20000, seed: int = 0, limit_s: float = 10.0, only: str = "", output: Path | None = None) -> None:
-    """Give spoilt inputs to all readers and print what became of them.
+    """Give corrupted inputs to all readers and print the results.
 
     Args:
         count: of inputs, all kinds together.

@@ -1,4 +1,4 @@
-"""How an input is spoilt: anywhere in its bytes, or in one field of its structure by a value that no reader expects."""
+"""How an input is corrupted: anywhere in its bytes, or in one field of its structure by an unexpected value."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ VALUES: tuple[Any, ...] = (
     None, True, "", "x", "NaN", "L5", [], {}, [[]], [None, None], -1, 0, 1e9, -1e9, 1e308, 2**70, float("nan"),
     float("inf"), "\ud800", "\0", "../../x", [1, 2, 3], [float("nan"), 1.0], {"a": {"a": {"a": []}}},
 )  # fmt: skip
-# What repeats itself grows fast; it shall be the readers that are tried.
+# Repetitions grow fast, and the readers are to be tested, not the memory.
 MOST_BYTES = 2**20
 WHOLE_FILES = (b"", b"\0", b"\n", b"{", b"[" * 5000, b"\x89PNG\r\n\x1a\n", b"II*\0", b"\x1f\x8b", b"\0" * 128 + b"DICM")
 
 
 def mutate(content: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    """An input spoilt once or several times.
+    """An input corrupted once or several times.
 
     Args:
         content: of a readable file.
-        kind: its format, a key of `STRUCTURED`; others are spoilt in their bytes only.
+        kind: its format, a key of `STRUCTURED`; others are corrupted in their bytes only.
         rng: source of chance.
     """
     for _ in range(int(rng.integers(1, 4))):
@@ -46,7 +46,7 @@ def mutate(content: bytes, kind: str, rng: np.random.Generator) -> bytes:
         way = ways[int(rng.integers(len(ways)))]
         try:
             content = way(content, rng)
-        # What was spoilt before may have no structure any more.
+        # After an earlier corruption the input may have lost its structure.
         except Exception:
             content = spoil_bytes(content, rng)
     return content

@@ -1,4 +1,4 @@
-"""Readable inputs of every kind, small, to be spoilt."""
+"""Small readable inputs of every kind, to be corrupted."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MEMORY_BYTES = 6 * 2**30
 
 
 class Reader:
-    """A process that reads what it is told to, and is replaced when it hangs or dies.
+    """A process that reads the files it is given, and is replaced when it hangs or dies.
 
     Args:
         limit_s: for one input.

@@ -43,7 +43,7 @@ def try_input(path: Path) -> str:
         ``read`` or ``refused``.
 
     Raises:
-        WrongError: what was read is impossible, the error is no single line with the file's name, or a file was left.
+        WrongError: what was read is impossible, the error is not one line with the file's name, or a file was left.
         Exception: whatever a reader raises besides a `UserError`.
     """
     before = sorted(path.parent.iterdir())

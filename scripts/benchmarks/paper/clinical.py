@@ -57,7 +57,7 @@ def clinical_row(item: dict[str, Any], found: np.ndarray | None, truth: np.ndarr
 
     Args:
         item: its row of the test list.
-        found: (120, 120, 120) mask, or None if there is none.
+        found: (120, 120, 120) mask, or None if the network found nothing.
         truth: (120, 120, 120) mask of the true vertebra, or None.
     """
     level = str(item["level"])

@@ -36,7 +36,7 @@ class Disturbance:
 
     @property
     def name(self) -> str:
-        """Of its results' folder."""
+        """Name of the folder of its results."""
         return f"{self.kind}_{self.amount:g}"
 
 
@@ -95,10 +95,10 @@ def _shifted(mask: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 def write_tilted_films(source: str, items: Sequence[dict[str, object]], angle_deg: float, folder: Path) -> None:
-    """Radiographs of a data list's vertebrae whose lateral view was taken at a wrong angle, which nobody knows of.
+    """Radiographs of a data list's vertebrae with a lateral view at a wrong angle that the geometry does not contain.
 
-    The lateral view is turned about the patient's long axis. Marks are where the films show the centroid; all else
-    believes the views to be orthogonal, as for `scripts.data.vertebrae.prepare_case`. Written once; beams are parallel.
+    The lateral view is turned about the patient's long axis. Marks are where the films show the centroid; everything
+    else assumes orthogonal views, as in `scripts.data.vertebrae.prepare_case`. Written once; beams are parallel.
 
     Args:
         source: what the dataset was prepared from.

@@ -30,7 +30,7 @@ def run_matrix(output: Path, models: Sequence[Model], seeds: Sequence[int], gpus
         output: folder of the benchmark, with its plan.
         models: rows.
         seeds: columns.
-        gpus: ids for ``CUDA_VISIBLE_DEVICES``, one job at a time on each; one job on the CPU if there are none.
+        gpus: ids for ``CUDA_VISIBLE_DEVICES``, one job at a time on each; one job on the CPU if empty.
 
     Returns:
         what failed: ``model, seed`` -> reason.

@@ -65,7 +65,7 @@ _ABLATIONS = (
 
 
 def _further(kind: str) -> dict[str, Model]:
-    """Models of the config folders that the lists above do not know: whoever adds a file is in the table."""
+    """Models of the config folders that the lists above do not contain: a new file appears in the table."""
     known = {m.name for m in (*_ALL, *_ABLATIONS)}
     names = sorted(path.stem for path in (CONFIGS / kind).glob("*.json"))
     return {name: Model(name, name, f"configs/{kind}/{name}.json") for name in names if name not in known}

@@ -60,7 +60,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     """Write a new benchmark's settings, or check that a started one has the same.
 
     Raises:
-        UserError: the folder holds another benchmark, or something that is none.
+        UserError: the folder holds another benchmark, or something that is not a benchmark.
     """
     path = folder / FILE
     if path.is_file():

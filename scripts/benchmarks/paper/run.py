@@ -38,7 +38,7 @@ def run_benchmark(
         the report's path, if it was asked for, and which trainings failed.
 
     Raises:
-        UserError: an unknown step, seeds that are no numbers, a dataset that cannot be used, a folder of another kind.
+        UserError: an unknown step, seeds that are not numbers, a dataset that cannot be used, a folder of another kind.
     """
     unknown = sorted(set(steps) - set(STEPS))
     if unknown or not steps:

@@ -28,8 +28,8 @@ from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_
 class Reconstructor:
     """A network of any resolution as a function from raw patches to a mask on their own grid.
 
-    Coarser networks get pooled patches, and their logits are interpolated back, so that nobody is scored on a
-    coarser truth than the others.
+    Coarser networks get pooled patches, and their logits are interpolated back, so that all are scored on the
+    same truth.
 
     Args:
         network: (1, 4, n, n) -> (1, 1, n, n, n).

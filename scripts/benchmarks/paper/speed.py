@@ -95,7 +95,7 @@ class Subject:
 
 
 def pytorch(subject: Subject) -> Run:
-    """As it is."""
+    """The network as it is."""
     return subject.network
 
 

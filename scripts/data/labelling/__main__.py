@@ -128,7 +128,7 @@ def check(
     """How good the fit is: CTs that have masks, marks from the masks plus an error, Dice of fit against mask.
 
     Args:
-        source: as for prepare.
+        source: folder of CTs with labelmaps, manifest (.json), or several with commas between them.
         output: JSON file for the numbers, none if empty.
         without: library subjects not to use beside each case's own subject.
         noise_mm: standard deviation of the marks' error along each axis.

@@ -22,7 +22,7 @@ def check_fit(source: str, without: tuple[str, ...], noise_mm: float, seed: int)
     """One row a vertebra: case, level, Dice, distance of the centroids, volume against the mask's, whether it is whole.
 
     Args:
-        source: as for ``prepare``.
+        source: folder of CTs with labelmaps, manifest (``.json``), or several with commas between them.
         without: library subjects not to use. A subject that is named as the case, or that ends its name, never is.
         noise_mm: error of the marks along each axis.
         seed: of that error.

@@ -138,7 +138,7 @@ def fit_spine(
         ct: on the canonical grid, 2 mm is enough.
         centroids_mm: VerSe number -> world.
         options: how shapes are fitted: points compared, steps, strength of the priors.
-        subjects: of the library; leave out whoever is in the CT.
+        subjects: of the library; leave out the person in the CT.
 
     Raises:
         UserError: fewer than two marks, or a level of which the library has no shape.
@@ -175,7 +175,7 @@ def _neighbours(i: int, count: int) -> list[int]:
 
 
 def _unmarked(i: int, vertebrae: list[_Vertebra]) -> list[torch.Tensor]:
-    """Where the neighbours that nobody marked must be: shifts (3,) in own mm of the vertebra's own copies.
+    """Where neighbours without a mark must be: shifts (3,) in own mm of the vertebra's own copies.
 
     Without them the first and the last vertebra drift onto the bone of the next one. Nothing is above C1.
     """
@@ -220,7 +220,7 @@ def _fit_numbers(vertebra: _Vertebra, own: torch.Tensor, seen: torch.Tensor, opt
     spread = torch.tensor([options.move_mm] * 3 + [turn_sd] * 3 + [options.stretch] * 3)
     middle = torch.cat([torch.zeros(6), vertebra.base])
     rate = torch.tensor([0.6] * 3 + [0.03] * 3 + [0.02] * 3)
-    # Divided by the shape's own volume at the start, so that growing is no gain in itself.
+    # Divided by the shape's own volume at the start, so that growth alone does not raise the score.
     share = options.points_mm**3 / (vertebra.stack.volumes_mm3 * torch.exp(vertebra.base.sum()))
     unit = (vertebra.numbers / rate).clone().requires_grad_(True)
     optimiser = torch.optim.Adam([unit], lr=1.0)

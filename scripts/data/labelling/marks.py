@@ -29,7 +29,7 @@ class VertebraMark:
         level: VerSe number.
         centroid_mm: of its body (C1: of its ring), world mm.
         set_by: ``proposed`` by the program, or set or checked ``by eye`` on pictures.
-        decision: on its fitted shape: ``accepted``, ``rejected``, or empty as long as nobody has looked.
+        decision: on its fitted shape: ``accepted``, ``rejected``, or empty before its review.
         reason: of the decision.
     """
 
@@ -50,7 +50,7 @@ class CaseMarks:
         vertebrae: from head to foot.
         source: where the CT comes from, with its citation.
         licence: of the CT.
-        levels_by: how the levels were told and how sure they are, in words.
+        levels_by: how the levels were identified and how certain they are, in words.
         use: ``training``, or ``looking`` for cases that are kept apart.
     """
 
@@ -74,7 +74,7 @@ class CaseMarks:
         """The same with new decisions and reasons for some numbers.
 
         Raises:
-            UserError: a vertebra has no mark, or a decision is none.
+            UserError: a vertebra has no mark, or a decision is unknown.
         """
         known = {mark.level for mark in self.vertebrae}
         for number, (decision, _) in decisions.items():

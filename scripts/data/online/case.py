@@ -185,7 +185,7 @@ def read_case(path: Path) -> OnlineCase:
     """What `write_case` wrote.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is not such a case.
     """
     try:
         with np.load(path) as stored:

@@ -24,7 +24,7 @@ class MachineOptions:
         distance_mm: smallest and largest distance from the source to the patient.
         height_mm: standard deviation of the vertebra's height above the central ray of a cone.
         aside_mm: standard deviation of its distance from the central ray along the rows of a view.
-        error_deg: largest turn of each view by itself, which nobody knows of.
+        error_deg: largest turn of each view by itself, unknown to the geometry.
         turn_deg: standard deviation of the patient's turn about the vertical axis against both views.
         twist_deg: of the spine's own turn in a body that stays as it is. Were everything turned together, a network
             would read the turn off the body's outline or the scanner's couch.
@@ -94,7 +94,7 @@ class SampleDraws:
         scanned: (B, 2, 2) mm to the front and back, right and left of the centroid that the CT reaches at most.
         divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
         central: (B, view, axis) mm from the central ray to the vertebra.
-        misaligned: (B, view, axis) tangent of the turn that nobody knows of.
+        misaligned: (B, view, axis) tangent of the turn that the geometry does not contain.
         mark_error: (B, view, axis) mm.
         direction_error: (B, 2) degrees, frontal and sagittal.
         upright: (B,) bool: no neighbours are marked.

@@ -48,7 +48,7 @@ class MemoryPool(Generic[P]):
     def add(self, patient: P, room: int | None = None) -> None:
         """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
         patient = patient.to(self.device)
-        # One assignment each, so that whoever chooses at the same time sees the old list or the new one.
+        # One assignment each, so that a concurrent reader sees the old list or the new one.
         if patient.origin != "simulated":
             self.real = [*self.real, patient]
         else:

@@ -52,7 +52,7 @@ class CasePool(MemoryPool[OnlineCase]):
     def add(self, patient: OnlineCase, room: int | None = None) -> None:
         """A further patient; with ``room`` the oldest simulated one goes where there would be more than that."""
         super().add(patient, room)
-        # One assignment, so that whoever chooses at the same time sees the old table or the new one.
+        # One assignment, so that a concurrent reader sees the old table or the new one.
         self._whole = (_by_level(self.real), _by_level(self.simulated))
 
     def pick(self, rng: np.random.Generator) -> Pick:

@@ -263,7 +263,7 @@ def sums_along_rays(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def share_on_film(where: torch.Tensor) -> torch.Tensor:
     """The share of each ray that runs through the scanned field, of the longest such share of its film.
 
-    Films end where the CT ends. Along the rays everything beyond it is air; across them it is no film.
+    Films end where the CT ends. Along the rays everything beyond it is air; across them it is off the film.
 
     Args:
         where: (B, 3, depth, rows, columns) points on the rays, the volume's faces at -1 and 1.

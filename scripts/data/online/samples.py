@@ -75,7 +75,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
 
     Returns:
         ``image`` (B, 4, 120, 120) float32 as the generator network takes it, ``label`` (B, 1, 120, 120, 120) float32
-        of 0 and 1, ``level`` (B,) VerSe numbers as they are told, 0 for unknown, ``tilt`` (B,) degrees (`Poses`),
+        of 0 and 1, ``level`` (B,) VerSe numbers as they are given, 0 for unknown, ``tilt`` (B,) degrees (`Poses`),
         and, if asked for, ``numbers`` (B, 9) how the mean shape of the true level lies (`scripts.anatomy.placement`),
         NaN where unknown.
     """
@@ -115,7 +115,7 @@ def make_samples(picks: Sequence[Pick], options: SampleOptions, generator: torch
 
 
 def _stated_levels(levels: torch.Tensor, draws: SampleDraws) -> torch.Tensor:
-    """Levels as whoever marks them says them; supernumerary ones are never taken for others."""
+    """Levels with the marker's errors; supernumerary ones are never taken for others."""
     wrong = torch.where(levels < LAST_LUMBAR, (levels + draws.level_error).clamp(1, LAST_LUMBAR - 1), levels)
     return wrong * draws.level_known
 

@@ -35,7 +35,7 @@ class FilmPatient:
         spacing_mm: isotropic voxel size.
         levels: (N,) places in the level table, head to foot; S1 is the last of the table.
         points: (N, 9, 3) mm along I, P, L from the middle of the volume: centroid, corners as of
-            `scripts.anatomy.landmarks.BodyLandmarks`; NaN where there are none.
+            `scripts.anatomy.landmarks.BodyLandmarks`; NaN where unknown.
         complete: whether every vertebra in the volume is listed.
         origin: of the labels: one of `scripts.data.online.case.ORIGINS`.
     """
@@ -59,7 +59,7 @@ class FilmPatient:
 
     @property
     def grid(self) -> Grid:
-        """Of the volume, its middle in the world's origin."""
+        """The volume's grid, its middle in the world's origin."""
         rows, depth, width = (int(n) for n in self.hu.shape)
         at_origin = Grid((0.0, 0.0, 0.0), (rows, depth, width), self.spacing_mm)
         x, y, z = (-float(v) for v in at_origin.to_world((np.array(self.hu.shape) - 1) / 2))
@@ -157,7 +157,7 @@ def read_patient(path: Path) -> FilmPatient:
     """What `write_patient` wrote.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is not such a patient.
     """
     try:
         with np.load(path) as stored:

@@ -2,7 +2,7 @@
 
     python -m scripts.localization.online.pool --output PATIENTS --count 60 [--seed 0] [--spacing_mm 2] [--workers 1]
 
-writes simulated patients, for trainings on a CPU in which the same seed shall always give the same items.
+writes simulated patients, for trainings on a CPU in which the same seed always has to give the same items.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PatientPool(MemoryPool[FilmPatient]):
         """A patient.
 
         Raises:
-            UserError: there is none.
+            UserError: the pool has no patients.
         """
         self.check()
         real, simulated = self.real, self.simulated

@@ -38,7 +38,7 @@ class ViewDraw:
     Args:
         rays: (2, 3, 3) origin and direction, mm along I, P, L, of the ray of window pixel (r, c): ``[1, r, c]`` times
             each.
-        points: (N, 5, 2) centroid and corners, pixels of the window; NaN where there are none.
+        points: (N, 5, 2) centroid and corners, pixels of the window; NaN where unknown.
         half_rows: rows of the window above and below its middle in which there is film.
         half_depth_mm: how far the patient reaches in front of and behind its middle.
     """
@@ -208,7 +208,7 @@ def _enlarged(coarse: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 def _sums(
     volume: torch.Tensor, where: torch.Tensor, planes_a_step: int, shape: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of one window, sums along the rays of what lies above air and of what lies above the beginning of bone.
+    """Sums along the rays of one window: of what lies above air, and of what lies above the beginning of bone.
 
     Args:
         volume: (I, P, L) HU above air.

@@ -30,7 +30,7 @@ def pack_marks(
         complete: of each item whether every vertebra is listed.
 
     Returns:
-        points (B, 2, M, 5, 2) float32, NaN where there is none; level, region and end (B, M, 3) int64, -1 where
+        points (B, 2, M, 5, 2) float32, NaN where unknown; level, region and end (B, M, 3) int64, -1 where
         unknown; and `unknown_boxes` (B, 2, 2, 4) float32 of each view.
     """
     batch = len(points)

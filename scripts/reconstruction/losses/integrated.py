@@ -11,7 +11,7 @@ Conventions where the paper or MONAI leave room:
   something else: 0.2 on the vertebra and 0.8 on the background, against the purpose the paper gives. So MONAI's loss
   runs without alpha and is multiplied by 0.2; ``focal_class_weight`` turns the other reading on.
 * LSGAN (3), (4): `PatchAdversarialLoss` with ``no_activation_leastsq=True``; by default it puts a leaky ReLU on the
-  scores, which is no least-squares GAN.
+  scores, which is not a least-squares GAN.
 """
 
 from __future__ import annotations

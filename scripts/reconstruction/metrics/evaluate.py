@@ -1,6 +1,6 @@
 """The verb ``evaluate``: the predictor over a prepared dataset, measured vertebra by vertebra.
 
-Each vertebra is reconstructed in its own cube as `reconstruct` does it: it is told how it leans, readings of one
+Each vertebra is reconstructed in its own cube as `reconstruct` does it: its lean is known, readings of one
 spine steady each other, and the mean shape is fitted. Overlaps of neighbours are not resolved.
 """
 
@@ -40,7 +40,7 @@ def evaluate_dataset(
     """Write ``metrics.csv``, ``average.csv`` and ``summary.json``.
 
     ``average.csv`` is what the average vertebra of each level scores on the same vertebrae
-    (`scripts.reconstruction.metrics.yardstick`); its means stand in the summary as ``average_vertebra``.
+    (`scripts.reconstruction.metrics.yardstick`); its means are in the summary as ``average_vertebra``.
 
     A vertebra whose image cannot be read is a row of its own with the reason, and scores as an empty one. A true mask
     that cannot be read or is empty stops the evaluation: nothing can be said then, and leaving it out would flatter.
@@ -84,7 +84,7 @@ def _reconstruct(
 ) -> Iterator[tuple[Item, np.ndarray | None, str, float]]:
     """Items of one spine with their masks, None where an image cannot be read, what became of them, and seconds.
 
-    Without the spine the network is told nothing but levels.
+    Without the spine the network gets nothing but images and levels.
     """
     started = time.perf_counter()
     read, images = [], []

@@ -42,7 +42,7 @@ def vertebra_metrics(
     Surfaces are the masks' edge voxels as MONAI defines them: what an erosion by the 6-neighbourhood takes away.
 
     Args:
-        prediction: (I, P, L) bool, or None if there is none.
+        prediction: (I, P, L) bool, or None if the prediction failed.
         truth: (I, P, L) bool.
         spacing_mm: voxel size along I, P and L.
 

@@ -77,7 +77,7 @@ def read_metrics_csv(path: Path) -> list[MetricsRow]:
     """Read the table back.
 
     Raises:
-        UserError: no such file, other columns, or a cell that is no finite number where one is due.
+        UserError: no such file, other columns, or a cell that is not a finite number where one is due.
     """
     columns = [f.name for f in fields(MetricsRow)]
     try:
