@@ -44,9 +44,9 @@ def average_signed_distance(number: int, spacing_mm: float = 1.0, without: tuple
     Raises:
         UserError: no other subject in the library has the level, or the spacing does not divide the cube.
 
-    >>> average = average_signed_distance(20, 4.0)  # L1
+    >>> average = average_signed_distance(11, 4.0)  # T4
     >>> average.shape, int(((average < 0).sum() * 4.0**3) / 1000)  # cm3
-    ((30, 30, 30), 46)
+    ((30, 30, 30), 18)
     """
     shapes = shapes_of_level(number, tuple(s for s in shape_subjects() if s not in without))
     if not shapes:

@@ -33,6 +33,15 @@ def annotate_films(
 
     Raises:
         UserError: there is no vertebra in the films, or the anchors do not fit what is found.
+
+    >>> from scripts.films.pair import read_films
+    >>> from scripts.levels import level_name
+    >>> from scripts.paths import BUNDLE_ROOT
+    >>> sample = BUNDLE_ROOT / "docs" / "sample"
+    >>> films = read_films(sample / "ap.nii.gz", sample / "lat.nii.gz")
+    >>> marks, found = annotate_films(films, Localizer(device="cpu"))
+    >>> [level_name(number) for number in marks.paired_levels()][-3:]
+    ['L1', 'L2', 'L3']
     """
     sizes = (films.ap.spacing_mm, films.lat.spacing_mm)
     found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes, anchors)
