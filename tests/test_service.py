@@ -199,7 +199,7 @@ def test_a_call_that_hangs_is_ended_and_those_behind_it_move_up() -> None:
         (pid,) = engine.pids()
         slow = asyncio.create_task(engine.call("sleep", 600, limit_s=0.5))
         gone = asyncio.create_task(engine.call("sleep", 600))
-        last = asyncio.create_task(engine.call("monotonic", told=told.append))
+        last = asyncio.create_task(engine.call("monotonic", on_queue=told.append))
         await asyncio.sleep(0.1)
         assert told == [2]
         gone.cancel()

@@ -285,8 +285,8 @@ def test_candidates_say_what_they_are_and_only_the_chosen_ones_stay(tmp_path: Pa
 
 
 def test_candidates_are_limited_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.viewer.app.MOST_CANDIDATES", 2)
-    monkeypatch.setattr("scripts.viewer.app.MOST_CANDIDATE_BYTES", 2000)
+    monkeypatch.setattr("scripts.viewer.opening_routes.MOST_CANDIDATES", 2)
+    monkeypatch.setattr("scripts.viewer.opening_routes.MOST_CANDIDATE_BYTES", 2000)
     engine = AsyncMock(Engine)
     engine.call.return_value = {"file": {}, "chosen": {}}
     app = create_app(Guard({"testserver"}), engine=engine)
@@ -563,7 +563,7 @@ def test_a_case_that_hangs_stops_nobody_else() -> None:
 
 
 def test_films_that_hang_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.viewer.app.OPENING_S", 1.0)
+    monkeypatch.setattr("scripts.viewer.cases.OPENING_S", 1.0)
     listener, guard, _ = bind("127.0.0.1", 0)
     engine = Engine("scripts.viewer", 60.0, "case.warm_up")
     app = create_app(guard, engine=engine)

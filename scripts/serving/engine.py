@@ -26,7 +26,7 @@ LIMIT_S = 900.0
 # Loading PyTorch and the networks, on a busy machine.
 START_S = 300.0
 NOT_STORED = "the service's disk is full or does not take files: tell who runs it"
-Told = Callable[[int], None]
+QueueWatcher = Callable[[int], None]
 
 
 class EngineError(Exception):
@@ -75,10 +75,10 @@ class Engine:
         self._pool: ProcessPoolExecutor | None = None
         self._turn = asyncio.Lock()
         # Calls in their order, with the running one; each learns how many are before it.
-        self._queue: dict[object, Told] = {}
+        self._queue: dict[object, QueueWatcher] = {}
 
     async def call(
-        self, function: str, *arguments: Any, limit_s: float | None = None, told: Told = lambda before: None
+        self, function: str, *arguments: Any, limit_s: float | None = None, on_queue: QueueWatcher = lambda before: None
     ) -> Any:
         """The result of a function of the package, named as ``module.function``.
 
@@ -86,7 +86,7 @@ class Engine:
             function: to run.
             arguments: of the function.
             limit_s: another time than the engine's.
-            told: called with the number of calls before this one, at once and whenever it changes; 0 when it runs.
+            on_queue: called with the number of calls before this one, at once and whenever it changes; 0 when it runs.
 
         Raises:
             UserError: the function's own.
@@ -97,8 +97,8 @@ class Engine:
         if len(self._queue) >= MOST_WAITING:
             raise EngineBusyError
         place = object()
-        self._queue[place] = told
-        told(len(self._queue) - 1)
+        self._queue[place] = on_queue
+        on_queue(len(self._queue) - 1)
         try:
             await self._turn.acquire()
         except BaseException:

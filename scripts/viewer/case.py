@@ -6,75 +6,37 @@ engine's process (`scripts.serving.engine`) and take and give plain values only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.mark_order import order_complaints
-from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
-from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
-from scripts.io.checksums import sha256
 from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
-from scripts.localization.localizer import Localizer
-from scripts.measure.review import Review
-from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
-from scripts.spine.session import Session
 from scripts.viewer.choice import picture_file
+from scripts.viewer.fingerprints import films_fingerprint, level_fingerprints, marks_fingerprint
+from scripts.viewer.memory import (
+    MARKS_FILE,
+    REQUEST_FILE,
+    OpenCase,
+    films_of,
+    keep_open,
+    localizer,
+    opened,
+    predictor,
+)
 from scripts.viewer.outlines import vertebra_outline
 from scripts.viewer.pictures import write_picture
 from scripts.viewer.surface_files import forget_old, surface_file, write_surface
-
-MARKS_FILE = "annotations.json"
-REQUEST_FILE = "request.json"
-MOST_OPEN = 4
-
-
-@dataclass
-class OpenCase:
-    """A case in memory; all of it can be read or computed again from its folder.
-
-    Args:
-        as_read: the films as their files say.
-        films: the same in the frame and scale that the marks give where the files do not.
-        marks: of both views.
-        session: keeps what was reconstructed.
-        reviews: what was measured, by fingerprints of the vertebrae.
-    """
-
-    as_read: Films
-    films: Films
-    marks: Annotations
-    session: Session
-    reviews: dict[str, Review] = field(default_factory=dict)
-
-
-_OPEN: dict[Path, OpenCase] = {}
-
-
-@cache
-def predictor() -> Predictor:
-    """The network, loaded once a process."""
-    return Predictor(batch_size=1, precision="auto", fit_shapes=True)
-
-
-@cache
-def localizer() -> Localizer:
-    """The annotation network, likewise."""
-    return Localizer()
 
 
 def warm_up() -> str:
@@ -103,18 +65,18 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 def read_case(folder: Path, request: dict[str, Any]) -> None:
     """The first half of `open_case`: reads the films."""
     write_json(folder / REQUEST_FILE, request)
-    for view in _read_films(folder).views:
+    for view in films_of(folder).views:
         write_picture(picture_file(folder, view.key), view.film.pixels)
 
 
 def mark_case(folder: Path) -> dict[str, Any]:
     """The second half of `open_case`: reads the marks, or finds them."""
     request = read_json(folder / REQUEST_FILE)
-    films = _read_films(folder)
+    films = films_of(folder)
     marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
     write_annotations(folder / MARKS_FILE, marks)
     # As the file rounds them, and as the page sends them back: the same marks have the same fingerprint.
-    _keep(folder, films, read_annotations(folder / MARKS_FILE))
+    keep_open(folder, films, read_annotations(folder / MARKS_FILE))
     return describe(folder)
 
 
@@ -127,7 +89,7 @@ def describe(folder: Path) -> dict[str, Any]:
         },
         # Where the films do not know their own frame, every mark moves all others.
         "follows_marks": not case.as_read.in_one_frame,
-        "films": _digest([hashlib.sha256(v.film.pixels.tobytes()).hexdigest() for v in case.as_read.views]),
+        "films": films_fingerprint(case.as_read),
         "levels_uncertain": case.marks.levels_uncertain,
         "levels_confirmed": case.marks.levels_confirmed,
         "end_vertebrae": json.loads((folder / MARKS_FILE).read_text()).get("end_vertebrae", []),
@@ -164,7 +126,7 @@ def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
     marks = parse_annotations(document, "the marks")
     case.films.check_marks(marks)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
-    case = _keep(folder, case.as_read, marks, case.session)
+    case = keep_open(folder, case.as_read, marks, case.session)
     write_json(folder / MARKS_FILE, document)
     return _following(folder, case)
 
@@ -189,7 +151,7 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     part = case.session.reconstruct(case.marks, [level]).parts[0]
     if not part.found:
         raise UserError(f"{name}: the network found no vertebra at its marks")
-    key = fingerprints(case, [level])[name]
+    key = level_fingerprints(case, [level])[name]
     path = surface_file(folder, name, key)
     if not path.is_file():
         write_surface(path, part)
@@ -199,28 +161,13 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
     return {
         "level": name,
         "key": key,
-        "spine": _spine(case),
+        "spine": marks_fingerprint(case),
         "marks": {n: list(m.by_level()[level].centroid) for n, m in (("ap", case.marks.ap), ("lat", case.marks.lat))},
         "residual_mm": round(part.vertebra.residual_mm, 2),
         "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
         "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-def fingerprints(case: OpenCase, levels: list[int]) -> dict[str, str]:
-    """Of what some vertebrae are made from, by name: marks in both views, level, neighbours, geometry and weights.
-
-    Args:
-        case: the case.
-        levels: VerSe numbers that are marked in both views.
-
-    Raises:
-        UserError: nothing can be made from these marks.
-    """
-    around = [case.films.geometry.to_dict(), _weights(predictor().weights)]
-    made_from = case.session.made_from(case.marks, levels)
-    return {level_name(level): _digest([*around, [float(n) for n in facts]]) for level, facts in made_from.items()}
 
 
 def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconstruction, dict[str, str]]:
@@ -232,47 +179,11 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
     """
     case = opened(folder)
     levels = [level_number(name) for name in names]
-    keys = fingerprints(case, [level for level in levels if level in case.marks.paired_levels()])
+    keys = level_fingerprints(case, [level for level in levels if level in case.marks.paired_levels()])
     old = [name for name in names if name not in keys or not surface_file(folder, name, keys[name]).is_file()]
     if old:
         raise UserError(f"outdated or not reconstructed: {', '.join(old)}. Reconstruct again, or untick what is old")
     return case, case.session.reconstruct(case.marks, levels), keys
-
-
-def opened(folder: Path) -> OpenCase:
-    """The case in memory, read from its folder if this process has not seen it yet."""
-    if folder not in _OPEN:
-        _keep(folder, _read_films(folder), read_annotations(folder / MARKS_FILE))
-    return _OPEN[folder]
-
-
-def _keep(folder: Path, as_read: Films, marks: Annotations, old: Session | None = None) -> OpenCase:
-    """The case in memory, in the frame that the marks give; the old session if the films are where they were."""
-    films = calibrate(as_read, marks) if marks.paired_levels() else as_read
-    session = old if old is not None and old.films.geometry == films.geometry else Session(films, predictor())
-    before = _OPEN.pop(folder, None)
-    reviews = before.reviews if before is not None and session is before.session else {}
-    _OPEN[folder] = OpenCase(as_read, films, marks, session, reviews)
-    while len(_OPEN) > MOST_OPEN:
-        _OPEN.pop(next(iter(_OPEN)))
-    return _OPEN[folder]
-
-
-def _read_films(folder: Path) -> Films:
-    return _films_as_asked(folder, (folder / REQUEST_FILE).read_text())
-
-
-@lru_cache(maxsize=1)
-def _films_as_asked(folder: Path, asked: str) -> Films:
-    request = json.loads(asked)
-    options = ReadingOptions(
-        geometry=folder / request["geometry"] if request.get("geometry") else None,
-        spacing=tuple(request.get("spacing", AS_THE_FILES_SAY.spacing)),
-        turn=tuple(request.get("turn", AS_THE_FILES_SAY.turn)),
-        mirror=tuple(request.get("mirror", ())),
-        invert=tuple(request.get("invert", ())),
-    )
-    return read_films(folder / request["ap"], folder / request["lat"], options)
 
 
 def _find_marks(films: Films) -> Annotations:
@@ -300,7 +211,7 @@ def _following(folder: Path, case: OpenCase) -> dict[str, Any]:
     seen = {path.name.split(".")[0] for path in folder.glob("*.mesh")}
     made = [number for number in case.marks.paired_levels() if level_name(number) in seen]
     try:
-        keys = fingerprints(case, made) if made else {}
+        keys = level_fingerprints(case, made) if made else {}
     except UserError:
         # Nothing can be made from such marks, so that nothing was; the warnings say why.
         keys = {}
@@ -311,23 +222,8 @@ def _following(folder: Path, case: OpenCase) -> dict[str, Any]:
         "warnings": _warnings(case),
         "keys": keys,
         "made": [name for name, key in keys.items() if surface_file(folder, name, key).is_file()],
-        "spine": _spine(case),
+        "spine": marks_fingerprint(case),
     }
-
-
-def _spine(case: OpenCase) -> str:
-    """Fingerprint of all marks."""
-    views = (case.marks.ap, case.marks.lat)
-    return _digest([[(mark.level, mark.centroid, mark.confidence) for mark in view.marks] for view in views])
-
-
-def _digest(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-@cache
-def _weights(path: Path) -> str:
-    return sha256(path)
 
 
 def _rows(case: OpenCase) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from scripts.render.report_tables import SPINE_FILE, VERTEBRAE_FILE
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.mesh import write_meshes
 from scripts.viewer.archive import write_archive
-from scripts.viewer.case import opened, predictor, reconstruction_of
+from scripts.viewer.case import reconstruction_of
+from scripts.viewer.memory import opened, predictor
 
 RECONSTRUCTION = "reconstruction"
 

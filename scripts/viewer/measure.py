@@ -18,7 +18,8 @@ from scripts.measure.spine_angles import NAMES
 from scripts.measure.status import by_reason
 from scripts.render.report import vertebra_row
 from scripts.spine.reconstruction import Reconstruction
-from scripts.viewer.case import OpenCase, reconstruction_of
+from scripts.viewer.case import reconstruction_of
+from scripts.viewer.memory import OpenCase
 
 MOST_REVIEWS = 4
 NOTE = "± one standard deviation. Angles are measured on the reconstruction; see docs/measurements.md."

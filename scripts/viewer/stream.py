@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.serving.engine import EngineError, Told
+from scripts.serving.engine import EngineError, QueueWatcher
 from scripts.serving.security import UNFORESEEN, log_failure
 
-Compute = Callable[[str, Told], Awaitable[dict[str, Any]]]
+# Media type of the answers.
+LINES = "application/x-ndjson"
+Compute = Callable[[str, QueueWatcher], Awaitable[dict[str, Any]]]
 
 
 async def stream_levels(
@@ -35,9 +37,9 @@ async def stream_levels(
         if await cancelled():
             yield _line({"cancelled": True, "done": number - 1, "total": total})
             return
-        async for told in _one(level, compute):
-            place = {"number": number} if "waiting" in told else {"done": number}
-            yield _line({"level": level, **told, **place, "total": total})
+        async for event in _one(level, compute):
+            place = {"number": number} if "waiting" in event else {"done": number}
+            yield _line({"level": level, **event, **place, "total": total})
 
 
 async def stream_steps(steps: dict[str, Compute]) -> AsyncIterator[str]:
@@ -51,9 +53,9 @@ async def stream_steps(steps: dict[str, Compute]) -> AsyncIterator[str]:
         gives, or ``error`` and perhaps ``retry``.
     """
     for step, compute in steps.items():
-        async for told in _one(step, compute):
-            yield _line({"step": step, **told})
-        if "error" in told:
+        async for event in _one(step, compute):
+            yield _line({"step": step, **event})
+        if "error" in event:
             return
 
 

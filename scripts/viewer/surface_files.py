@@ -18,7 +18,7 @@ def surface_file(folder: Path, name: str, key: str) -> Path:
     Args:
         folder: of the case.
         name: of the level.
-        key: fingerprint of what it is made from, see `scripts.viewer.case.fingerprints`.
+        key: fingerprint of what it is made from, see `scripts.viewer.fingerprints`.
     """
     return folder / f"{name}.{key}.mesh"
 
