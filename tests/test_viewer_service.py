@@ -306,6 +306,22 @@ def test_candidates_are_limited_in_number_and_bytes(monkeypatch: pytest.MonkeyPa
     app.state.store.close()
 
 
+def test_a_case_is_named_as_the_user_s_frontal_film() -> None:
+    engine = AsyncMock(Engine)
+    engine.call.return_value = {}
+    app = create_app(Guard({"testserver"}), engine=engine)
+    client = TestClient(app)
+    client.get("/")
+    path = collected(client)
+    for name in ("lying.png", "of 1970.ap.png"):
+        sent(client, path, name, "1")
+    ap, lat = next(iter(app.state.store.cases.values())).candidates
+    client.post(f"{path}/case", json={"ap": lat, "lat": ap}).raise_for_status()
+    asked = [call.args[2] for call in engine.call.await_args_list if call.args[0] == "case.read_case"]
+    assert [request["title"] for request in asked] == ["of 1970"]
+    app.state.store.close()
+
+
 def test_an_engine_that_starts_again_reads_the_films_as_they_were_sent(address: str) -> None:
     """A picture that was mirrored is not mirrored once more, nor read as the page shows it."""
     client = browser(address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def open_case(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         folder: of the case; it holds the uploaded files.
         request: ``ap``, ``lat`` and, if there are any, ``annotations`` and ``geometry``: names of files in the folder;
-            ``spacing``, ``turn``, ``mirror`` and ``invert`` as in `scripts.films.options.ReadingOptions`.
+            ``spacing``, ``turn``, ``mirror`` and ``invert`` as in `scripts.films.options.ReadingOptions`; ``title``,
+            the case's name where no marks have one.
 
     Returns:
         see `describe`.
@@ -73,7 +75,11 @@ def mark_case(folder: Path) -> dict[str, Any]:
     """The second half of `open_case`: reads the marks, or finds them."""
     request = read_json(folder / REQUEST_FILE)
     films = films_of(folder)
-    marks = read_annotations(folder / request["annotations"]) if request.get("annotations") else _find_marks(films)
+    if request.get("annotations"):
+        marks = read_annotations(folder / request["annotations"])
+    else:
+        found = _find_marks(films)
+        marks = replace(found, case=request.get("title", found.case))
     write_annotations(folder / MARKS_FILE, marks)
     # As the file rounds them, and as the page sends them back: the same marks have the same fingerprint.
     keep_open(folder, films, read_annotations(folder / MARKS_FILE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Request, UploadFile
@@ -65,7 +66,8 @@ def opening_routes(cases: Cases) -> APIRouter:
         files = chosen_files(sent, [file for file in candidates if (case.folder / file).is_file()])
         placed = put_in_place(case.folder, files)
         case.names |= {placed[key]: candidates[file] for key, file in files.items()}
-        wanted = placed | reading_options(sent)
+        title = Path(candidates[files["ap"]]).name.split(".")[0]
+        wanted = placed | reading_options(sent) | {"title": title}
 
         async def read(step: str, on_queue: QueueWatcher) -> dict[str, Any]:
             await cases.ask(case, step, "case.read_case", wanted, limit_s=OPENING_S, on_queue=on_queue)
