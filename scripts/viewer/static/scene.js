@@ -5,8 +5,10 @@ import { filmUrl } from "./api.js";
 import { within } from "./dom.js";
 import { filmCorners } from "./geometry.js";
 import { VIEWS } from "./levels.js";
+import { addControls } from "./scenecontrol.js";
 import { SceneLines } from "./scenelines.js";
-import { caution, statusColour } from "./signs.js";
+import { drawNames } from "./scenenames.js";
+import { statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
 
@@ -14,10 +16,6 @@ import { caution, statusColour } from "./signs.js";
 
 /** @type {Record<string, Angles>} */
 export const PRESETS = { ap: [0, 0, 0], lat: [90, 0, 0], top: [0, 90, 0], side60: [60, 0, 0] };
-
-// The wheel brings no vertebra nearer than this height of the picture: most of a vertebra stays in sight, and the look
-// never ends within one.
-const LEAST_HEIGHT_MM = 50;
 
 export class Scene {
   /**
@@ -63,9 +61,7 @@ export class Scene {
     this.scale = 1;
     this.start();
     new ResizeObserver(() => this.ask()).observe(canvas);
-    canvas.addEventListener("pointerdown", (event) => this.turn(event));
-    canvas.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
+    addControls(this);
     state.onChange((what) => {
       if (what === "case") this.clear();
       this.ask();
@@ -238,7 +234,7 @@ export class Scene {
     const levels = this.styleAll();
     this.lines.update(this.meshes);
     this.renderer.render(this.root, this.camera);
-    this.drawNames(levels, width, height);
+    drawNames(this, levels, width, height);
   }
 
   styleAll() {
@@ -298,93 +294,5 @@ export class Scene {
       before.visible = mesh.visible && this.state.comparing;
       before.position.copy(mesh.position);
     }
-  }
-
-  /** @type {(levels: string[], width: number, height: number) => void} */
-  drawNames(levels, width, height) {
-    this.names.replaceChildren();
-    this.names.style.width = `${width}px`;
-    this.names.style.height = `${height}px`;
-    for (const level of levels) {
-      const status = this.state.status(level);
-      // What is not good is named whether names are wanted or not.
-      const use = caution(status);
-      if (!this.named && !use) continue;
-      const mesh = this.meshes.get(level)?.mesh;
-      if (!mesh.visible) continue;
-      const at = mesh.geometry.boundingBox.getCenter(new THREE.Vector3()).add(mesh.position).project(this.camera);
-      const label = Object.assign(document.createElement("span"), { textContent: level + use });
-      label.style.color = use ? statusColour(status) : "";
-      label.style.left = `${((at.x + 1) / 2) * width}px`;
-      label.style.top = `${((1 - at.y) / 2) * height}px`;
-      this.names.append(label);
-    }
-  }
-
-  /** @param {PointerEvent} event */
-  turn(event) {
-    const start = {
-      x: event.clientX,
-      y: event.clientY,
-      azimuth: this.azimuth,
-      elevation: this.elevation,
-      offset: this.offset.clone(),
-    };
-    const panning = event.shiftKey || event.button !== 0;
-    let moved = false;
-    this.canvas.setPointerCapture(event.pointerId);
-    /** @param {PointerEvent} now */
-    const move = (now) => {
-      const [dx, dy] = [now.clientX - start.x, now.clientY - start.y];
-      moved ||= Math.hypot(dx, dy) > 3;
-      if (!moved) return;
-      if (panning) {
-        const mm = this.whole / this.scale / this.canvas.clientHeight;
-        this.offset.set(start.offset.x - dx * mm, start.offset.y + dy * mm);
-        this.ask();
-      } else this.view(start.azimuth - dx * 0.5, start.elevation + dy * 0.5);
-    };
-    /** @param {PointerEvent} last */
-    const end = (last) => {
-      this.canvas.removeEventListener("pointermove", move);
-      this.canvas.removeEventListener("pointerup", end);
-      if (!moved && !panning) this.state.select(this.pick(last));
-    };
-    this.canvas.addEventListener("pointermove", move);
-    this.canvas.addEventListener("pointerup", end);
-  }
-
-  /**
-   * The level in sight at a place of the picture.
-   * @param {PointerEvent} event
-   * @returns {string | null}
-   */
-  pick(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const at = new THREE.Vector2(
-      ((event.clientX - box.left) / box.width) * 2 - 1,
-      1 - ((event.clientY - box.top) / box.height) * 2,
-    );
-    const caster = new THREE.Raycaster();
-    caster.setFromCamera(at, this.camera);
-    const seen = [...this.meshes.values()].map(({ mesh }) => mesh).filter((mesh) => mesh.visible);
-    return caster.intersectObjects(seen, false)[0]?.object.name ?? null;
-  }
-
-  /** @param {WheelEvent} event */
-  zoom(event) {
-    event.preventDefault();
-    this.scale = Math.min(Math.max(this.scale * Math.exp(-event.deltaY * 0.0015), 0.3), this.whole / LEAST_HEIGHT_MM);
-    this.ask();
-  }
-
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    /** @type {Record<string, [number, number]>} */
-    const steps = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, 5], ArrowDown: [0, -5] };
-    const step = steps[event.key];
-    if (!step) return;
-    event.preventDefault();
-    this.view(this.azimuth + step[0], this.elevation + step[1]);
   }
 }
