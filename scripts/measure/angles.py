@@ -27,7 +27,16 @@ class Angle:
 
 
 def tilt(plate: Endplate, plane: int) -> Angle:
-    """How an endplate leans in the patient's frontal or sagittal plane."""
+    """How an endplate leans in the patient's frontal or sagittal plane.
+
+    Args:
+        plate: of a vertebra.
+        plane: `FRONTAL` (positive: towards the patient's left) or `SAGITTAL` (positive: forwards).
+
+    >>> leaning = Endplate(np.zeros(3), np.array([0.0, 0.5, np.sqrt(0.75)]), (1.0, 2.0), 0.3)  # RAS
+    >>> round(tilt(leaning, SAGITTAL).degrees, 6), tilt(leaning, SAGITTAL).sd, round(tilt(leaning, FRONTAL).degrees, 6)
+    (30.0, 2.0, 0.0)
+    """
     up = float(plate.normal @ -INFERIOR)
     return Angle(float(np.degrees(np.arctan2(plate.normal @ SIDES[plane], up))), plate.sd_deg[plane])
 
