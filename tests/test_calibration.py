@@ -141,4 +141,6 @@ def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:
     assert read_nifti(tmp_path / "neck" / "spine.nii.gz")[0].any()
     assert main([*arguments[:-1], "--levels=C4", "--spacing=0.26", f"--output={tmp_path}/given"]) == 0
     given = json.loads((tmp_path / "given" / "report.json").read_text())
-    assert given["films"]["lat"] == {"beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0}
+    assert given["films"]["lat"] == {
+        "beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0, "scale_from": "scale given by the user"
+    }  # fmt: skip

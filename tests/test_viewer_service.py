@@ -543,7 +543,7 @@ def lines_of(client: httpx.Client, path: str, *levels: str) -> list[dict[str, An
 def test_a_case_that_hangs_stops_nobody_else() -> None:
     """The engine is held, as by a file that is read without end: it is ended after its time, and the next goes on."""
     listener, guard, _ = bind("127.0.0.1", 0)
-    engine = Engine("scripts.viewer", 20.0, "case.warm_up")
+    engine = Engine("scripts.viewer", 120.0, "case.warm_up")
     app = create_app(guard, engine=engine)
     with served(app, listener) as address, ThreadPoolExecutor() as pool:
         mine, other = browser(address), browser(address)
@@ -552,8 +552,10 @@ def test_a_case_that_hangs_stops_nobody_else() -> None:
         (held,) = engine.pids()
         assert Path(f"/proc/{held}/oom_score_adj").read_text().strip() == "1000"
         os.kill(held, signal.SIGSTOP)
+        engine.limit_s = 8.0
         hanging = pool.submit(lines_of, mine, paths[0], "T7")
         wait_for(lambda: len(engine._queue) == 1, 10)
+        engine.limit_s = 120.0
         waiting = pool.submit(lines_of, other, paths[1], "T8", "T9")
         told = hanging.result(120)
         assert told[0] == {"level": "T7", "waiting": 0, "number": 1, "total": 1}
