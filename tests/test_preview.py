@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
-from scripts.render.preview import draw_panels, drawn_spine, write_preview
+from scripts.render.preview import compose, draw_panels, drawn_spine
 from scripts.render.surfaces import View, render_labelmap
 
 
@@ -23,6 +23,15 @@ def markers() -> np.ndarray:
     labels[40:48, 26:34, 48:56] = 21
     labels[40:48, 48:56, 26:34] = 22
     return labels
+
+
+def write_preview(
+    path: Path, ap: np.ndarray, lat: np.ndarray, marks: dict, labels: np.ndarray, title: str, mm: tuple = (1.0, 1.0)
+) -> None:
+    """The picture that `reconstruct` writes, of a labelmap of 1 mm."""
+    panels, levels, scale = draw_panels(ap, lat, marks, drawn_spine(labels), mm)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compose(panels, title, levels, scale, frozenset()).save(path)
 
 
 def place(image: np.ndarray, number: int) -> np.ndarray | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -49,45 +48,6 @@ _ROW_MARGIN, _AP_MARGIN, _LAT_MARGIN = 35.0, (70.0, 70.0), (60.0, 90.0)
 _NAME_OFFSET_MM = 30.0
 # Sizes in pixels; the gutter holds a name beside a picture, the line is the least distance of two names.
 _GAP, _HEADER, _FOOTER, _GUTTER, _LINE = 30, 104, 62, 54, 23.0
-
-
-def write_preview(
-    path: str | Path,
-    ap_film: np.ndarray,
-    lat_film: np.ndarray,
-    marks: dict[int, tuple[Point, Point]],
-    labelmap: np.ndarray,
-    title: str,
-    mm_per_pixel: Point = (1.0, 1.0),
-    voxel_mm: float = 1.0,
-    outlines: Mapping[int, tuple[Outlines, Outlines]] | None = None,
-    flagged: frozenset[int] = frozenset(),
-    views: tuple[View, ...] = PREVIEW_VIEWS,
-) -> None:
-    """Write one PNG: AP and LAT film with names, centroids and outlines, then the 3D spine.
-
-    Args:
-        path: PNG to write; missing folders are made.
-        ap_film: (rows I, columns L) float, bones bright.
-        lat_film: (rows I, columns P) float, bones bright.
-        marks: VerSe number -> (row, column) of the centroid in the AP and in the LAT film, in pixels.
-        labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
-        title: headline; the caller keeps names of patients out of it.
-        mm_per_pixel: size of a pixel in the AP and in the LAT film.
-        voxel_mm: edge of a voxel in mm.
-        outlines: VerSe number -> outlines of the reconstruction on the AP and on the LAT film.
-        flagged: vertebrae to warn of; their names get an exclamation mark.
-        views: sides to show the spine from.
-
-    Raises:
-        UserError: a label or a mark is not a vertebra.
-    """
-    panels, levels, scale = draw_panels(
-        ap_film, lat_film, marks, drawn_spine(labelmap, voxel_mm), mm_per_pixel, outlines, flagged, views
-    )
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    compose(panels, title, levels, scale, flagged).save(target, format="PNG")
 
 
 def draw_panels(

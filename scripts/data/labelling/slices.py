@@ -33,29 +33,6 @@ def straightened(ct: CtVolume, line: SpineLine, half_mm: float = 60.0, plane: st
     return np.mean(layers, axis=0)
 
 
-def plain_slice(ct: CtVolume, line: SpineLine, plane: str) -> np.ndarray:
-    """A slice with straight rows that follows the line from side to side only: (row, column) HU on the grid's voxels.
-
-    ``sagittal``: rows Inferior, columns Posterior, at the line's left-right place of each height. ``coronal``: rows
-    Inferior, columns Left, at the line's depth.
-    """
-    index = ct.grid.to_index(line.points_mm)
-    rows = np.arange(ct.grid.shape[0])
-    order = np.argsort(index[:, 0])
-    axis = 2 if plane == "sagittal" else 1
-    at = np.interp(rows, index[order, 0], index[order, axis])
-    kept = 1 if axis == 2 else 2
-    columns = np.arange(ct.grid.shape[kept])
-    layers = []
-    for off in np.arange(-_SLAB_MM, _SLAB_MM + 1, 2.0) / ct.grid.spacing_mm:
-        moving = np.broadcast_to((at + off)[:, None], (len(rows), len(columns)))
-        row = np.broadcast_to(rows[:, None], moving.shape)
-        column = np.broadcast_to(columns[None], moving.shape)
-        where = [row, column, moving] if axis == 2 else [row, moving, column]
-        layers.append(ndimage.map_coordinates(ct.hu, where, order=1, mode="nearest"))
-    return np.mean(layers, axis=0)
-
-
 def draw_straightened(
     hu: np.ndarray, title: str, marks: dict[int, tuple[float, float]], scale: int = 4, grid_mm: int = 10
 ) -> Image.Image:
