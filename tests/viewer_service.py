@@ -74,7 +74,9 @@ def served(app: FastAPI, listener: socket.socket) -> Iterator[str]:
 
 def browser(address: str) -> httpx.Client:
     """A client with the cookies of a browser that has loaded the page."""
-    client = httpx.Client(base_url=address, timeout=300)
+    # A connection that has been idle is closed by the server, which a browser tries again and this client does not.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(base_url=address, timeout=300, limits=limits)
     client.get("/").raise_for_status()
     return client
 
