@@ -55,7 +55,8 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
 
     Args:
         job: the films, and what is known and wanted of them.
-        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, report.html, annotations.json and report.json.
+        output: folder for spine.nii.gz, meshes/, spine.glb, preview.png, report.html, report.json, vertebrae.csv,
+            spine.csv and annotations.json.
         outputs: what else the folder holds.
         networks: which networks do it.
     """
@@ -83,6 +84,8 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
         "spine.nii.gz",
         "meshes",
         "report.json",
+        "vertebrae.csv",
+        "spine.csv",
         *([DICOM_FOLDER] if outputs.dicom else []),
     ):
         print(f"  {output / name}")
