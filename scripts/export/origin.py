@@ -38,7 +38,7 @@ class Origin:
         seed: of the UIDs.
         when: of the export.
         version: of this software.
-        levels: how far they can be trusted, see `scripts.io.annotations.Annotations.levels_told`.
+        levels: how far they can be trusted, see `scripts.io.annotations.Annotations.levels_in_words`.
     """
 
     films: tuple[Dataset, ...]
@@ -51,7 +51,7 @@ class Origin:
         """The UID of something in this export."""
         return generate_uid(entropy_srcs=[self.seed, *names])
 
-    def told(self, text: str) -> str:
+    def described(self, text: str) -> str:
         """A description of at most 64 characters, with what the reader has to know of its levels."""
         return f"{text}; {self.levels}"
 

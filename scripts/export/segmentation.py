@@ -71,8 +71,8 @@ def segmentation(labels: np.ndarray, affine: np.ndarray, origin: Origin, edited:
         software_versions=origin.version,
         device_serial_number=SERIAL,
         content_label="VERTEBRAE",
-        content_description=origin.told("From radiographs; not for diagnosis"),
-        series_description=origin.told(SERIES),
+        content_description=origin.described("From radiographs; not for diagnosis"),
+        series_description=origin.described(SERIES),
     )
     describe(data, origin)
     data.ContentDate, data.ContentTime = origin.when.strftime("%Y%m%d"), origin.when.strftime("%H%M%S")

@@ -50,13 +50,13 @@ def encapsulated_stl(mesh: trimesh.Trimesh, number: int, position: int, origin: 
     data.SOPClassUID, data.SOPInstanceUID = EncapsulatedSTLStorage, meta.MediaStorageSOPInstanceUID
     data.Modality = "M3D"
     data.SeriesInstanceUID, data.SeriesNumber = origin.uid("stl", "series"), SERIES_NUMBER
-    data.SeriesDescription = origin.told(SERIES)
+    data.SeriesDescription = origin.described(SERIES)
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = origin.frame_of_reference_uid, ""
     data.InstanceNumber = position
     data.ContentDate, data.ContentTime = origin.when.strftime("%Y%m%d"), origin.when.strftime("%H%M%S")
     film = origin.films[0] if origin.films else Dataset()
     data.AcquisitionDateTime = film.get("AcquisitionDateTime") or ""
-    data.BurnedInAnnotation, data.DocumentTitle = "NO", origin.told(f"Vertebra {name}")
+    data.BurnedInAnnotation, data.DocumentTitle = "NO", origin.described(f"Vertebra {name}")
     data.ConceptNameCodeSequence = Sequence([_item(level_code(number))])
     data.MeasurementUnitsCodeSequence = Sequence([_item(codes.UCUM.Millimeter)])
     data.ModelModification, data.ModelMirroring = "NO", "NO"

@@ -25,8 +25,7 @@ def turned(film: Radiograph, degrees: int, name: str, path: Path) -> Radiograph:
     Raises:
         UserError: the file places it in the world.
     """
-    if film.placed is not None:
-        raise UserError(f"{path}: a NIfTI film says itself how it lies; --turn is for films that do not")
+    _check_free(film, path, "turn")
     top, left, bottom, right = film.field
     rows, columns = film.pixels.shape
     fields = {
@@ -54,9 +53,14 @@ def mirrored(film: Radiograph, path: Path) -> Radiograph:
     Raises:
         UserError: the file places it in the world.
     """
-    if film.placed is not None:
-        raise UserError(f"{path}: a NIfTI film says itself how it lies; --mirror is for films that do not")
+    _check_free(film, path, "mirror")
     top, left, bottom, right = film.field
     width = film.pixels.shape[1]
     pixels = np.ascontiguousarray(film.pixels[:, ::-1])
     return replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
+
+
+def _check_free(film: Radiograph, path: Path, option: str) -> None:
+    """Refuse a film that its file places in the world."""
+    if film.placed is not None:
+        raise UserError(f"{path}: a NIfTI film says itself how it lies; --{option} is for films that do not")

@@ -42,7 +42,7 @@ class Mark:
     level_posterior: dict[str, float] | None = None
 
     @property
-    def told(self) -> str:
+    def set_by_in_words(self) -> str:
         """Who set it, in words: a mark that a person moved is by hand, wherever it was before."""
         if self.set_by == "model":
             return "interpolated" if self.interpolated else "automatic"
@@ -80,6 +80,10 @@ class EndVertebrae:
     upper: int
     lower: int
 
+    def to_json(self) -> dict[str, str]:
+        """As ``annotations.json`` and the page have them, with the vertebrae's names."""
+        return {"measure": self.measure, "upper": level_name(self.upper), "lower": level_name(self.lower)}
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -108,7 +112,7 @@ class Annotations:
     end_vertebrae: tuple[EndVertebrae, ...] = ()
 
     @property
-    def levels_told(self) -> str:
+    def levels_in_words(self) -> str:
         """How far the levels can be trusted, in words that outputs share."""
         if self.levels_uncertain:
             return "levels uncertain by one"
@@ -135,10 +139,7 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
     if annotations.levels_confirmed:
         document["levels_confirmed"] = True
     if annotations.end_vertebrae:
-        document["end_vertebrae"] = [
-            {"measure": ends.measure, "upper": level_name(ends.upper), "lower": level_name(ends.lower)}
-            for ends in annotations.end_vertebrae
-        ]
+        document["end_vertebrae"] = [ends.to_json() for ends in annotations.end_vertebrae]
     write_json(path, document)
 
 

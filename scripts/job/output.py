@@ -99,7 +99,9 @@ def write_reconstruction(
             lines=film_lines(checked.usable, checked.angles(annotations.end_vertebrae), films.geometry),
         )
         panels, levels, scale = draw(views=PREVIEW_VIEWS)
-        title = f"{annotations.case} (levels uncertain by one)" if annotations.levels_uncertain else annotations.case
+        title = (
+            f"{annotations.case} ({annotations.levels_in_words})" if annotations.levels_uncertain else annotations.case
+        )
         compose(panels, title, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
         of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
         clock.stop("pictures")

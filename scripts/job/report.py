@@ -6,9 +6,7 @@ import json
 import platform
 import resource
 from datetime import datetime
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from scipy import ndimage
 from scripts.films.film import Films, FilmView
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations
-from scripts.io.checksums import sha256
+from scripts.learning.loading import weights_sha256
 from scripts.measure.review import Review
 from scripts.paths import BUNDLE_ROOT
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
@@ -56,7 +54,7 @@ def make_report(
     for part, lean in zip(result.parts, leans, strict=True):
         vertebra = part.vertebra
         row = vertebra_row(part, checked)
-        row["marks_set_by"] = {view: of_view[part.level].told for view, of_view in marks.items()}
+        row["marks_set_by"] = {view: of_view[part.level].set_by_in_words for view, of_view in marks.items()}
         row["volume_cm3"] = round(float(part.mask.sum()) * result.grid.spacing_mm**3 / 1000, 2)
         if truth is not None and (truth == vertebra.level).any():
             metrics = vertebra_metrics(result.labels == vertebra.level, truth == vertebra.level)
@@ -74,14 +72,14 @@ def make_report(
         "made": when.isoformat(timespec="seconds"),
         "vertebrae": rows,
         "measurements": spine_row(checked.measures, checked.angles(annotations.end_vertebrae)),
-        "levels": annotations.levels_told,
+        "levels": annotations.levels_in_words,
         "levels_uncertain": annotations.levels_uncertain,
         "levels_confirmed": annotations.levels_confirmed,
         "anchors": list(annotations.anchors),
         "warnings": [*result.warnings, *checked.warnings],
         "films": {view.key: _film(view) for view in films.views},
         "weights": predictor.weights.name,
-        "weights_sha256": _digest(predictor.weights),
+        "weights_sha256": weights_sha256(predictor.weights),
         "device": str(predictor.device),
         "precision": predictor.precision,
         "versions": {
@@ -134,9 +132,3 @@ def _film(view: FilmView) -> dict[str, Any]:
         "scale_sd_percent": round(100 * view.scale_sd, 2),
         "scale_from": "estimated from the marks" if view.scale_sd else "; ".join(notes) or "from the file or geometry",
     }
-
-
-@cache
-def _digest(weights: Path) -> str:
-    """SHA-256 of the weights; empty where there is no file."""
-    return sha256(weights) if weights.is_file() else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from scripts.errors import UserError
-from scripts.io.checksums import check_released
+from scripts.io.checksums import check_released, sha256
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -82,3 +83,9 @@ def load_network(
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{weights}: weights of another network than configs/{config} describes") from error
     return network.to(device).eval()
+
+
+@cache
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of the weights that this process uses, read once; empty where there is no file."""
+    return sha256(path) if path.is_file() else ""

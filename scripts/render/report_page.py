@@ -101,9 +101,9 @@ def _summary(spine: dict[str, Any]) -> str:
 
 def _ends(name: str, angle: dict[str, Any]) -> str:
     """An angle with its end vertebrae and who chose them."""
-    told = _text(angle) or f"withheld ({escape(angle.get('withheld', 'it has no finite value'))})"
+    size = _text(angle) or f"withheld ({escape(angle.get('withheld', 'it has no finite value'))})"
     by = ", end vertebrae by the user" if angle["end_vertebrae_chosen_by"] == "user" else ""
-    return f"{name} {told} {angle['upper_end']}&ndash;{angle['lower_end']}{by}"
+    return f"{name} {size} {angle['upper_end']}&ndash;{angle['lower_end']}{by}"
 
 
 _HEADS = (

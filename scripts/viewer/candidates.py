@@ -82,8 +82,8 @@ def inspect(folder: Path, file: str, given: str) -> dict[str, Any]:
             path.unlink()
             reason = in_user_words(str(error), folder, {file: given}).removeprefix(f"{given}: ")
             found = {"kind": "other", "reason": reason}
-    told = {key: value for key, value in found.items() if key not in ("digest", "merit")}
-    return {"file": {"name": file, **told}, "chosen": chosen(known)}
+    shown = {key: value for key, value in found.items() if key not in ("digest", "merit")}
+    return {"file": {"name": file, **shown}, "chosen": chosen(known)}
 
 
 def chosen(known: dict[str, dict[str, Any]]) -> dict[str, str | None]:

@@ -89,6 +89,7 @@ def mark_case(folder: Path) -> dict[str, Any]:
 def describe(folder: Path) -> dict[str, Any]:
     """What the page needs to know of a case: views, marks, levels, and what follows from the marks."""
     case = opened(folder)
+    stored = json.loads((folder / MARKS_FILE).read_text())
     return {
         "views": {
             v.key: {"shape": list(v.film.pixels.shape), "pixel_mm": list(v.view.pixel_mm)} for v in case.films.views
@@ -98,9 +99,9 @@ def describe(folder: Path) -> dict[str, Any]:
         "films": films_fingerprint(case.as_read),
         "levels_uncertain": case.marks.levels_uncertain,
         "levels_confirmed": case.marks.levels_confirmed,
-        "end_vertebrae": json.loads((folder / MARKS_FILE).read_text()).get("end_vertebrae", []),
+        "end_vertebrae": stored.get("end_vertebrae", []),
         "name": case.marks.case,
-        "marks": json.loads((folder / MARKS_FILE).read_text())["views"],
+        "marks": stored["views"],
         **_following(folder, case),
         "levels": [
             {"name": level_name(n), "colour": "#{:02x}{:02x}{:02x}".format(*level_colour(n))} for n in LEVEL_ORDER
@@ -203,13 +204,13 @@ def _find_marks(films: Films) -> Annotations:
 def _warnings(case: OpenCase) -> list[str]:
     """Of the order of the marks, of the films, and of the annotation network as long as its marks are as it set them.
 
-    That levels are uncertain is asked on the page, not told among these.
+    That levels are uncertain is asked on the page, not listed here.
     """
     marks = [mark for view in (case.marks.ap, case.marks.lat) for mark in view.marks]
     own = case.marks.warnings if all(mark.set_by == "model" for mark in marks) else ()
-    told = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
+    found = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
     refusals, order = order_complaints(case.marks)
-    return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *told]))
+    return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *found]))
 
 
 def _following(folder: Path, case: OpenCase) -> dict[str, Any]:

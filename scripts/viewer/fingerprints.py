@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from scripts.films.film import Films
-from scripts.io.checksums import sha256
+from scripts.learning.loading import weights_sha256
 from scripts.levels import level_name
 from scripts.viewer.memory import OpenCase, predictor
 
@@ -35,15 +33,10 @@ def level_fingerprints(case: OpenCase, levels: list[int]) -> dict[str, str]:
     Raises:
         UserError: nothing can be made from these marks.
     """
-    around = [case.films.geometry.to_dict(), _weights(predictor().weights)]
+    around = [case.films.geometry.to_dict(), weights_sha256(predictor().weights)]
     made_from = case.session.made_from(case.marks, levels)
     return {level_name(level): _digest([*around, [float(n) for n in facts]]) for level, facts in made_from.items()}
 
 
 def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-@cache
-def _weights(path: Path) -> str:
-    return sha256(path)

@@ -52,9 +52,7 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
         "plates": _plates(checked, case.films.geometry),
         "vertebrae": rows,
         "keys": keys,
-        "end_vertebrae": [
-            {"measure": c.measure, "upper": level_name(c.upper), "lower": level_name(c.lower)} for c in chosen
-        ],
+        "end_vertebrae": [ends.to_json() for ends in chosen],
         "note": f"Careful: {contradiction}. {NOTE}" if contradiction else NOTE,
     }
 

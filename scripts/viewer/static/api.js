@@ -105,7 +105,7 @@ export const addCandidate = (id, file, onSent, signal) =>
   });
 
 /**
- * The case of two chosen films; each step of it is told.
+ * The case of two chosen films; `onStep` gets each step of it.
  * @type {(id: string, chosen: Choice, onStep: (step: Opening) => void, signal: AbortSignal) => Promise<Case>}
  */
 export async function openChosen(id, chosen, onStep, signal) {
