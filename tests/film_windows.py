@@ -37,6 +37,7 @@ def cut_window(
     where = torch.from_numpy(((2 * source + 1) / size - 1)[..., ::-1].astype(np.float32))
     window = F.grid_sample(film[None], where[None], align_corners=False, padding_mode="border")[0]
     inside = np.all((source > -0.5) & (source < size - 0.5), -1) & (np.abs(index - centre)[..., 0] <= place.half_rows)
+    inside &= (index[..., 1] >= place.columns[0]) & (index[..., 1] <= place.columns[1])
     valid = torch.from_numpy(inside.astype(np.float32))[None]
     moved = ((points - place.middle) @ turn * place.scale + centre).astype(np.float32)
     if place.mirrored:

@@ -129,7 +129,7 @@ def test_points_move_with_the_window() -> None:
     film = torch.zeros(1, 120, 90)
     film[0, 40, 60] = 1.0
     film = torch.nn.functional.avg_pool2d(film[None], 3, 1, 1)[0]
-    place = Window(np.array([50.0, 50.0]), 1.3, 0.3, 40.0, False)
+    place = Window(np.array([50.0, 50.0]), 1.3, 0.3, 40.0, (-np.inf, np.inf), False)
     window, valid, moved = cut_window(film, np.full((1, 5, 2), [40.0, 60.0]), place, (96, 96))
     at = np.unravel_index(int(window.argmax()), window.shape[1:])
     mass = window[0].numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class WindowOptions:
         tilt_deg: largest turn in the plane.
         mirror_prob: of each view to be mirrored.
         part_prob: of a pair to be cut off above and below.
+        narrow_prob: of a pair to be collimated to the spine at both sides.
+        beside_px: smallest and largest that is then left beside the outermost centroids.
         shift_px: how far the two windows may differ in height.
         aside_px: how far a window's middle may lie beside the spine.
     """
@@ -31,6 +33,8 @@ class WindowOptions:
     tilt_deg: float = 6.0
     mirror_prob: float = 0.25
     part_prob: float = 0.4
+    narrow_prob: float = 0.35
+    beside_px: tuple[float, float] = (15.0, 50.0)
     shift_px: float = 12.0
     aside_px: float = 32.0
 
@@ -44,6 +48,7 @@ class Window:
         scale: window pixels a film pixel.
         angle: of the turn, in radians.
         half_rows: rows of the window above and below its middle in which there is film.
+        columns: first and last of the window between which there is film.
         mirrored: left to right, after everything else.
     """
 
@@ -51,6 +56,7 @@ class Window:
     scale: float
     angle: float
     half_rows: float
+    columns: tuple[float, float]
     mirrored: bool
 
     def turn(self) -> np.ndarray:
@@ -71,6 +77,8 @@ def draw_windows(
     """
     scale = float(np.exp(random.uniform(*np.log(options.scale))))
     first, last = _rows(centroids[0][:, 0], scale, options, random)
+    narrow = random.rand() < options.narrow_prob
+    centre = (np.array(options.shape) - 1) / 2
     windows = []
     for points in centroids:
         middle_row = (first + last) / 2 + random.uniform(-1, 1) * options.shift_px
@@ -79,7 +87,14 @@ def draw_windows(
         own = scale * float(np.exp(random.uniform(-0.03, 0.03)))
         angle = float(np.radians(random.uniform(-1, 1) * options.tilt_deg))
         mirrored = bool(random.rand() < options.mirror_prob)
-        windows.append(Window(middle, own, angle, (last - first) / 2 * own, mirrored))
+        room = random.uniform(*options.beside_px, 2) * own if narrow else np.full(2, np.inf)
+        window = Window(middle, own, angle, (last - first) / 2 * own, (-np.inf, np.inf), mirrored)
+        shown = (points - middle) @ window.turn() * own + centre
+        shown = shown[np.abs(shown[:, 0] - centre[0]) <= min(window.half_rows, centre[0])]
+        if len(shown):
+            columns = float(shown[:, 1].min() - room[0]), float(shown[:, 1].max() + room[1])
+            window = replace(window, columns=columns)
+        windows.append(window)
     return windows[0], windows[1]
 
 

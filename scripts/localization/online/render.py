@@ -22,6 +22,7 @@ from scripts.geometry.projector import WATER_PER_MM
 from scripts.localization.films import MachineRange, draw_geometry
 from scripts.localization.online.deformation import BodyDeformation, DrawnDeformation, draw_deformation, source
 from scripts.localization.online.patient import CORONAL, SAGITTAL, FilmPatient
+from scripts.localization.online.spine_shift import SpineShift, SpineShiftOptions, draw_spine_shift, shift_source
 from scripts.localization.windows import MIRRORED_CORNERS, Window, WindowOptions, draw_windows, mirror_points
 
 # Along the rays and across them.
@@ -40,12 +41,14 @@ class ViewDraw:
             each.
         points: (N, 5, 2) centroid and corners, pixels of the window; NaN where unknown.
         half_rows: rows of the window above and below its middle in which there is film.
+        columns: first and last of the window between which there is film.
         half_depth_mm: how far the patient reaches in front of and behind its middle.
     """
 
     rays: np.ndarray
     points: np.ndarray
     half_rows: float
+    columns: tuple[float, float]
     half_depth_mm: float
 
 
@@ -56,11 +59,13 @@ class FilmsDraw:
     Args:
         patient: who is filmed.
         deformation: of it.
+        shift: of its spine, before the deformation.
         views: AP and LAT.
     """
 
     patient: FilmPatient
     deformation: DrawnDeformation
+    shift: SpineShift
     views: tuple[ViewDraw, ViewDraw]
 
 
@@ -68,6 +73,7 @@ def draw_films(
     patient: FilmPatient,
     machines: MachineRange,
     deformation: BodyDeformation,
+    shift: SpineShiftOptions,
     windows: WindowOptions,
     random: np.random.RandomState,
 ) -> FilmsDraw:
@@ -77,11 +83,13 @@ def draw_films(
         patient: who is filmed.
         machines: that take the films.
         deformation: how far the patient may be deformed.
+        shift: how far the spine may lie from where it was.
         windows: how windows are drawn.
         random: source of everything.
     """
     drawn = draw_deformation(deformation, random)
-    points = drawn.target(patient.points)
+    shifted = draw_spine_shift(shift, patient.points[:, 0], random)
+    points = drawn.target(shifted.target(patient.points))
     if drawn.mirrored:
         points[:, CORONAL] = points[:, CORONAL][:, list(MIRRORED_CORNERS)]
     geometry = draw_geometry(patient.grid, machines, random)
@@ -95,7 +103,7 @@ def draw_films(
         _view(view, points_px, place, windows.shape, grown * float(patient.half_mm[axis]) + DEPTH_ROOM_MM)
         for view, points_px, place, axis in zip((geometry.ap, geometry.lat), marks, places, DEPTH_AXIS, strict=True)
     ]
-    return FilmsDraw(patient, drawn, (views[0], views[1]))
+    return FilmsDraw(patient, drawn, shifted, (views[0], views[1]))
 
 
 def _view(view: View, points: np.ndarray, place: Window, shape: tuple[int, int], half_depth_mm: float) -> ViewDraw:
@@ -108,12 +116,14 @@ def _view(view: View, points: np.ndarray, place: Window, shape: tuple[int, int],
     to_film = np.eye(3)
     to_film[1:, 1:] = turn.T / place.scale
     to_film[0, 1:] = place.middle - centre @ turn.T / place.scale
+    columns = place.columns
     if place.mirrored:
         flip = np.diag([1.0, 1.0, -1.0])
         flip[0, 2] = shape[1] - 1
         to_film = flip @ to_film
+        columns = (shape[1] - 1 - columns[1], shape[1] - 1 - columns[0])
     rays = np.stack([to_film @ basis @ IPL_AXES.T for basis in view.ray_basis()])
-    return ViewDraw(rays, moved, place.half_rows, half_depth_mm)
+    return ViewDraw(rays, moved, place.half_rows, columns, half_depth_mm)
 
 
 def render_views(
@@ -137,23 +147,26 @@ def render_views(
     # How many steps of the lattice each patient reaches in front of and behind its middle.
     reaches = [[math.ceil(view.half_depth_mm / step_mm) for view in draw.views] for draw in draws]
     # All that the device needs to know in a few copies, none of which is waited for.
-    rays, halves, rows = (
+    rays, halves, shutters = (
         torch.from_numpy(np.stack(parts).astype(np.float32)).to(device, non_blocking=True)
         for parts in (
             [[view.rays for view in draw.views] for draw in draws],
             [draw.patient.half_mm for draw in draws],
-            [[view.half_rows for view in draw.views] for draw in draws],
+            [[(view.half_rows, *view.columns) for view in draw.views] for draw in draws],
         )
     )
     matrices = torch.stack([draw.deformation.matrix for draw in draws]).to(device, non_blocking=True)
     fields = torch.stack([draw.deformation.displacement for draw in draws]).to(device, non_blocking=True)
+    shifts = torch.stack([draw.shift.table for draw in draws]).to(device, non_blocking=True)
+    shift_reaches = torch.stack([draw.shift.reach for draw in draws]).to(device, non_blocking=True)
     pixels = _coarse_pixels(shape, pixel_mm, device)
     lattices, lengths, films = [], [], []
     for which, axis in enumerate(DEPTH_AXIS):
         most = max(reach[which] for reach in reaches)
         points, length = _lattice(rays[:, which], pixels, most, step_mm, axis)
         # Of the volume's faces, -1 and 1, as grid_sample has it, with the last axis first.
-        where = (source(points, matrices, fields) / halves[:, None, None, None]).flip(-1).movedim(-1, 1)
+        origin = shift_source(source(points, matrices, fields), shifts, shift_reaches)
+        where = (origin / halves[:, None, None, None]).flip(-1).movedim(-1, 1)
         lattices.append(where)
         lengths.append(_enlarged(length, shape))
         films.append(_enlarged(share_on_film(where), shape) > 0.5)
@@ -166,8 +179,15 @@ def render_views(
             values.append(_sums(volume, part, planes_a_step, shape))
     total, bone = (torch.stack(parts).unflatten(0, (-1, 2)) for parts in zip(*values, strict=True))
     unit = torch.stack(lengths, 1) * (WATER_PER_MM * ray_mm / 1000)
-    away = (torch.arange(shape[0], device=device) - (shape[0] - 1) / 2).abs()
-    return total * unit, bone * unit, torch.stack(films, 1) & (away <= rows[..., None])[..., None]
+    return total * unit, bone * unit, torch.stack(films, 1) & _between_shutters(shutters, shape)
+
+
+def _between_shutters(shutters: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(B, 2, H, W) bool, of (B, 2, 3) half the rows, first and last column with film."""
+    half, first, last = shutters[..., None].unbind(2)
+    row, column = (torch.arange(n, device=shutters.device) for n in shape)
+    rows, columns = (row - (shape[0] - 1) / 2).abs() <= half, (column >= first) & (column <= last)
+    return rows[..., None] & columns[..., None, :]
 
 
 def _coarse_pixels(shape: tuple[int, int], pixel_mm: float, device: torch.device) -> torch.Tensor:

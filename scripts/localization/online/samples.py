@@ -16,6 +16,7 @@ from scripts.localization.online.deformation import BodyDeformation
 from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient
 from scripts.localization.online.render import draw_films, render_views
+from scripts.localization.online.spine_shift import SpineShiftOptions
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.windows import WindowOptions
 
@@ -43,6 +44,7 @@ class FilmSampleOptions:
         fields: how much of the patients was scanned.
         machines: that take the films.
         deformation: of the patients.
+        spine_shift: of the spine within the patient.
         windows: that are cut from the films.
         effects: on the films.
         plates: on the normalised windows.
@@ -52,6 +54,7 @@ class FilmSampleOptions:
     fields: FieldOptions = field(default_factory=FieldOptions)
     machines: MachineRange = field(default_factory=MachineRange)
     deformation: BodyDeformation = field(default_factory=BodyDeformation)
+    spine_shift: SpineShiftOptions = field(default_factory=SpineShiftOptions)
     windows: WindowOptions = field(default_factory=WindowOptions)
     effects: FilmEffectOptions = field(default_factory=FilmEffectOptions)
     plates: PlateOptions = field(default_factory=PlateOptions)
@@ -75,7 +78,10 @@ def make_film_samples(
     device = torch.device(device)
     random = np.random.RandomState(seed % 2**32)
     patients = [narrow_field(p, options.fields, random) for p in patients]
-    draws = [draw_films(p, options.machines, options.deformation, options.windows, random) for p in patients]
+    draws = [
+        draw_films(p, options.machines, options.deformation, options.spine_shift, options.windows, random)
+        for p in patients
+    ]
     packed = pack_marks(
         [(draw.views[0].points, draw.views[1].points) for draw in draws],
         [p.levels for p in patients],

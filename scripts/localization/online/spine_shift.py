@@ -1,0 +1,105 @@
+"""The spine moved within the body.
+
+Where a whole patient is bent, windpipe, heart, aorta and skin go with the spine, and a network may read its place off
+them. In other people the spine lies elsewhere among them. Here only what is near the spine moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+# Heights at which the shift is known, mm along I about the middle of the volume; beyond them it stays as there.
+HEIGHTS_MM = np.arange(-600.0, 601.0, 12.0)
+# Vertebrae reach so far behind their centroids.
+BEHIND_MM = 40.0
+# Steps of the fixed-point iteration; it contracts by 0.3 at least at each.
+STEPS = 25
+
+
+@dataclass(frozen=True)
+class SpineShiftOptions:
+    """How far the spine may go.
+
+    Args:
+        share: of the items.
+        spread_mm: standard deviation of the shift along P and along L.
+        wave_mm: smallest and largest length along the spine (standard deviation of a Gaussian) over which it is alike.
+        core_mm: smallest and largest distance from the vertebra's middle line, centroid to spinous process, that moves
+            as a whole.
+        fade_mm: smallest and largest distance over which it fades from there (standard deviation of a Gaussian).
+    """
+
+    share: float = 0.6
+    spread_mm: tuple[float, float] = (5.0, 7.0)
+    wave_mm: tuple[float, float] = (25.0, 70.0)
+    core_mm: tuple[float, float] = (20.0, 28.0)
+    fade_mm: tuple[float, float] = (16.0, 32.0)
+
+
+@dataclass(frozen=True)
+class SpineShift:
+    """One shift: a point p of the shifted patient comes from p less the shift at its height times its weight.
+
+    Args:
+        table: (K, 4) float32, at `HEIGHTS_MM`: P and L of the shifted spine, then the shift along P and L.
+        reach: (2,) float32 mm: what moves as a whole, and over which distance the shift fades.
+    """
+
+    table: torch.Tensor
+    reach: torch.Tensor
+
+    def target(self, points: np.ndarray) -> np.ndarray:
+        """Where points (..., 3) mm of the patient come to lie, by fixed-point iteration; NaN stays NaN."""
+        wanted = torch.from_numpy(np.nan_to_num(points).reshape(1, -1, 3)).float()
+        found = wanted
+        for _ in range(STEPS):
+            found = found + wanted - shift_source(found, self.table[None], self.reach[None])
+        return np.where(np.isnan(points), np.nan, found.double().numpy().reshape(points.shape))
+
+
+def draw_spine_shift(options: SpineShiftOptions, centroids: np.ndarray, random: np.random.RandomState) -> SpineShift:
+    """A shift.
+
+    Args:
+        options: how far it goes.
+        centroids: (N, 3) mm along I, P, L about the middle of the volume.
+        random: source.
+    """
+    wave = random.uniform(*options.wave_mm) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])
+    noise = ndimage.gaussian_filter1d(random.randn(len(HEIGHTS_MM), 2), wave, axis=0, mode="wrap")
+    # A white noise of spread 1 has this spread after the filter.
+    shift = noise * np.sqrt(2 * np.sqrt(np.pi) * wave) * options.spread_mm
+    reach = np.array([random.uniform(*options.core_mm), random.uniform(*options.fade_mm)])
+    # Not so far that the body folds.
+    shift = np.clip(shift, -reach[1], reach[1]) * float(random.rand() < options.share)
+    order = np.argsort(centroids[:, 0])
+    spine = [np.interp(HEIGHTS_MM, centroids[order, 0], centroids[order, axis]) for axis in (1, 2)]
+    table = np.concatenate([np.stack(spine, 1) + shift, shift], 1)
+    return SpineShift(torch.from_numpy(table).float(), torch.from_numpy(reach).float())
+
+
+def shift_source(points: torch.Tensor, table: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """Where points (B, ..., 3) mm of shifted patients come from.
+
+    Args:
+        points: mm along I, P, L about the middle of the volume.
+        table: (B, K, 4) of each `SpineShift`.
+        reach: (B, 2) of each.
+    """
+    flat = points.flatten(1, -2)
+    last = len(HEIGHTS_MM) - 1
+    place = ((flat[..., 0] - HEIGHTS_MM[0]) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])).clamp(0, last)
+    below = place.floor().clamp(max=last - 1)
+    row = below.long()[..., None].expand(-1, -1, 4)
+    here = torch.lerp(table.gather(1, row), table.gather(1, row + 1), (place - below)[..., None])
+    away = flat[..., 1:] - here[..., :2]
+    behind = away[..., 0] - away[..., 0].clamp(0, BEHIND_MM)
+    core, fade = reach[:, None].unbind(-1)
+    outside = (torch.hypot(behind, away[..., 1]) - core).clamp(min=0) / fade
+    moved = flat.clone()
+    moved[..., 1:] -= here[..., 2:] * torch.exp(-(outside**2) / 2)[..., None]
+    return moved.reshape(points.shape)
