@@ -24,7 +24,13 @@ from scripts.simulation.patient import SimulationOptions, simulate_patient
 
 PLAIN = SampleOptions(
     machines=MachineOptions(
-        slot_share=0.0, cone_share=0.0, error_deg=0.0, turn_deg=0.0, twist_deg=0.0, narrow_share=0.0
+        slot_share=0.0,
+        cone_share=0.0,
+        error_deg=0.0,
+        turn_deg=0.0,
+        twist_deg=0.0,
+        drift_mm=(0.0, 0.0),
+        narrow_share=0.0,
     ),
     marks=MarkOptions((0.0, 0.0), upright_share=0.0, direction_deg=0.0, unknown_level_share=0, wrong_level_share=0),
     deformation=PeopleDeformation(VariationOptions(0.0, 0.0, 0.0, 0.0)),
@@ -136,7 +142,8 @@ def test_fields_leave_the_centroid_and_are_inverted(case):
     points = torch.randn(3, 3) * 30
     assert (field.source(field.target(points)[:, None])[:, 0] - points).abs().max() < 0.1
     # Half of the samples are mirror images of the same person.
-    other = dataclasses.replace(draws, mirror=-draws.mirror, turn=-draws.turn, twist=-draws.twist)
+    drift = draws.drift * torch.tensor([1.0, -1.0])
+    other = dataclasses.replace(draws, mirror=-draws.mirror, turn=-draws.turn, twist=-draws.twist, drift=drift)
     mirrored = Field(places, other, PLAIN.deformation, generator)
     straight = Field(places, draws, PLAIN.deformation, generator)
     flip = torch.tensor([1.0, 1.0, -1.0])
@@ -163,6 +170,19 @@ def test_patients_are_turned_about_the_vertical_axis(case):
         atol=1e-3,
     )
     assert (field.source(field.target(points[:, 0])[:, None])[:, 0] - points[:, 0]).abs().max() < 0.1
+    # The body lies further to the left, and the vertebra with its processes where it was.
+    draws = dataclasses.replace(undrawn(2), drift=torch.tensor([[0.0, 9.0], [0.0, 0.0]]))
+    field = Field(places, draws, PLAIN.deformation, torch.Generator().manual_seed(1))
+    points = torch.tensor([[4.0, 60.0, 10.0], [4.0, 0.0, 150.0]]).expand(2, 2, 3)
+    assert torch.allclose(field.source(points)[0], torch.tensor([[4.0, 60.0, 10.0], [4.0, 0.0, 141.0]]), atol=1e-3)
+    # Nothing folds, however it is drawn.
+    wild = draw_samples(200, MachineOptions(drift_mm=(50.0, 50.0)), MarkOptions(), torch.Generator().manual_seed(2))
+    wild = dataclasses.replace(wild, twist=wild.twist / 2)
+    many = samples._places(picks[:1] * 200, torch.device("cpu"))
+    field = Field(many, wild, PLAIN.deformation, torch.Generator().manual_seed(1))
+    across = torch.tensor([0.0, 0.0, 1.0]) * torch.linspace(-150, 150, 151)[:, None]
+    came = field._in_its_body(across.expand(200, -1, -1))
+    assert (came[:, 1:, 2] > came[:, :-1, 2]).all()
     drawn = draw_samples(2000, MachineOptions(), MarkOptions(), torch.Generator().manual_seed(0))
     assert abs(drawn.twist.std() - 8) < 0.5 and drawn.twist.abs().max() <= 25 and abs(drawn.turn.std() - 3) < 0.2
 

@@ -13,6 +13,9 @@ from scripts.simulation.draw import VariationOptions, draw_displacement
 # original each point comes from. The origin, the body's centroid, stays where it is.
 Deformation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
 
+# Of the distance over which the spine's turn fades in the body.
+LARGEST_DRIFT = 0.4
+
 
 @dataclass(frozen=True)
 class MachineOptions:
@@ -29,6 +32,11 @@ class MachineOptions:
         twist_deg: of the spine's own turn in a body that stays as it is. Were everything turned together, a network
             would read the turn off the body's outline or the scanner's couch.
         turn_limit_deg: neither goes further.
+        drift_mm: of the body's shift against the spine, to the back and to the left. Heart, aorta, ribs and skin lie
+            differently about the spine in everyone, and tell little about a vertebra's place.
+        core_mm: smallest and largest distance from the vertebra's middle line, centroid to spinous process, within
+            which the spine turns and lies as a whole.
+        fade_mm: smallest and largest distance from there to where only the body is left.
         narrow_share: of patients of whom little beside the spine was scanned, as in many CTs of spines; right and left
             and front and back are drawn apart.
         narrow_mm: least and most that was scanned on either side of the centroid, and half as much again to the back.
@@ -43,6 +51,9 @@ class MachineOptions:
     turn_deg: float = 3.0
     twist_deg: float = 8.0
     turn_limit_deg: float = 25.0
+    drift_mm: tuple[float, float] = (4.0, 6.0)
+    core_mm: tuple[float, float] = (28.0, 50.0)
+    fade_mm: tuple[float, float] = (30.0, 80.0)
     narrow_share: float = 0.3
     narrow_mm: tuple[float, float] = (30.0, 80.0)
 
@@ -91,6 +102,8 @@ class SampleDraws:
         mirror: (B,) 1, or -1 where left and right are exchanged.
         turn: (B,) degrees by which the patient is turned about the vertical axis, the front towards the left.
         twist: (B,) degrees by which the spine is turned in the body, the front towards the left.
+        drift: (B, 2) mm by which the body lies further to the back and to the left of the spine.
+        reach: (B, 2) mm from the vertebra's middle line that turn as a whole, and from there to where nothing turns.
         scanned: (B, 2, 2) mm to the front and back, right and left of the centroid that the CT reaches at most.
         divergence: (B, view, axis) per mm: how much rays diverge per mm of depth, and from which side.
         central: (B, view, axis) mm from the central ray to the vertebra.
@@ -105,6 +118,8 @@ class SampleDraws:
     mirror: torch.Tensor
     turn: torch.Tensor
     twist: torch.Tensor
+    drift: torch.Tensor
+    reach: torch.Tensor
     scanned: torch.Tensor
     divergence: torch.Tensor
     central: torch.Tensor
@@ -151,10 +166,17 @@ def draw_samples(
     scanned = torch.where(uniform(2, 1) < machines.narrow_share, scanned, torch.inf)
     low, high = marks.sigma_mm
     error = (low + (high - low) * uniform(1, 1)) * normal(2, 2)
+    least, most = (torch.tensor(pair, device=device) for pair in zip(machines.core_mm, machines.fade_mm, strict=True))
+    reach = least + (most - least) * uniform(2)
+    # Not so far that the body folds.
+    limit = LARGEST_DRIFT * reach[:, 1:]
+    drift = (torch.tensor(machines.drift_mm, device=device) * normal(2)).clamp(-limit, limit)
     return SampleDraws(
         mirror=torch.where(uniform() < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device),
         turn=(machines.turn_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
         twist=(machines.twist_deg * normal()).clamp(-machines.turn_limit_deg, machines.turn_limit_deg),
+        drift=drift,
+        reach=reach,
         scanned=scanned,
         divergence=divergence,
         central=central,

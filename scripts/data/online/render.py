@@ -24,8 +24,8 @@ from scripts.geometry.rotation import rotation_matrix
 # Half the side of the box in which the deformation is known, and its lattice.
 FIELD_HALF_MM = (110.0, 230.0, 240.0)
 FIELD_STEP_MM = 15.0
-# From the spine's axis, within which it turns as a whole, and beyond which nothing of it is seen.
-TWIST_MM = (60.0, 140.0)
+# Vertebrae reach so far behind their centroids.
+BEHIND_MM = 40.0
 # How far rays are followed, in front of and behind the vertebra, and to its right and left.
 DEPTH_MM = ((-200.0, 110.0), (-210.0, 210.0))
 # Of the coarse lattice along and across the rays.
@@ -71,27 +71,32 @@ class Field:
         # Displacements are interpolated, not places: they hardly change from one lattice point to the next.
         self.values = (moved - points).mT.reshape(-1, 3, *counts)
         mirror = torch.diag_embed(F.pad(draws.mirror[:, None], (2, 0), value=1.0))
-        self.twist = draws.twist
+        self.twist, self.drift, self.reach = draws.twist, draws.drift, draws.reach
         self.into = places.axes @ mirror @ _about_vertical(draws.turn).mT
         self.into_near = self.into @ _about_vertical(draws.twist).mT
         self.back = places.axes
 
     def source(self, points: torch.Tensor) -> torch.Tensor:
         """Where points (B, ..., 3) of the deformed patients come from, mm from the vertebra's centroid."""
-        flat = self._untwisted(points.flatten(1, -2))
+        flat = self._in_its_body(points.flatten(1, -2))
         own = flat @ self.into.mT
         where = (own / self.half).flip(-1)[:, None, None]
         shift = F.grid_sample(self.values, where, align_corners=True, padding_mode="border")[:, :, 0, 0].mT
         return ((own + shift) @ self.back).reshape(points.shape)
 
-    def _untwisted(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (B, N, 3) before the spine was turned in its body: as a whole near its axis, not at all far away."""
-        away = (points[..., 1:].norm(dim=-1) - TWIST_MM[0]) / (TWIST_MM[1] - TWIST_MM[0])
+    def _in_its_body(self, points: torch.Tensor) -> torch.Tensor:
+        """Points (B, N, 3) before the spine was turned in its body, and the body shifted against it."""
+        behind = points[..., 1] - points[..., 1].clamp(0, BEHIND_MM)
+        core, fade = self.reach[:, None].unbind(-1)
+        away = (torch.hypot(behind, points[..., 2]) - core) / fade
         share = 1 - away.clamp(0, 1)
-        angle = torch.deg2rad(self.twist)[:, None] * (share * share * (3 - 2 * share))
+        share = share * share * (3 - 2 * share)
+        angle = torch.deg2rad(self.twist)[:, None] * share
         cos, sin = torch.cos(angle), torch.sin(angle)
         down, back, left = points.unbind(-1)
-        return torch.stack([down, cos * back - sin * left, sin * back + cos * left], -1)
+        turned = torch.stack([cos * back - sin * left, sin * back + cos * left], -1)
+        turned = turned - self.drift[:, None] * (1 - share[..., None])
+        return torch.cat([down[..., None], turned], -1)
 
     def target(self, points: torch.Tensor, steps: int = 5) -> torch.Tensor:
         """Where points (B, 3) of the originals come to lie, by fixed-point iteration."""
