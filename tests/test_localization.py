@@ -22,6 +22,7 @@ from scripts.levels import LEVEL_ORDER
 from scripts.localization.annotate import annotate_films, fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
+from scripts.localization.film_parts import PartOptions, cut_part, cut_parts
 from scripts.localization.films import (
     FilmCase,
     count_pairs,
@@ -113,6 +114,30 @@ def test_film_files_and_lists(films: Path) -> None:
     (films / "bad.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="no file of stored films"):
         read_film_case(films / "bad.npz", 0)
+
+
+def test_parts_of_films_show_the_same_vertebrae_elsewhere(films: Path, tmp_path: Path) -> None:
+    whole = film_case()
+    for seed in range(5):
+        part = cut_part(whole, PartOptions(vertebrae=(3, 4), beside_mm=(10.0, 30.0)), np.random.default_rng(seed))
+        assert part is not None
+        point = np.array([[3.0, -4.0, 5.0]])
+        for view, (film, points) in enumerate(zip(part.films, part.centroids, strict=True)):
+            inside = ((points >= 0) & (points < film.shape)).all(1)
+            assert 3 <= inside.sum() <= 5 and film.shape[1] < whole.films[view].shape[1]
+            for (row, column), corner in zip(
+                np.rint(points[inside]).astype(int), part.corners[view][inside], strict=True
+            ):
+                assert film[row, column] == 3.0 and film[min(row + 12, len(film) - 1), column] == 1.0
+                assert np.abs(corner.mean(0) - (row, column)).max() < 0.6
+            start = whole.centroids[view][0] - points[0]
+            projected = part.geometry.project(point)[view] + start
+            assert np.allclose(projected, whole.geometry.project(point)[view], atol=1e-4)
+    # C1 to C5: three are left without C1 and C2.
+    neck = replace(whole, levels=np.arange(5))
+    assert cut_part(neck, PartOptions(vertebrae=(4, 8)), np.random.default_rng(0)) is None
+    cut_parts(str(films), tmp_path / "parts", parts=3)
+    assert count_pairs(tmp_path / "parts" / "p1.npz") == 6 and film_subject(tmp_path / "parts" / "p1.npz") == "p1"
 
 
 def test_a_patient_whose_name_has_underscores(films: Path, tmp_path: Path) -> None:
