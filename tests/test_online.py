@@ -10,7 +10,7 @@ from scripts.data.online import samples
 from scripts.data.online.case import case_from_simulation, read_case, write_case
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeformation, draw_samples
-from scripts.data.online.pool import CasePool, Choice
+from scripts.data.online.pool import CasePool, Choice, load_cases
 from scripts.data.online.render import Field
 from scripts.data.online.samples import SampleOptions, make_samples
 from scripts.errors import UserError
@@ -196,6 +196,20 @@ def test_batch_k_of_a_seed_is_always_the_same(case):
     assert not torch.equal(first["image"], sets[0][6]["image"])
     assert first["image"].shape == (2, 4, 120, 120) and first["label"].shape == (2, 1, 120, 120, 120)
     assert first["image"].isfinite().all() and set(first["label"].unique().tolist()) == {0.0, 1.0}
+
+
+def test_real_cases_are_copied_with_contrast_agent(case, tmp_path):
+    real = dataclasses.replace(case, name="real", origin="truth")
+    write_case(tmp_path / "real.npz", real)
+    write_case(tmp_path / "sim.npz", case)
+    plain, drawn, copy = load_cases(str(tmp_path), contrast_copies=1)
+    assert (plain.name, drawn.name, copy.name, copy.origin) == ("real", "sim", "real~contrast0", "truth")
+    assert torch.equal(copy.hu, load_cases(str(tmp_path), contrast_copies=1)[2].hu)
+    changed = copy.hu != plain.hu
+    assert 0.001 < changed.float().mean() < 0.2 and copy.hu[changed].min() > 100 and plain.hu[changed].max() <= 130
+    for old, new in zip(plain.vertebrae, copy.vertebrae, strict=True):
+        box = tuple(slice(int(a), int(a) + n) for a, n in zip(old.start, old.share.shape, strict=True))
+        assert torch.equal(old.share, new.share) and not changed[box][old.share > 250].any()
 
 
 def test_cases_are_stored_and_chosen(case, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,17 @@ def test_only_what_is_near_the_spine_is_shifted() -> None:
         np.testing.assert_allclose(back[0], centroids, atol=0.01)
     assert 10 < farthest < 32
     np.testing.assert_allclose(np.std(spreads, (0, 1))[1:], SHIFTED.spread_mm, rtol=0.25)
+
+
+def test_real_patients_are_copied_with_contrast_agent(tmp_path: Path) -> None:
+    chest = replace(balls(), levels=np.arange(FIRST + 3, FIRST + 8), origin="truth")
+    write_patient(tmp_path / "a.npz", chest)
+    write_patient(tmp_path / "b.npz", replace(chest, name="b", levels=chest.levels, origin="simulated"))
+    plain, copy, other = load_patients(str(tmp_path), contrast_copies=1)
+    assert (copy.name, other.name) == ("balls~contrast0", "b")
+    np.testing.assert_array_equal(copy.points, plain.points)
+    changed = copy.hu != plain.hu
+    assert changed.float().mean() > 0.01 and copy.hu[changed].min() > 100 and plain.hu[changed].max() <= 130
 
 
 @pytest.mark.parametrize("complete", [True, False])

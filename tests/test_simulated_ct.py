@@ -13,6 +13,7 @@ from scripts.simulation.belly import BellyOptions, paint_belly
 from scripts.simulation.body import build_body, grid_axes
 from scripts.simulation.bone import BoneOptions, paint_bone
 from scripts.simulation.chest import ChestOptions, paint_chest
+from scripts.simulation.contrast import ContrastOptions, paint_contrast
 from scripts.simulation.painting import Ingredients, paint_ct
 from scripts.simulation.posture import Posture
 from scripts.simulation.scanner import NO_SCANNER, ScannerOptions, scan
@@ -109,6 +110,32 @@ def test_gas_organs_and_plaques_are_where_they_are_asked_for(posture: Posture, g
     # Beside the left half of the thoracic bodies, in front of the lumbar ones, and never inside a body.
     assert (off[rank < 17, 1] > 0).all() and (off[rank > 20, 0] < 0).all()
     assert np.linalg.norm(off, axis=1).min() > 14
+
+
+def test_contrast_agent_is_in_vessels_and_heart_and_spares_bone(grid: Grid) -> None:
+    levels = tuple(range(8, 20))
+    centroids = np.stack([24.0 * np.arange(len(levels)), *np.zeros((2, len(levels)))], 1)
+    body = build_body(Posture(levels, centroids, np.zeros(len(levels)), 0.0), grid, np.random.default_rng(3))
+    hu = np.full(grid.shape, 40.0, np.float32)
+    _, p, left = grid_axes(grid)
+    bone = np.abs(left) < 4
+    hu[:, :, bone] = 700.0
+    options = ContrastOptions(1.0, one_of(300.0), one_of(900.0), veins_share=1.0, heart_share=1.0)
+    paint_contrast(hu, body, grid, AortaOptions(calcified_share=0.0), options, np.random.default_rng(0))
+    assert (hu[:, :, bone] == 700).all() and set(np.unique(hu)) == {40.0, 300.0, 500.0, 700.0, 900.0}
+    for value, side in ((300.0, 1), (900.0, -1)):
+        at = np.argwhere(hu == value)
+        rank, off = body.rank[at[:, 0]], left[at[:, 2]] - body.spine[at[:, 0], 1]
+        # The aorta on the left of the middle of the chest, the vena cava on the right; nothing inside a body.
+        inner = (rank > 12.2) & (rank < 13.2) & (value == 900.0) | (rank > 15) & (rank < 18) & (value == 300.0)
+        assert inner.sum() > 50 and (side * off[inner] > 0).mean() > 0.95
+        assert np.hypot(off, p[at[:, 1]] - body.spine[at[:, 0], 0]).min() > 14
+    plain = np.full(grid.shape, 40.0, np.float32)
+    paint_contrast(
+        plain, body, grid, AortaOptions(calcified_share=0.0), replace(options, veins_share=0.0, heart_share=0.0),
+        np.random.default_rng(0),
+    )  # fmt: skip
+    assert set(np.unique(plain)) == {40.0, 300.0}
 
 
 def test_the_right_lung_reaches_behind_the_heart(posture: Posture, grid: Grid) -> None:

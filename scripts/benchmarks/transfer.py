@@ -29,6 +29,7 @@ from scripts.simulation.aorta import AortaOptions
 from scripts.simulation.belly import BellyOptions
 from scripts.simulation.bone import BoneOptions
 from scripts.simulation.chest import ChestOptions
+from scripts.simulation.contrast import ContrastOptions
 from scripts.simulation.painting import Ingredients
 from scripts.simulation.patient import SimulationOptions
 from scripts.simulation.scanner import NO_SCANNER, ScannerOptions
@@ -62,6 +63,7 @@ BARE = Ingredients(
     rib_share=(1.0, 1.0),
     disc_hu=None,
     torso=OLD_TORSO,
+    contrast=ContrastOptions(share=0.0),
     scanner=NO_SCANNER,
 )
 # Cortex as dense on all sides and everywhere, as it was painted at first.
@@ -106,6 +108,7 @@ RECIPES = {
         "slices of 0.7 to 3.7 mm, noise, streaks, tube voltages",
         lambda i: replace(i, scanner=ScannerOptions(), noise_hu=Ingredients().noise_hu),
     ),
+    "contrast": Recipe("contrast agent in four of ten", lambda i: replace(i, contrast=ContrastOptions())),
     # Without the wrong marks, which a test with true marks cannot reward.
     "film": Recipe(
         "film augmentation in training",

@@ -45,7 +45,14 @@ class AortaOptions:
     plaque_share: tuple[float, float] = (0.03, 0.35)
 
 
-def paint_aorta(hu: np.ndarray, body: Body, grid: Grid, options: AortaOptions, rng: np.random.Generator) -> None:
+def paint_aorta(
+    hu: np.ndarray,
+    body: Body,
+    grid: Grid,
+    options: AortaOptions,
+    rng: np.random.Generator,
+    blood_hu: float | None = None,
+) -> None:
     """The vessel with plaques in its wall, in place.
 
     Args:
@@ -54,8 +61,10 @@ def paint_aorta(hu: np.ndarray, body: Body, grid: Grid, options: AortaOptions, r
         grid: canonical.
         options: what is painted.
         rng: source.
+        blood_hu: CT number of the blood, with contrast agent; drawn if None.
     """
     radius, value = rng.uniform(*options.radius_mm), rng.uniform(30, 60)
+    value = value if blood_hu is None else blood_hu
     wide, turned, gap = rng.uniform(*options.thoracic), rng.uniform(*options.aside_deg), rng.uniform(*options.gap_mm)
     rows, p, left = grid_axes(grid)
     # It winds more in the old.

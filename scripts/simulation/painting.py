@@ -13,6 +13,7 @@ from scripts.geometry.frames import IPL_AXES, Grid, bounding_grid, resample_labe
 from scripts.levels import in_order
 from scripts.simulation.body import build_body, grid_axes, level_ranks
 from scripts.simulation.bone import BoneOptions, paint_bone
+from scripts.simulation.contrast import ContrastOptions, paint_contrast
 from scripts.simulation.donor import Donor, add_donor, donor_names, load_donor
 from scripts.simulation.hardware import paint_screws
 from scripts.simulation.posture import Posture
@@ -40,6 +41,7 @@ class Ingredients:
         rib_share: height of the shell of ribs, pelvis and shoulders as a share of a vertebra's, smallest and largest.
         disc_hu: CT number of discs, smallest and largest; None for what is around them.
         torso: what the body is made of.
+        contrast: agent in vessels and heart.
         scanner: how its CT is made.
     """
 
@@ -54,6 +56,7 @@ class Ingredients:
     rib_share: tuple[float, float] = (0.4, 1.0)
     disc_hu: tuple[float, float] | None = (60.0, 120.0)
     torso: TorsoOptions = field(default_factory=TorsoOptions)
+    contrast: ContrastOptions = field(default_factory=ContrastOptions)
     scanner: ScannerOptions = field(default_factory=ScannerOptions)
 
 
@@ -103,6 +106,10 @@ def paint_ct(
         paint_bone(hu, overlying_bones(posture, body, grid, rng), grid.spacing_mm, ribs, rng)
     if donor is not None:
         add_donor(hu, donor, posture, body, grid, rng)
+    # A stream of its own: patients without it are the same whatever its share.
+    own = rng.spawn(1)[0]
+    if use.body and own.random() < use.contrast.share:
+        paint_contrast(hu, body, grid, use.torso.aorta, use.contrast, own)
     if use.skeleton and sacrum_distance is not None:
         paint_bone(hu, sacrum_distance, grid.spacing_mm, use.bone, rng)
     if use.body:

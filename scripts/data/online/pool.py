@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from scripts.data.online.memory import MemoryPool
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.samples import Pick
 from scripts.errors import UserError
+from scripts.geometry.frames import Grid
+from scripts.simulation.contrast import add_contrast
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions
 
 
@@ -80,13 +82,29 @@ def _by_level(cases: Sequence[OnlineCase]) -> dict[int, list[Pick]]:
     return table
 
 
-def load_cases(folders: str | Sequence[str]) -> list[OnlineCase]:
-    """All cases of one or several folders, in the order of their names.
+def load_cases(folders: str | Sequence[str], contrast_copies: int = 0) -> list[OnlineCase]:
+    """All patients of one or several folders of files of `write_case`, by name.
+
+    Args:
+        folders: with such files.
+        contrast_copies: of each real patient, with contrast agent painted in.
 
     Raises:
         UserError: a folder holds none.
     """
-    return [read_case(path) for path in stored_files(folders, "an online case")]
+    cases = [read_case(path) for path in stored_files(folders, "a case")]
+    real = [case for case in cases if case.origin != "simulated" and len(case.vertebrae) > 1]
+    return cases + [contrast_copy(case, number) for case in real for number in range(contrast_copies)]
+
+
+def contrast_copy(case: OnlineCase, number: int) -> OnlineCase:
+    """Copy ``number`` of a patient of two vertebrae or more, with contrast agent; always the same."""
+    rng = np.random.default_rng([number, *case.name.encode()])
+    rows, depth, width = (int(n) for n in case.hu.shape)
+    grid = Grid((0.0, 0.0, 0.0), (rows, depth, width), case.spacing_mm)
+    centroids = np.stack([vertebra.centroid for vertebra in case.vertebrae]) * case.spacing_mm
+    hu = add_contrast(case.hu.numpy(), grid, [v.level for v in case.vertebrae], centroids, rng)
+    return replace(case, name=f"{case.name}~contrast{number}", hu=torch.from_numpy(hu))
 
 
 def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:

@@ -8,6 +8,7 @@ writes simulated patients, for trainings on a CPU in which the same seed always 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from scripts.data.online.case import read_case
 from scripts.data.online.files import do_all, simulate_once, stored_files
 from scripts.data.online.memory import MemoryPool
 from scripts.errors import UserError
+from scripts.levels import LEVEL_ORDER
+from scripts.localization.levels import S1_INDEX
 from scripts.localization.online.patient import (
     FilmPatient,
     patient_from_case,
@@ -26,6 +29,7 @@ from scripts.localization.online.patient import (
     read_patient,
     write_patient,
 )
+from scripts.simulation.contrast import add_contrast
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions
 from scripts.simulation.spine import SpineOptions
 
@@ -95,21 +99,37 @@ class GrowingPatients(PatientPool):
         self.grow(make, read_patient, folder, workers, room, first)
 
 
-def load_patients(folders: str | Sequence[str], without: Sequence[str] = HELD_OUT) -> list[FilmPatient]:
+def load_patients(
+    folders: str | Sequence[str], without: Sequence[str] = HELD_OUT, contrast_copies: int = 0
+) -> list[FilmPatient]:
     """Patients of one or several folders of files of `write_patient`, or of cases of the generator's engine.
 
     Args:
         folders: with such files.
         without: patients to leave out, whatever was done to them.
+        contrast_copies: of each real patient, with contrast agent painted in.
 
     Raises:
         UserError: a folder holds none.
     """
-    return [
-        load_patient(path)
-        for path in stored_files(folders, "a patient")
-        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without)
-    ]
+    patients = []
+    for path in stored_files(folders, "a patient"):
+        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without):
+            patients.append(load_patient(path))
+            if patients[-1].origin != "simulated":
+                patients += [contrast_copy(patients[-1], number) for number in range(contrast_copies)]
+    return patients
+
+
+def contrast_copy(patient: FilmPatient, number: int) -> FilmPatient:
+    """Copy ``number`` of a patient, with contrast agent; always the same."""
+    listed = patient.levels != S1_INDEX
+    levels = [LEVEL_ORDER[level] for level in patient.levels[listed]]
+    if len(levels) < 2:
+        return patient
+    rng = np.random.default_rng([number, *patient.name.encode()])
+    hu = add_contrast(patient.hu.numpy(), patient.grid, levels, patient.points[listed, 0], rng)
+    return replace(patient, name=f"{patient.name}~contrast{number}", hu=torch.from_numpy(hu))
 
 
 def load_patient(path: Path) -> FilmPatient:
