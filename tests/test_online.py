@@ -184,7 +184,7 @@ def test_patients_are_turned_about_the_vertical_axis(case):
     came = field._in_its_body(across.expand(200, -1, -1))
     assert (came[:, 1:, 2] > came[:, :-1, 2]).all()
     drawn = draw_samples(2000, MachineOptions(), MarkOptions(), torch.Generator().manual_seed(0))
-    assert abs(drawn.twist.std() - 8) < 0.5 and drawn.twist.abs().max() <= 25 and abs(drawn.turn.std() - 3) < 0.2
+    assert abs(drawn.twist.std() - 8) < 0.5 and drawn.twist.abs().max() <= 25 and abs(drawn.turn.std() - 5) < 0.3
 
 
 def test_batch_k_of_a_seed_is_always_the_same(case):

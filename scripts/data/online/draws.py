@@ -48,7 +48,7 @@ class MachineOptions:
     height_mm: float = 110.0
     aside_mm: float = 25.0
     error_deg: float = 3.0
-    turn_deg: float = 3.0
+    turn_deg: float = 5.0
     twist_deg: float = 8.0
     turn_limit_deg: float = 25.0
     drift_mm: tuple[float, float] = (4.0, 6.0)

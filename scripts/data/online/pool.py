@@ -82,7 +82,7 @@ def _by_level(cases: Sequence[OnlineCase]) -> dict[int, list[Pick]]:
     return table
 
 
-def load_cases(folders: str | Sequence[str], contrast_copies: int = 0) -> list[OnlineCase]:
+def load_cases(folders: str | Sequence[str], contrast_copies: int = 1) -> list[OnlineCase]:
     """All patients of one or several folders of files of `write_case`, by name.
 
     Args:

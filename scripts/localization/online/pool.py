@@ -100,7 +100,7 @@ class GrowingPatients(PatientPool):
 
 
 def load_patients(
-    folders: str | Sequence[str], without: Sequence[str] = HELD_OUT, contrast_copies: int = 0
+    folders: str | Sequence[str], without: Sequence[str] = HELD_OUT, contrast_copies: int = 1
 ) -> list[FilmPatient]:
     """Patients of one or several folders of files of `write_patient`, or of cases of the generator's engine.
 
