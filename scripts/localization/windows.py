@@ -77,7 +77,7 @@ def draw_windows(
     """
     scale = float(np.exp(random.uniform(*np.log(options.scale))))
     first, last = _rows(centroids[0][:, 0], scale, options, random)
-    narrow = random.rand() < options.narrow_prob
+    narrow = options.narrow_prob > 0 and random.rand() < options.narrow_prob
     centre = (np.array(options.shape) - 1) / 2
     windows = []
     for points in centroids:

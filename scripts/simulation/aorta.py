@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.geometry.frames import Grid
-from scripts.simulation.body import Body, ellipsoid, grid_axes
+from scripts.simulation.body import Body, fill_balls, grid_axes
 from scripts.simulation.bone import smooth_noise
 
 # Level rank (T1 = 8); degrees from the left towards the front at which the vessel lies beside a body; the body's
@@ -102,6 +102,5 @@ def _paint_arch(hu: np.ndarray, body: Body, grid: Grid, radius: float, value: fl
         return
     path = np.array([grid_axes(grid)[0][row], *body.spine[row]]) + ARCH_MM
     steps = np.linspace(0, len(path) - 1, 40)
-    for point in np.stack([np.interp(steps, np.arange(len(path)), path[:, k]) for k in range(3)], 1):
-        box, away = ellipsoid(grid, point, np.full(3, radius))
-        hu[box][away < 1] = value
+    way = np.stack([np.interp(steps, np.arange(len(path)), path[:, k]) for k in range(3)], 1)
+    fill_balls(hu, grid, way, radius, value)

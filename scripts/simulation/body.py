@@ -89,6 +89,13 @@ def ellipsoid(grid: Grid, centre: np.ndarray, radii: np.ndarray) -> tuple[tuple[
     return tuple(box), np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
 
 
+def fill_balls(hu: np.ndarray, grid: Grid, centres: np.ndarray, radius: float, value: float) -> None:
+    """Balls about centres (N, 3) mm become one CT number, in place."""
+    for centre in centres:
+        box, away = ellipsoid(grid, centre, np.full(3, radius))
+        hu[box][away < 1] = value
+
+
 def level_ranks(posture: Posture) -> np.ndarray:
     """Levels as evenly counted numbers: T13 lies between T12 (19) and L1 (20), L6 is 25."""
     return np.array([19.5 if level == 28 else float(level) for level in posture.levels])

@@ -12,7 +12,7 @@ import numpy as np
 
 from scripts.geometry.frames import Grid
 from scripts.simulation.aorta import AortaOptions, paint_aorta
-from scripts.simulation.body import Body, build_body, ellipsoid, grid_axes
+from scripts.simulation.body import Body, build_body, ellipsoid, fill_balls, grid_axes
 from scripts.simulation.posture import Posture
 
 # What is denser is bone or metal, and stays.
@@ -118,21 +118,14 @@ def _paint_heart(
 
 def _paint_veins(hu: np.ndarray, body: Body, grid: Grid, value: float, radius: float, rng: np.random.Generator) -> None:
     """Balls along the way, as far as it lies in the grid; from either arm."""
-    ranks = np.array(VEIN_RANKS)
-    low, high = float(body.rank.min()), float(body.rank.max())
-    away = np.array(VEIN_MM) + rng.normal(0, 4, (len(ranks), 2))
+    away = np.array(VEIN_MM) + rng.normal(0, 4, (len(VEIN_RANKS), 2))
     if rng.random() < 0.5:
         away[:2, 1] *= -1
-    heights = grid_axes(grid)[0]
+    at, places = np.linspace(0, len(VEIN_RANKS) - 1, 60), np.arange(len(VEIN_RANKS))
+    rank = np.interp(at, places, VEIN_RANKS)
     order = np.argsort(body.rank)
-    steps = np.linspace(0, len(ranks) - 1, 60)
-    for at in steps:
-        rank = float(np.interp(at, np.arange(len(ranks)), ranks))
-        if not low <= rank <= high:
-            continue
-        height, back, left = (
-            float(np.interp(rank, body.rank[order], line[order])) for line in (heights, *body.spine.T)
-        )
-        shift = [float(np.interp(at, np.arange(len(ranks)), away[:, axis])) for axis in (0, 1)]
-        box, normalised = ellipsoid(grid, np.array([height, back + shift[0], left + shift[1]]), np.full(3, radius))
-        hu[box][normalised < 1] = value
+    spine = [np.interp(rank, body.rank[order], line[order]) for line in (grid_axes(grid)[0], *body.spine.T)]
+    way = np.stack(spine, 1)
+    way[:, 1:] += np.stack([np.interp(at, places, away[:, axis]) for axis in (0, 1)], 1)
+    in_grid = (rank >= body.rank.min()) & (rank <= body.rank.max())
+    fill_balls(hu, grid, way[in_grid], radius, value)

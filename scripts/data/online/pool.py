@@ -83,7 +83,7 @@ def _by_level(cases: Sequence[OnlineCase]) -> dict[int, list[Pick]]:
 
 
 def load_cases(folders: str | Sequence[str], contrast_copies: int = 1) -> list[OnlineCase]:
-    """All patients of one or several folders of files of `write_case`, by name.
+    """All cases of one or several folders, in the order of their names, then the copies.
 
     Args:
         folders: with such files.
@@ -92,7 +92,7 @@ def load_cases(folders: str | Sequence[str], contrast_copies: int = 1) -> list[O
     Raises:
         UserError: a folder holds none.
     """
-    cases = [read_case(path) for path in stored_files(folders, "a case")]
+    cases = [read_case(path) for path in stored_files(folders, "an online case")]
     real = [case for case in cases if case.origin != "simulated" and len(case.vertebrae) > 1]
     return cases + [contrast_copy(case, number) for case in real for number in range(contrast_copies)]
 

@@ -86,9 +86,8 @@ class Field:
 
     def _in_its_body(self, points: torch.Tensor) -> torch.Tensor:
         """Points (B, N, 3) before the spine was turned in its body, and the body shifted against it."""
-        behind = points[..., 1] - points[..., 1].clamp(0, BEHIND_MM)
         core, fade = self.reach[:, None].unbind(-1)
-        away = (torch.hypot(behind, points[..., 2]) - core) / fade
+        away = (distance_from_middle_line(points[..., 1:]) - core) / fade
         share = 1 - away.clamp(0, 1)
         share = share * share * (3 - 2 * share)
         angle = torch.deg2rad(self.twist)[:, None] * share
@@ -106,6 +105,16 @@ class Field:
         for _ in range(steps):
             found = found - (self.source(found) - wanted) @ mirror
         return found[:, 0]
+
+
+def distance_from_middle_line(points: torch.Tensor) -> torch.Tensor:
+    """(...) mm, across the spine, from a vertebra's middle line, centroid to spinous process.
+
+    Args:
+        points: (..., 2) mm to the back and to the left of its centroid.
+    """
+    back, left = points.unbind(-1)
+    return torch.hypot(back - back.clamp(0, BEHIND_MM), left)
 
 
 def _about_vertical(degrees: torch.Tensor) -> torch.Tensor:

@@ -112,21 +112,23 @@ def load_patients(
     Raises:
         UserError: a folder holds none.
     """
-    patients = []
-    for path in stored_files(folders, "a patient"):
-        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without):
-            patients.append(load_patient(path))
-            if patients[-1].origin != "simulated":
-                patients += [contrast_copy(patients[-1], number) for number in range(contrast_copies)]
-    return patients
+    patients = [
+        load_patient(path)
+        for path in stored_files(folders, "a patient")
+        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without)
+    ]
+    found = []
+    for patient in patients:
+        lone = (patient.levels != S1_INDEX).sum() < 2
+        copies = 0 if lone or patient.origin == "simulated" else contrast_copies
+        found += [patient, *(contrast_copy(patient, number) for number in range(copies))]
+    return found
 
 
 def contrast_copy(patient: FilmPatient, number: int) -> FilmPatient:
-    """Copy ``number`` of a patient, with contrast agent; always the same."""
+    """Copy ``number`` of a patient of two vertebrae or more, with contrast agent; always the same."""
     listed = patient.levels != S1_INDEX
     levels = [LEVEL_ORDER[level] for level in patient.levels[listed]]
-    if len(levels) < 2:
-        return patient
     rng = np.random.default_rng([number, *patient.name.encode()])
     hu = add_contrast(patient.hu.numpy(), patient.grid, levels, patient.points[listed, 0], rng)
     return replace(patient, name=f"{patient.name}~contrast{number}", hu=torch.from_numpy(hu))

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from scripts.data.online.render import distance_from_middle_line
+
 # Heights at which the shift is known, mm along I about the middle of the volume; beyond them it stays as there.
 HEIGHTS_MM = np.arange(-600.0, 601.0, 12.0)
-# Vertebrae reach so far behind their centroids.
-BEHIND_MM = 40.0
 # Steps of the fixed-point iteration; it contracts by 0.3 at least at each.
 STEPS = 25
 
@@ -67,19 +67,24 @@ def draw_spine_shift(options: SpineShiftOptions, centroids: np.ndarray, random: 
     Args:
         options: how far it goes.
         centroids: (N, 3) mm along I, P, L about the middle of the volume.
-        random: source.
+        random: source, which is left alone where nothing is ever shifted.
     """
+    order = np.argsort(centroids[:, 0])
+    spine = np.stack([np.interp(HEIGHTS_MM, centroids[order, 0], centroids[order, axis]) for axis in (1, 2)], 1)
+    shift, reach = _drawn(options, random) if options.share > 0 else (np.zeros_like(spine), np.ones(2))
+    table = np.concatenate([spine + shift, shift], 1)
+    return SpineShift(torch.from_numpy(table).float(), torch.from_numpy(reach).float())
+
+
+def _drawn(options: SpineShiftOptions, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts (K, 2) along P and L at `HEIGHTS_MM`, and the reach."""
     wave = random.uniform(*options.wave_mm) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])
     noise = ndimage.gaussian_filter1d(random.randn(len(HEIGHTS_MM), 2), wave, axis=0, mode="wrap")
     # A white noise of spread 1 has this spread after the filter.
     shift = noise * np.sqrt(2 * np.sqrt(np.pi) * wave) * options.spread_mm
     reach = np.array([random.uniform(*options.core_mm), random.uniform(*options.fade_mm)])
     # Not so far that the body folds.
-    shift = np.clip(shift, -reach[1], reach[1]) * float(random.rand() < options.share)
-    order = np.argsort(centroids[:, 0])
-    spine = [np.interp(HEIGHTS_MM, centroids[order, 0], centroids[order, axis]) for axis in (1, 2)]
-    table = np.concatenate([np.stack(spine, 1) + shift, shift], 1)
-    return SpineShift(torch.from_numpy(table).float(), torch.from_numpy(reach).float())
+    return np.clip(shift, -reach[1], reach[1]) * float(random.rand() < options.share), reach
 
 
 def shift_source(points: torch.Tensor, table: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
@@ -96,10 +101,8 @@ def shift_source(points: torch.Tensor, table: torch.Tensor, reach: torch.Tensor)
     below = place.floor().clamp(max=last - 1)
     row = below.long()[..., None].expand(-1, -1, 4)
     here = torch.lerp(table.gather(1, row), table.gather(1, row + 1), (place - below)[..., None])
-    away = flat[..., 1:] - here[..., :2]
-    behind = away[..., 0] - away[..., 0].clamp(0, BEHIND_MM)
     core, fade = reach[:, None].unbind(-1)
-    outside = (torch.hypot(behind, away[..., 1]) - core).clamp(min=0) / fade
+    outside = (distance_from_middle_line(flat[..., 1:] - here[..., :2]) - core).clamp(min=0) / fade
     moved = flat.clone()
     moved[..., 1:] -= here[..., 2:] * torch.exp(-(outside**2) / 2)[..., None]
     return moved.reshape(points.shape)
