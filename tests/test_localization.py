@@ -138,6 +138,11 @@ def test_parts_of_films_show_the_same_vertebrae_elsewhere(films: Path, tmp_path:
     assert cut_part(neck, PartOptions(vertebrae=(4, 8)), np.random.default_rng(0)) is None
     cut_parts(str(films), tmp_path / "parts", parts=3)
     assert count_pairs(tmp_path / "parts" / "p1.npz") == 6 and film_subject(tmp_path / "parts" / "p1.npz") == "p1"
+    (tmp_path / "necks").mkdir()
+    write_film_cases(tmp_path / "necks" / "n.npz", [neck])
+    with pytest.raises(UserError, match="no film pair shows 4 vertebrae"):
+        cut_parts(str(tmp_path / "necks"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_patient_whose_name_has_underscores(films: Path, tmp_path: Path) -> None:

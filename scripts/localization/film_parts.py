@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.command import run_module
+from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case, write_film_cases
 from scripts.localization.levels import NAMES, S1_INDEX
@@ -88,13 +89,18 @@ def cut_parts(films: str, output: Path, parts: int = 4, seed: int = 0) -> None:
         output: folder.
         parts: of each pair.
         seed: of them.
+
+    Raises:
+        UserError: there are no films, or none shows enough vertebrae.
     """
-    output.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     cut: dict[Path, list[FilmCase]] = {}
     for path, pair in film_pairs(films):
         found = (cut_part(read_film_case(path, pair), PartOptions(), rng) for _ in range(parts))
         cut.setdefault(path, []).extend(part for part in found if part is not None)
+    if not any(cut.values()):
+        raise UserError(f"{films}: no film pair shows {PartOptions().vertebrae[0]} vertebrae between C2 and the sacrum")
+    output.mkdir(parents=True, exist_ok=True)
     for path, cases in cut.items():
         if cases:
             write_film_cases(output / path.name, cases, film_subject(path))
