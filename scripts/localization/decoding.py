@@ -14,6 +14,7 @@ from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra, levels_uncertain, reading_warnings
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import Known, PathOptions, Reading, read_levels
+from scripts.localization.shared_rows import share_rows
 
 NOTHING_FOUND = "no vertebra was found in the films; are they radiographs of a spine?"
 # Of AP and LAT, each (row, column) in mm.
@@ -52,6 +53,8 @@ def decode(
     pairing = _pair(ap, lat, sizes, geometry, pairing_options)
     order = _heights(pairing, ap, lat, sizes)
     pairing = Pairing(pairing.ap[order], pairing.lat[order], pairing.residual_mm[order])
+    if geometry is not None:
+        views = ap, lat = share_rows(views, pairing, geometry, pairing_options.lateral_share)
     log_level, log_end = (_together(pairing, getattr(ap, n), getattr(lat, n)) for n in ("log_level", "log_end"))
     score = _scores(pairing, ap.score, lat.score)
     steps = _steps(pairing, ap, lat, sizes, geometry)

@@ -17,6 +17,7 @@ class PairingOptions:
         level_weight: of the views' agreement on the level.
         gap: cost of a detection that the other view lacks.
         farthest_mm: rays farther apart than this are never paired.
+        lateral_share: weight of the lateral mark in the rows that a pair shares; the rest is the frontal one's.
         offset_mm: how far the films' heights may differ where the geometry is not known (standard deviation).
         scale_spread: of the logarithm of the ratio of the views' magnifications there (standard deviation).
         unknown_scale_spread: the same where the pixels' sizes are not known: each is then one of ten guesses.
@@ -26,6 +27,7 @@ class PairingOptions:
     level_weight: float = 1.0
     gap: float = 3.0
     farthest_mm: float = 20.0
+    lateral_share: float = 0.65
     offset_mm: float = 60.0
     scale_spread: float = 0.1
     unknown_scale_spread: float = 0.2

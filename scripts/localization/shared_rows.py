@@ -1,0 +1,49 @@
+"""Marks of a pair moved onto rays that meet: both films then show one point, which is nearer to the truth than either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.localization.detection import Detections
+from scripts.localization.pairing import Pairing
+
+
+def share_rows(
+    views: tuple[Detections, Detections], pairing: Pairing, geometry: BiplanarGeometry, lateral_share: float
+) -> tuple[Detections, Detections]:
+    """Detections of both views, those of a pair moved along the rows until their rays meet.
+
+    Rows of the lateral film are the better ones (``docs/localization.md``, "How it works"). Corners and expected
+    neighbours move along.
+
+    Args:
+        views: of AP and LAT, in pixels of the films.
+        pairing: which belong together.
+        geometry: of both films.
+        lateral_share: weight of the lateral mark in the common point, 0 to 1.
+    """
+    both = (pairing.ap >= 0) & (pairing.lat >= 0)
+    if not both.any():
+        return views
+    indices = pairing.ap[both], pairing.lat[both]
+    marks = [view.centroid[index] for view, index in zip(views, indices, strict=True)]
+    middle, _ = geometry.back_project(*marks)
+    moved = []
+    for view, index, mark, seen, share in zip(
+        views, indices, marks, geometry.project(middle), (lateral_share, 1 - lateral_share), strict=True
+    ):
+        # The middle lies half-way to the other view's ray.
+        step = np.zeros_like(view.centroid)
+        step[index] = 2 * share * (seen - mark)
+        moved.append(
+            replace(
+                view,
+                centroid=view.centroid + step,
+                corners=view.corners + step[:, None],
+                neighbours=view.neighbours + step[:, None],
+            )
+        )
+    return moved[0], moved[1]
