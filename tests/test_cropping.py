@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.data.normalisation import normalise_film
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.cropping import (
     CUBE_SIZE,
@@ -97,8 +98,21 @@ def test_beyond_the_film_a_patch_has_no_values(volume: torch.Tensor) -> None:
     film = project_pair(volume, GRID.affine, geometry)[0]
     cube = place_cube(GRID.to_world(np.array([5.0, 60.0, 80.0])), GRID)
     patch = crop_patch(film, geometry.ap, cube)
-    outside, inside = patch[: -cube.start[0]], patch[-cube.start[0] :]
-    assert outside.isnan().all() and inside.isfinite().all()
+    # The film begins at row 5; of its pixels of 1 mm, those with a middle within 2.5 mm of its border go too.
+    first = -cube.start[0] + 2
+    assert patch[:first].isnan().all() and patch[first + 1 :].isfinite().all()
+
+
+def test_the_rim_of_a_narrow_film_takes_no_contrast_from_the_bone() -> None:
+    """Of a CT cropped to the spine the outermost rays meet a part of a voxel only."""
+    rng = np.random.default_rng(3)
+    geometry = geometry_of_grid(GRID)
+    tissue = torch.from_numpy(rng.uniform(3.0, 4.0, geometry.ap.shape)).float()
+    rimmed = tissue.clone()
+    rimmed[:, :2] = rimmed[:, -2:] = rimmed[:2] = rimmed[-2:] = 0.3
+    cube = place_cube(GRID.to_world(np.array([40.0, 61.0, 45.0])), GRID)
+    patches = [normalise_film(crop_patch(film, geometry.ap, cube)) for film in (tissue, rimmed)]
+    assert torch.equal(*patches) and patches[0].max() == 1
 
 
 def test_input_channels() -> None:
