@@ -1,4 +1,4 @@
-"""Marks of a pair moved onto rays that meet: both films then show one point, which is nearer to the truth than either."""
+"""Marks of a pair moved onto rays that meet: both films then show one point, nearer to the truth than either mark."""
 
 from __future__ import annotations
 
