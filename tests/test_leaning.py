@@ -45,13 +45,11 @@ def test_patches_of_a_leaning_block_are_those_of_an_upright_one(lean: Lean) -> N
     plane = 0 if lean.frontal_deg else 2
     difference = (patches[0][plane] - patches[1][plane]).abs()
     # A turned patch reaches beyond the film, where there are no values.
-    assert (
-        difference.nanmean() < 0.01 * patches[1][plane].nan_to_num().max() and difference.isnan().float().mean() < 0.1
-    )
+    assert difference.nanmean() < 0.01 * patches[1][plane].max() and difference.isnan().float().mean() < 0.1
     for mark in (1, 3):
         assert (patches[0][mark] - patches[1][mark]).abs().max() < 0.01  # marks stay where they were
     untouched = network_input(films, pixels, geometry, cube)
-    assert torch.allclose(untouched, patches[1], rtol=0.0, atol=0.0, equal_nan=True)
+    assert torch.equal(untouched, patches[1])
 
 
 @pytest.mark.parametrize("lean", [UPRIGHT, Lean(20, 0), Lean(0, -25), Lean(12, 17)])

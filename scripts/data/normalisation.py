@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 
 import torch
+import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 # Beside a patch ``<key>`` in a transform's dictionary: which of its pixels are on the film, 0 or 1.
 VALID = "_valid"
 LOWER, UPPER = 0.005, 0.995
+# Pixels nearer to where there is no film say nothing about its range: at the border of a scan or of a collimator a ray
+# meets a part of what is there, and such dark pixels would take most of a narrow film's range from its bone.
+RIM_PX = 3
 
 
 def normalise_film(patch: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
     """The percentiles 0.5 and 99.5 of a film, or of what a patch shows of one, as 0 and 1, clipped; 0 off the film.
+
+    Pixels within `RIM_PX` of what is off the film take no part in the percentiles.
 
     Args:
         patch: (..., rows, columns) float in any unit; NaN off the film.
@@ -30,8 +36,15 @@ def normalise_film(patch: torch.Tensor, inside: torch.Tensor | None = None) -> t
     """
     if inside is not None:
         patch = patch.masked_fill(~inside, torch.nan)
-    low, high = (q[..., None, None] for q in _quantiles(patch.flatten(-2)))
+    low, high = (q[..., None, None] for q in _quantiles(_without_rim(patch).flatten(-2)))
     return ((patch - low) / (high - low).clamp(min=1e-6)).clamp(0.0, 1.0).nan_to_num(0.0)
+
+
+def _without_rim(patch: torch.Tensor) -> torch.Tensor:
+    """NaN also near NaN."""
+    off = patch.isnan().to(patch.dtype).reshape(-1, 1, *patch.shape[-2:])
+    near = F.max_pool2d(off, 2 * RIM_PX + 1, 1, RIM_PX).reshape(patch.shape)
+    return patch.masked_fill(near > 0, torch.nan)
 
 
 def _quantiles(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,9 +24,6 @@ from scripts.geometry.leaning import UPRIGHT, Lean, turn, turned_object
 CUBE_SIZE = 120
 CUBE_POSTERIOR_OFFSET_MM = 20.0
 CENTROID_SIGMA_MM = 4.0
-# Of a film's border: its last pixels may show the rim of a scan or of a collimator, of which a ray meets a part only. A
-# few such pixels of a narrow film would take half of the range that normalising gives to bone.
-EDGE_MM = 2.5
 # Probabilities up to this are nothing.
 FAINT = 0.01
 _MIDDLE = (CUBE_SIZE - 1) / 2
@@ -132,8 +129,8 @@ def patch_turn(columns: np.ndarray, lean: Lean) -> tuple[np.ndarray, np.ndarray]
 def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT) -> torch.Tensor:
     """The vertebra's patch of a radiograph, at 1 mm in the patient.
 
-    Where the patch reaches beyond the film or onto its outermost `EDGE_MM` it is NaN, so that normalising leaves that
-    out: see `scripts.data.normalisation`.
+    Where the patch reaches beyond the film it is NaN, so that normalising leaves that out: see
+    `scripts.data.normalisation`.
 
     Args:
         film: (rows, columns) float. Finer than 1 mm films should have been smoothed with `smooth_for_pitch`.
@@ -146,8 +143,7 @@ def crop_patch(film: torch.Tensor, view: View, cube: Cube, lean: Lean = UPRIGHT)
     """
     pixels = patch_pixels(cube, view, lean)
     size = np.array(film.shape)
-    edge = EDGE_MM / np.array(view.pixel_mm)
-    inside = torch.from_numpy(np.all((pixels > edge - 0.5) & (pixels < size - 0.5 - edge), axis=-1))
+    inside = torch.from_numpy(np.all((pixels > -0.5) & (pixels < size - 0.5), axis=-1))
     where = torch.from_numpy(((2 * pixels + 1) / size - 1)[..., ::-1].copy()).to(film.dtype)
     patch = F.grid_sample(film[None, None], where[None], align_corners=False, padding_mode="border")[0, 0]
     return patch.masked_fill(~inside, torch.nan)
