@@ -22,7 +22,7 @@ def seen(centroid: np.ndarray) -> Detections:
     corners = centroid[:, None] + np.array([[-3.0, -4.0], [-3.0, 4.0], [3.0, 4.0], [3.0, -4.0]])
     neighbours = centroid[:, None] + np.array([[-9.0, 0.0], [9.0, 0.0]])
     return Detections(
-        np.ones(n), centroid, corners, np.ones((n, 4)), neighbours, np.zeros((n, LEVELS)), np.zeros((n, 7))
+        np.full(n, 0.9), centroid, corners, np.ones((n, 4)), neighbours, np.zeros((n, LEVELS)), np.zeros((n, 7))
     )
 
 
@@ -55,6 +55,19 @@ def test_corners_and_neighbours_move_along_and_lone_marks_stay() -> None:
         assert np.allclose(after.corners - before.corners, step[:, None])
         assert np.allclose(after.neighbours - before.neighbours, step[:, None])
         assert np.allclose(step[2], 0.0)
+
+
+def test_a_mark_that_the_user_set_stays() -> None:
+    geometry = geometry_of_grid(Grid((0.0, 0.0, 0.0), (120, 80, 60)))
+    ap, lat = off_in_rows(geometry, 4.0, 0.0)
+    truth = geometry.project(POINTS)
+    ap.score[0] = lat.score[1] = 1.0
+    moved = share_rows((ap, lat), PAIRED, geometry, 0.65)
+    for view, true in zip(moved, truth, strict=True):
+        assert np.allclose(view.centroid[:2] - true[:2], [[4.0, 0.0], [0.0, 0.0]])
+    ap.score[:], lat.score[:] = 1.0, 1.0
+    for before, after in zip((ap, lat), share_rows((ap, lat), PAIRED, geometry, 0.65), strict=True):
+        assert np.array_equal(before.centroid, after.centroid)
 
 
 def test_without_a_pair_nothing_moves() -> None:

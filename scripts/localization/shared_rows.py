@@ -17,7 +17,7 @@ def share_rows(
     """Detections of both views, those of a pair moved along the rows until their rays meet.
 
     Rows of the lateral film are the better ones (``docs/localization.md``, "How it works"). Corners and expected
-    neighbours move along.
+    neighbours move along. A mark that the user set (its score is 1) stays, and the other view's goes all the way.
 
     Args:
         views: of AP and LAT, in pixels of the films.
@@ -31,13 +31,17 @@ def share_rows(
     indices = pairing.ap[both], pairing.lat[both]
     marks = [view.centroid[index] for view, index in zip(views, indices, strict=True)]
     middle, _ = geometry.back_project(*marks)
+    set_ap, set_lat = (view.score[index] >= 1 for view, index in zip(views, indices, strict=True))
+    # How far each mark goes towards the other view's ray.
+    way_ap = np.where(set_ap, 0.0, np.where(set_lat, 1.0, lateral_share))
+    way_lat = np.where(set_lat, 0.0, np.where(set_ap, 1.0, 1 - lateral_share))
     moved = []
-    for view, index, mark, seen, share in zip(
-        views, indices, marks, geometry.project(middle), (lateral_share, 1 - lateral_share), strict=True
+    for view, index, mark, seen, way in zip(
+        views, indices, marks, geometry.project(middle), (way_ap, way_lat), strict=True
     ):
-        # The middle lies half-way to the other view's ray.
         step = np.zeros_like(view.centroid)
-        step[index] = 2 * share * (seen - mark)
+        # The middle lies half-way.
+        step[index] = 2 * way[:, None] * (seen - mark)
         moved.append(
             replace(
                 view,
