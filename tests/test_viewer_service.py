@@ -410,10 +410,9 @@ def test_end_vertebrae_and_who_set_what_are_in_every_output(address: str) -> Non
     assert "not for diagnosis" in readme and "levels confirmed by user" in readme
     report = json.loads(files["report.json"])
     told = report["measurements"]["cobb"][0]
-    degrees, sd = (float(number) for number in cobb["text"].replace("°", "").split(" ± "))
-    # The report has a digit more.
-    assert told["end_vertebrae_chosen_by"] == "user" and told["degrees"] == pytest.approx(degrees, abs=0.051)
-    assert told["sd"] == pytest.approx(sd, abs=0.051)
+    # The report's two digits may lie on the edge between two numbers of one digit.
+    rounded = {f"{told['degrees'] + edge:.1f}° ± {told['sd']:.1f}" for edge in (-0.005, 0.005)}
+    assert told["end_vertebrae_chosen_by"] == "user" and cobb["text"] in rounded
     made = datetime.fromisoformat(report["made"])
     assert made.tzinfo and abs((datetime.now().astimezone() - made).total_seconds()) < 300
     assert report["weights_sha256"] == sha256(ROOT / "models" / report["weights"])

@@ -57,13 +57,10 @@ def find_anchored(views: Views, anchors: Sequence[Anchor]) -> tuple[Views, list[
 def _added(view: Detections, like: int, centroid: np.ndarray) -> tuple[Detections, int]:
     """A view with one certain detection more, shaped like a given one, and its place."""
     shift = centroid - view.centroid[like]
-    new = view.pick(np.array([like]))
+    new = view.pick(np.array([like])).moved(shift)
     new = replace(
         new,
         score=np.array([1.0]),
-        centroid=new.centroid + shift,
-        corners=new.corners + shift,
-        neighbours=new.neighbours + shift,
         log_level=np.full_like(new.log_level, -np.log(LEVELS)),
         log_end=np.full_like(new.log_end, -np.log(new.log_end.shape[1])),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,16 @@ class Detections:
     def pick(self, chosen: np.ndarray) -> Detections:
         """Some of them, by index or mask."""
         return Detections(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def moved(self, step: np.ndarray) -> Detections:
+        """All of each elsewhere in the film, by (N, 2) or (2,) pixels: centroid, corners and expected neighbours."""
+        apart = np.broadcast_to(step, self.centroid.shape)
+        return replace(
+            self,
+            centroid=self.centroid + apart,
+            corners=self.corners + apart[:, None],
+            neighbours=self.neighbours + apart[:, None],
+        )
 
 
 @dataclass(frozen=True)

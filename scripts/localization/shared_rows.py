@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from scripts.geometry.biplanar import BiplanarGeometry
@@ -14,7 +12,7 @@ from scripts.localization.pairing import Pairing
 def share_rows(
     views: tuple[Detections, Detections], pairing: Pairing, geometry: BiplanarGeometry, lateral_share: float
 ) -> tuple[Detections, Detections]:
-    """Detections of both views, those of a pair moved along the rows until their rays meet.
+    """Detections of both views, those of a pair moved up or down until their rays meet.
 
     Rows of the lateral film are the better ones (``docs/localization.md``, "How it works"). Corners and expected
     neighbours move along. A mark that the user set (its score is 1) stays, and the other view's goes all the way.
@@ -42,12 +40,5 @@ def share_rows(
         step = np.zeros_like(view.centroid)
         # The middle lies half-way.
         step[index] = 2 * way[:, None] * (seen - mark)
-        moved.append(
-            replace(
-                view,
-                centroid=view.centroid + step,
-                corners=view.corners + step[:, None],
-                neighbours=view.neighbours + step[:, None],
-            )
-        )
+        moved.append(view.moved(step))
     return moved[0], moved[1]
