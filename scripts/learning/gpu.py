@@ -1,7 +1,7 @@
 """Train for so many minutes with what lies in a kit: one command on a bare machine, see docs/gpu.md.
 
-    python -m scripts.learning.gpu --network generator|level|pose|localizer --cases CASES --output OUT [--minutes 10]
-        [--weights FILE] [--batch-size 64] [--learning-rate 0.0015] [--workers N]
+    python -m scripts.learning.gpu --network generator|level|pose|trunk|localizer --cases CASES --output OUT
+        [--minutes 10] [--weights FILE] [--batch-size 64] [--learning-rate 0.0015] [--workers N] [--producers N]
 
 Writes ``<network>.pt`` (half precision, as weights are shipped), ``training.csv`` and ``speeds.json`` into ``OUT``.
 """
@@ -27,10 +27,11 @@ CONFIGS = {
     "generator": ("train", "view_encoders", "dice_cross_entropy", "online", "minutes", "recipes/gpu_minutes"),
     "level": ("train", "dice_cross_entropy", "online", "minutes", "level", "recipes/gpu_minutes"),
     "pose": ("train", "online", "minutes", "level", "pose", "recipes/pose_gpu"),
+    "trunk": ("train", "dice_cross_entropy", "online", "minutes", "level", "trunk", "recipes/gpu_minutes"),
     "localizer": ("train_localization", "recipes/films_minutes"),
 }
 # These begin with what fits of the shipped weights.
-FROM_SHIPPED = ("level", "pose")
+FROM_SHIPPED = ("level", "pose", "trunk")
 # Columns of the log that are worth a mean over the last steps.
 LAST_STEPS = 200
 
@@ -44,6 +45,7 @@ def train(
     batch_size: int = 0,
     learning_rate: float = 0.0,
     workers: int = 0,
+    producers: int = 0,
     seed: int = 0,
 ) -> None:
     """Train a network for some minutes and write its weights, its losses and its speed.
@@ -57,6 +59,7 @@ def train(
         batch_size: samples a step, as the overlay says if 0.
         learning_rate: the highest; as the overlay says if 0.
         workers: processes that simulate patients; as the overlay says if 0.
+        producers: processes that make samples; 0 for a thread of this one.
         seed: of everything.
 
     Raises:
@@ -80,20 +83,38 @@ def train(
         "workers": workers,
         ("start_weights" if network in FROM_SHIPPED else "init_weights"): str(start),
     }
-    run_bundle(
-        run_id="training",
-        config_file=[str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]],
-        bundle_root=str(BUNDLE_ROOT),
-        cases=[str(folder.absolute()) for folder in cases],
-        output_dir=str(work),
-        minutes=minutes,
-        seed=seed,
+    files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]]
+    settings = {
+        "bundle_root": str(BUNDLE_ROOT),
+        "cases": [str(folder.absolute()) for folder in cases],
+        "output_dir": str(work),
+        "minutes": minutes,
+        "seed": seed,
         **{name: value for name, value in chosen.items() if value},
-    )
+    }
+    if producers:
+        settings = {**settings, **_produced(files, settings, producers)}
+    run_bundle(run_id="training", config_file=files, **settings)
     compact_file(work / final, output / f"{network}.pt")
     shutil.copy(work / "training.csv", output / "training.csv")
     write_json(output / "speeds.json", speeds(output / "training.csv"))
     shutil.rmtree(work)
+
+
+def _produced(files: list[str], settings: dict[str, Any], producers: int) -> dict[str, Any]:
+    """Overrides with which several processes make the batches, and end with the training."""
+    fresh = {
+        "_target_": "scripts.learning.producers.ProducedBatches",
+        "config_files": files,
+        "overrides": settings,
+        "producers": producers,
+        "workers": "@workers",
+        "seed": "@seed",
+        "folder": "@output_dir",
+        "batches": "@batches",
+        "device": "@device",
+    }
+    return {"fresh": fresh, "pool": "@fresh"}
 
 
 def speeds(log: Path) -> dict[str, Any]:

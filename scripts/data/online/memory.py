@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -131,7 +132,8 @@ class Feed(Generic[P]):
         self._next = 0
         self._lock = threading.Lock()
         self._ends = False
-        self._processes = ProcessPoolExecutor(workers)
+        # What is simulated can wait, what learns cannot.
+        self._processes = ProcessPoolExecutor(workers, initializer=os.nice, initargs=(10,))
         for _ in range(2 * workers):
             self._start()
         while self.made < first and self.failed is None:

@@ -53,6 +53,27 @@ class FrozenStatistics:
         engine.add_event_handler(Events.STARTED, lambda _: freeze_statistics(self.network))
 
 
+class Frozen:
+    """A part of a network that is used as it is while the rest learns: no gradients, no dropout.
+
+    Args:
+        part: of the network.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        self.part = part
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, self._freeze)
+
+    def _freeze(self, engine: Engine) -> None:
+        self.part.requires_grad_(False)
+        self.part.eval()
+        # The trainer asks for training mode at each step.
+        self.part.train = partial(_stays, self.part)  # type: ignore[method-assign]
+
+
 def load_matching(network: nn.Module, path: str) -> int:
     """Copy the weights that fit; of wider layers the part that fits.
 
