@@ -28,7 +28,7 @@ class Mark:
         confidence: 0 to 1.
         set_by: ``model``, ``edited`` or ``reference``.
         seen_in: ``both``, ``ap`` or ``lat``: which views showed the model this vertebra; None from others.
-        interpolated: set between two others, not seen in any view.
+        interpolated: set between two others of its view, which does not show it.
         level_posterior: the model's probability of each level that is not negligible, by name.
     """
 

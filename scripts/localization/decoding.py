@@ -10,6 +10,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.localization.anchored import find_anchored, read_anchored, whole_vertebrae
 from scripts.localization.anchors import Anchor
+from scripts.localization.completion import complete_pairs
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra, levels_uncertain, reading_warnings
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
@@ -76,6 +77,8 @@ def decode(
         for i, level in enumerate(reading.levels)
         if level >= 0
     ]  # fmt: skip
+    if geometry is not None:
+        views, vertebrae = complete_pairs(views, vertebrae, geometry)
     warnings = [*said, *reading_warnings(vertebrae, reading, bool(anchors))]
     pixel_mm = tuple((float(s[0]), float(s[1])) for s in sizes)
     uncertain = not anchors and levels_uncertain(vertebrae, reading)

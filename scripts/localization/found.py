@@ -32,6 +32,7 @@ class Vertebra:
         posterior: (LEVELS,) of its level.
         score: probability of being a vertebra.
         residual_mm: distance of the rays through both marks, NaN if seen in one view.
+        completed: view in which it was not seen, and has a mark from its neighbours there; empty if there is none.
     """
 
     level: int
@@ -40,6 +41,14 @@ class Vertebra:
     posterior: np.ndarray
     score: float
     residual_mm: float
+    completed: str = ""
+
+    @property
+    def seen_in(self) -> str:
+        """``both``, ``ap`` or ``lat``: the views that show it."""
+        if self.ap >= 0 and self.lat >= 0 and not self.completed:
+            return "both"
+        return "ap" if self.lat < 0 or self.completed == "lat" else "lat"
 
     @property
     def confidence(self) -> float:
@@ -100,18 +109,19 @@ def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int
 
 def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Mark:
     view = found.views[which]
-    seen_in = "both" if vertebra.ap >= 0 and vertebra.lat >= 0 else ("ap", "lat")[which]
+    completed = vertebra.completed == ("ap", "lat")[which]
     corners = tuple((float(r), float(c)) for r, c in view.corners[index])
     likely = {NAMES[i]: round(float(p), 4) for i, p in enumerate(vertebra.posterior) if p >= 0.005}
     return Mark(
         level=LEVEL_ORDER[vertebra.level],
         centroid=(float(view.centroid[index, 0]), float(view.centroid[index, 1])),
         # The ring of C1 has no corners to learn from.
-        corners=None if vertebra.level == 0 else corners,
-        confidence=round(vertebra.confidence, 4),
+        corners=None if vertebra.level == 0 or completed else corners,
+        confidence=0.0 if completed else round(vertebra.confidence, 4),
         set_by="model",
-        seen_in=seen_in,
+        seen_in=vertebra.seen_in,
         level_posterior=likely,
+        interpolated=completed,
     )
 
 
@@ -129,7 +139,7 @@ def reading_warnings(vertebrae: Sequence[Vertebra], reading: Reading, anchored: 
         anchored: whether the user settled a level.
     """
     warnings = []
-    single = [NAMES[v.level] for v in vertebrae if (v.ap < 0) != (v.lat < 0)]
+    single = [NAMES[v.level] for v in vertebrae if v.seen_in != "both"]
     if single:
         warnings.append(f"seen in one view only: {', '.join(single)}")
     for upper, lower in itertools.pairwise(vertebrae):
