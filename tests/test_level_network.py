@@ -39,10 +39,16 @@ def test_it_begins_as_the_network_whose_weights_it_takes(tmp_path):
     image = torch.rand(1, 4, 120, 120)
     with torch.inference_mode():
         before = plain(image)
+        # An empty table is a distance of 0 everywhere.
         assert torch.allclose(level(image), before, atol=1e-4)
-        # Its weights for the prior are zero until they are trained; the average itself is there from the start.
+        # Its weights for the prior are zero until they are trained; the average itself is there from the start, that of
+        # the likeliest level where none is given.
         fill_prior(level)
-        assert torch.allclose(level(image), before, atol=1e-4)
+        guessed = level.known_or_likeliest(image, torch.zeros(1, dtype=torch.int64))
+        of_guess = before - 2.0 * F.interpolate(
+            level.prior(guessed, torch.zeros(1), torch.zeros(1, 9)) * 12.0, scale_factor=2.0, mode="trilinear"
+        )
+        assert torch.allclose(level(image), of_guess, atol=1e-3)
         known, tilt, lies = torch.tensor([21]), torch.tensor([8.0]), torch.tensor([[1.0, 0, 0, 9, 0, 0, 0.1, 0, 0]])
         average = level.prior(known, tilt, lies) * 12.0
         expected = before - 2.0 * F.interpolate(average, scale_factor=2.0, mode="trilinear")
@@ -104,6 +110,22 @@ def test_torchscript_takes_a_level_or_none(tmp_path):
         assert torch.allclose(loaded(image, torch.tensor([3, 22])), told, atol=1e-4)
         assert torch.allclose(level(image, torch.tensor([0, 0])), unknown)
     assert (unknown - told).abs().max() > 1e-3
+
+
+def test_levels_that_are_not_given_are_guessed():
+    torch.manual_seed(0)
+    _, level = networks()
+    image = torch.rand(3, 4, 120, 120)
+    given = torch.tensor([0, 22, 0])
+    with torch.inference_mode():
+        logits = level.reader.level_logits(image)
+        # The network says what it takes a vertebra for; place 0 of the table stands for none.
+        logits_of = torch.tensor([[9.0 if place in (0, 7 + row) else 0.0 for place in range(29)] for row in range(3)])
+        assert logits.shape == logits_of.shape
+        level.reader.level_logits = lambda _: logits_of
+        assert level.known_or_likeliest(image, given).tolist() == [7, 22, 9]
+        # Training goes on with what is not known, so that it is learned from too.
+        assert level.train().known_or_likeliest(image, given).tolist() == [0, 22, 0]
 
 
 def test_the_prior_leans_as_it_is_told():

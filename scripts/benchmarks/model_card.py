@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -25,8 +26,9 @@ from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.data.augmentation import RandFilmd
 from scripts.data.datalist import list_of, read_document
+from scripts.data.normalisation import OffFilmd
 from scripts.io.tables import markdown_table
-from scripts.levels import level_number, region
+from scripts.levels import LEVEL_ORDER, level_number, region
 from scripts.paths import BUNDLE_ROOT
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
@@ -35,6 +37,7 @@ from scripts.reconstruction.predictor import Predictor
 
 RESAMPLES = 2000
 METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
+PIXELS_MM = (2, 3, 4)
 Change = Callable[[int, torch.Tensor, np.ndarray], tuple[torch.Tensor, np.ndarray]]
 
 
@@ -44,26 +47,61 @@ def film(index: int, image: torch.Tensor, truth: np.ndarray) -> tuple[torch.Tens
     options = {key: value for key, value in options.items() if key not in ("_target_", "keys", "prob")}
     transform = RandFilmd(keys=("ap", "lat"), prob=1.0, **options)
     transform.set_random_state(index)
-    changed = transform({"ap": image[0:1].clone(), "lat": image[2:3].clone()})
-    return torch.cat([changed["ap"], image[1:2], changed["lat"], image[3:4]]), truth
+    changed = transform(OffFilmd(("ap", "lat"))({"ap": image[0:1].clone(), "lat": image[2:3].clone()}))
+    filmed = torch.cat([changed["ap"], image[1:2], changed["lat"], image[3:4]])
+    return filmed.masked_fill(image.isnan(), torch.nan), truth
 
 
-def scored(predictor: Predictor, vertebrae: list[TestVertebra], change: Change | None = None) -> list[MetricsRow]:
-    """A row a vertebra; an image that cannot be read is an empty answer."""
+def coarse(pixel_mm: int, index: int, image: torch.Tensor, truth: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Films of larger pixels, brought back to the patches' 1 mm."""
+    changed = image.clone()
+    pooled = F.avg_pool2d(image[None, ::2], pixel_mm)
+    changed[::2] = F.interpolate(pooled, image.shape[-2:], mode="bilinear", align_corners=False)[0]
+    return changed, truth
+
+
+def level_beside(level: int, step: int) -> int:
+    """The level so many below another one; the last of the spine has none below it, nor the first one above it."""
+    place = LEVEL_ORDER.index(level) + step
+    return LEVEL_ORDER[min(max(place, 0), len(LEVEL_ORDER) - 1)]
+
+
+LEVEL_ERRORS: dict[str, Callable[[int], int]] = {
+    "level one too high": lambda level: level_beside(level, -1),
+    "level one too low": lambda level: level_beside(level, 1),
+    "level not given": lambda level: 0,
+}
+
+
+def scored(
+    predictor: Predictor,
+    vertebrae: list[TestVertebra],
+    change: Change | None = None,
+    said: Callable[[int], int] = lambda level: level,
+) -> list[MetricsRow]:
+    """A row a vertebra; an image that cannot be read is an empty answer.
+
+    Args:
+        predictor: the network.
+        vertebrae: with their true masks.
+        change: of image and mask.
+        said: level -> the one that the network is told, 0 for none.
+    """
     rows = []
     for index, vertebra in enumerate(vertebrae):
         image, truth = vertebra.image, vertebra.truth
         if image is not None and change is not None:
             image, truth = change(index, image, truth)
-        found = None if image is None else _found(predictor, vertebra, image)
+        level = said(level_number(vertebra.item["level"]))
+        found = None if image is None else _found(predictor, level, image)
         status = "failed" if found is None else "ok" if found.any() else "empty"
         rows.append(metrics_row(vertebra.item, vertebra_metrics(found, truth), 0.0, status))
     return rows
 
 
-def _found(predictor: Predictor, vertebra: TestVertebra, image: torch.Tensor) -> np.ndarray:
+def _found(predictor: Predictor, level: int, image: torch.Tensor) -> np.ndarray:
     """The network's mask of a vertebra from its image and its level."""
-    return next(iter(predictor([image], [level_number(vertebra.item["level"])]))) > 0.5
+    return next(iter(predictor([image], [level]))) > 0.5
 
 
 def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:
@@ -100,7 +138,7 @@ def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow]
     for column, index in enumerate(order):
         vertebra = vertebrae[index]
         assert vertebra.image is not None
-        found = _found(predictor, vertebra, vertebra.image)
+        found = _found(predictor, level_number(vertebra.item["level"]), vertebra.image)
         for row, (channel, along) in enumerate(((0, 1), (2, 2))):
             place = axes[row, column]
             place.imshow(vertebra.image[channel], cmap="gray")
@@ -139,6 +177,9 @@ def main(
             rows = scored(predictor, vertebrae, partial(_disturbed, curve))
         means.append([f"{curve.kind} {curve.amount:g}", _mean(rows)])
     means.append(["film", _mean(scored(predictor, vertebrae, film))])
+    means += [[f"pixels of {mm} mm", _mean(scored(predictor, vertebrae, partial(coarse, mm)))] for mm in PIXELS_MM]
+    for name, said in LEVEL_ERRORS.items():
+        means.append([name, _mean(scored(predictor, vertebrae, said=said))])
     lines = [*table(plain), "", "The average vertebra of each level at the same marks:", "", *table(average)]
     lines += ["", *markdown_table(["disturbance", "Dice"], means)]
     draw_worst(output / "worst.jpg", vertebrae, plain, predictor)

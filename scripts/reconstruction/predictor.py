@@ -58,8 +58,8 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        if self.takes_level and not hasattr(self.network, "read"):
-            raise UserError(f"{self.weights}: exported by an older version, which reads no place, turn and size")
+        if self.takes_level and not hasattr(self.network, "known_or_likeliest"):
+            raise UserError(f"{self.weights}: exported by an older version, which says no level itself")
         self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
@@ -134,6 +134,7 @@ class Predictor:
         """Logits (B, 1, 120, 120, 120) that begin with mean shapes as they are fitted, if they are, or else as read."""
         given, lean = self._conditions(levels, tilts)
         with self._autocast():
+            given = self.network.known_or_likeliest(images, given)
             if numbers is None:
                 lies = self.network.read(images, given, lean)
             else:

@@ -26,6 +26,8 @@ interface Mark {
   corners: Pixel[] | null;
   confidence: number;
   set_by: "model" | "edited";
+  /** Placed between two others of its film, which does not show it. */
+  interpolated?: boolean;
 }
 
 type Marks = PerView<PerLevel<Mark>>;

@@ -71,8 +71,8 @@ class LevelGenerator(nn.Module):
         reader: how the vertebra lies.
         prior: a `LevelPrior` for volumes of M.
         backbone: a `FineBackbone`.
-        prior_gain: what a millimetre of the prior's signed distance adds to the logits of a known level. A film shows
-            some vertebrae badly, and then the mean shape is the better guess.
+        prior_gain: what a millimetre of the prior's signed distance adds to the logits. A film shows some vertebrae
+            badly, and then the mean shape is the better guess; of an unknown level, the mean of all levels.
     """
 
     # Known of networks from TorchScript too.
@@ -109,15 +109,19 @@ class LevelGenerator(nn.Module):
 
         Args:
             image: (B, 4, N, N) AP patch, AP centroid mask, LAT patch, LAT centroid mask.
-            level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None.
+            level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None. What is unknown is guessed.
             tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back; 0 if None.
             numbers: (B, 9) how the vertebrae lie; `read` off the films if None.
 
         Returns:
             (B, 1, N, N, N) in ``IPL``.
         """
-        if level is None:
+        if level is not None:
+            level = self.known_or_likeliest(image, level)
+        elif self.training:
             level = torch.zeros(image.shape[0], dtype=torch.int64, device=image.device)
+        else:
+            level = self._likeliest(image)
         if tilt is None:
             tilt = torch.zeros(image.shape[0], device=image.device)
         if numbers is None:
@@ -125,7 +129,20 @@ class LevelGenerator(nn.Module):
         prior = self.prior(level, tilt, numbers)
         ap, lat = self.fusion(image)
         ap, lat = self.lift.encode(ap, lat)
-        return self.backbone(ap, lat, prior.to(ap.dtype), self._expected(prior, level))
+        return self.backbone(ap, lat, prior.to(ap.dtype), self._expected(prior))
+
+    @torch.jit.export
+    def known_or_likeliest(self, image: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """(B,) levels as they are given, and what the reader takes a vertebra for where none is.
+
+        While it is trained an unknown level stays unknown, so that the network learns to do without.
+        """
+        if self.training or bool((level > 0).all()):
+            return level
+        return torch.where(level > 0, level, self._likeliest(image))
+
+    def _likeliest(self, image: torch.Tensor) -> torch.Tensor:
+        return self.reader.level_logits(image)[:, 1:].argmax(1) + 1
 
     @torch.jit.export
     def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
@@ -142,12 +159,11 @@ class LevelGenerator(nn.Module):
     @torch.jit.export
     def expected(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """(B, 1, N, N, N): the logits that `forward` begins with; what it adds to them it has seen on the films."""
-        coarse = self._expected(self.prior(level, tilt, numbers), level)
+        coarse = self._expected(self.prior(level, tilt, numbers))
         return F.interpolate(coarse, scale_factor=float(self.backbone.factor), mode="trilinear", align_corners=False)
 
-    def _expected(self, prior: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        known = (level > 0).to(prior.dtype)[:, None, None, None, None]
-        return prior * (-self.prior_logit) * known
+    def _expected(self, prior: torch.Tensor) -> torch.Tensor:
+        return prior * -self.prior_logit
 
 
 class FineBackbone(nn.Module):

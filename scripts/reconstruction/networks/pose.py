@@ -14,6 +14,8 @@ from scripts.anatomy.placement import NUMBERS, by_kind
 from scripts.levels import TABLE_SIZE
 from scripts.reconstruction.networks.resunet import ResEncoder
 
+# Of the layer that weighs levels.
+LEVEL_WIDTH = 64
 # What one unit of the network's answer is: mm, degrees, logarithm.
 UNITS = by_kind(2.0, 8.0, 0.1)
 
@@ -57,6 +59,9 @@ class PoseReader(nn.Module):
         )
         nn.init.zeros_(self.numbers[-1].weight)
         nn.init.zeros_(self.numbers[-1].bias)
+        self.levels = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(seen, LEVEL_WIDTH), nn.ReLU(), nn.Linear(LEVEL_WIDTH, TABLE_SIZE)
+        )
         self.register_buffer("unit", torch.tensor(UNITS), persistent=False)
 
     def forward(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
@@ -70,12 +75,24 @@ class PoseReader(nn.Module):
         Returns:
             (B, 9) float32: place (mm), turn (degrees) and log stretches of each mean shape.
         """
+        known = torch.cat([self._seen(image), self.level(level), tilt.float()[:, None] / 20], 1)
+        return self.numbers(known).float() * self.unit
+
+    @torch.jit.export
+    def level_logits(self, image: torch.Tensor) -> torch.Tensor:
+        """What level it takes each vertebra for, where nobody says: (B, 4, N, N) -> (B, `TABLE_SIZE`) float32.
+
+        Learned by itself, from what the reader sees: `scripts.reconstruction.training.levels.LevelGuess`.
+        """
+        return self.levels(self._seen(image).detach()).float()
+
+    def _seen(self, image: torch.Tensor) -> torch.Tensor:
+        """Both views' features, (B, seen)."""
         ap, lat = self.fusion(image)
         # The fusion stays as the generator's training left it: its gradients would cost as much as all the rest.
         ap, lat = ap.detach(), lat.detach()
         ap, lat = self.ap_look(self.ap_encoder(ap)).flatten(1), self.lat_look(self.lat_encoder(lat)).flatten(1)
-        known = torch.cat([ap.float(), lat.float(), self.level(level), tilt.float()[:, None] / 20], 1)
-        return self.numbers(known).float() * self.unit
+        return torch.cat([ap.float(), lat.float()], 1)
 
 
 def _head(features: int, width: int) -> nn.Sequential:

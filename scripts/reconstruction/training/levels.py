@@ -6,8 +6,26 @@ from typing import Any
 
 import torch
 from monai.engines import PrepareBatch, default_prepare_batch
+from torch import nn
 
 from scripts.levels import level_number
+from scripts.reconstruction.networks.pose import PoseReader
+
+
+class LevelGuess(nn.Module):
+    """A reader as a network that says levels, for training that part of it alone.
+
+    Args:
+        reader: whose `levels` learn.
+    """
+
+    def __init__(self, reader: PoseReader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+        """(B, 4, N, N) -> (B, `TABLE_SIZE`) logits; level and tilt are what is to be learned, and not looked at."""
+        return self.reader.level_logits(image)
 
 
 class PrepareLevel(PrepareBatch):

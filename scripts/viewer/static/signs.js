@@ -26,6 +26,7 @@ export const caution = ({ use }) => (use && use !== "good" && use !== "being che
  */
 export function grade(mark) {
   if (mark.set_by === "edited") return { name: "set by hand", colour: "#7dd3ff", path: "M-1-1H1V1H-1Z" };
+  if (mark.interpolated) return { name: "interpolated", colour: "#ff8f80", path: "M0-1.5 1.5 1.2H-1.5Z" };
   if (mark.confidence >= 0.8) return { name: "sure", colour: "#7ee08a", path: "M0-1.15A1.15 1.15 0 1 1-.01-1.15Z" };
   if (mark.confidence >= 0.5) return { name: "less sure", colour: "#ffd166", path: "M0-1.5 1.5 0 0 1.5-1.5 0Z" };
   return { name: "unsure", colour: "#ff8f80", path: "M0-1.5 1.5 1.2H-1.5Z" };
