@@ -274,6 +274,27 @@ def test_torchscript_and_state_dict_predict_alike() -> None:
     assert np.abs(from_state - from_script).max() < 1e-5
 
 
+def test_without_its_level_a_vertebra_is_nearly_the_same(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TorchScript, ONNX and Triton answer to an image alone."""
+    cut: list[tuple[torch.Tensor, int]] = []
+    read = Predictor.read
+
+    def reading(self: Predictor, inputs: list[torch.Tensor], levels: list[int], tilts: list[float]) -> np.ndarray:
+        cut.extend(zip(inputs, levels, strict=True))
+        return read(self, inputs, levels, tilts)
+
+    monkeypatch.setattr(Predictor, "read", reading)
+    assert reconstruct(sample, "--levels=T5,T10,L1") == 0
+    # T5, T10 and L1; their neighbours are read too.
+    levels, by_level = [12, 17, 20], {level: item for item, level in cut}
+    inputs = [by_level[level] for level in levels]
+    predictor = Predictor(device="cpu")
+    for guessed, told in zip(predictor(inputs), predictor(inputs, levels), strict=True):
+        ours, theirs = guessed > 0.5, told > 0.5
+        assert 10_000 < theirs.sum() < 60_000
+        assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) > 0.8
+
+
 def test_half_precision_moves_the_surface_a_little(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = []
     for name in ("float32", "bfloat16"):

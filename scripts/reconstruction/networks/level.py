@@ -72,7 +72,7 @@ class LevelGenerator(nn.Module):
         prior: a `LevelPrior` for volumes of M.
         backbone: a `FineBackbone`.
         prior_gain: what a millimetre of the prior's signed distance adds to the logits. A film shows some vertebrae
-            badly, and then the mean shape is the better guess; of an unknown level, the mean of all levels.
+            badly, and then the mean shape is the better guess.
     """
 
     # Known of networks from TorchScript too.
