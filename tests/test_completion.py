@@ -13,20 +13,11 @@ from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra, reading_warnings, to_annotations
 from scripts.localization.levels import LEVELS
 from scripts.localization.path import Reading
+from tests.test_shared_rows import seen
 
 GRID = Grid((0.0, 0.0, 0.0), (140, 80, 60))
 # Every 18 mm down a straight line that leans to the left and to the back.
 POINTS = np.array([(-20.0 - 3 * i, -30.0 - 4 * i, -25.0 - 18 * i) for i in range(6)])
-
-
-def seen(centroid: np.ndarray) -> Detections:
-    count = len(centroid)
-    corners = centroid[:, None] + np.array([(-8, -8), (-8, 8), (8, 8), (8, -8)])
-    level = np.full((count, LEVELS), -np.log(LEVELS))
-    return Detections(
-        np.full(count, 0.8), centroid, corners, np.ones((count, 4)), np.repeat(centroid[:, None], 2, 1), level,
-        np.full((count, 7), -np.log(7)),
-    )  # fmt: skip
 
 
 def spine(

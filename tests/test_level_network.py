@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
+from torch import nn
 
 from scripts.errors import UserError
 from scripts.geometry.cropping import NOMINAL_CENTROID
@@ -17,7 +18,7 @@ from scripts.reconstruction.losses.integrated import IntegratedLoss, volume_cros
 from scripts.reconstruction.networks.generator import Generator
 from scripts.reconstruction.networks.level import LevelGenerator, LevelPrior
 from scripts.reconstruction.predictor import Predictor
-from scripts.reconstruction.training.warm_start import fill_prior, load_matching
+from scripts.reconstruction.training.warm_start import Frozen, fill_prior, load_matching
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -189,3 +190,12 @@ def test_a_training_that_is_cut_off_leaves_its_network(tmp_path, monkeypatch):
         if (tmp_path / "snapshot.pt").is_file():
             found = torch.load(tmp_path / "snapshot.pt", weights_only=True)["model"]["weight"].item()
         assert found == stored
+
+
+def test_a_frozen_part_stays_as_it_is() -> None:
+    network = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), nn.Linear(2, 1))
+    Frozen(network[0])._freeze(None)
+    network.train()
+    assert network.training and not network[0].training and not network[0][1].training
+    network(torch.ones(3, 2)).sum().backward()
+    assert network[0][0].weight.grad is None and network[1].weight.grad is not None

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from scripts.errors import UserError
 from scripts.learning.producers import ProducedBatches, pack, unpack
-from scripts.reconstruction.training.warm_start import Frozen
 
 CPU = torch.device("cpu")
 
@@ -84,12 +82,3 @@ def test_a_batch_arrives_as_it_was_made() -> None:
     torch.testing.assert_close(arrived["image"], batch["image"], atol=5e-4, rtol=0)
     torch.testing.assert_close(arrived["label"], batch["label"])
     torch.testing.assert_close(arrived["numbers"], batch["numbers"], equal_nan=True)
-
-
-def test_a_frozen_part_stays_as_it_is() -> None:
-    network = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), nn.Linear(2, 1))
-    Frozen(network[0])._freeze(None)
-    network.train()
-    assert network.training and not network[0].training and not network[0][1].training
-    network(torch.ones(3, 2)).sum().backward()
-    assert network[0][0].weight.grad is None and network[1].weight.grad is not None

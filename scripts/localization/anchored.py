@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -56,19 +55,10 @@ def find_anchored(views: Views, anchors: Sequence[Anchor]) -> tuple[Views, list[
 
 def _added(view: Detections, like: int, centroid: np.ndarray) -> tuple[Detections, int]:
     """A view with one certain detection more, shaped like a given one, and its place."""
-    shift = centroid - view.centroid[like]
-    new = view.pick(np.array([like])).moved(shift)
-    new = replace(
-        new,
-        score=np.array([1.0]),
-        log_level=np.full_like(new.log_level, -np.log(LEVELS)),
-        log_end=np.full_like(new.log_end, -np.log(new.log_end.shape[1])),
-    )
     place = int(np.searchsorted(view.centroid[:, 0], centroid[0]))
-    joined = Detections(
-        *(np.insert(getattr(view, name), place, getattr(new, name)[0], axis=0) for name in view.__dataclass_fields__)
-    )
-    return joined, place
+    ends = view.log_end.shape[1]
+    unknown = {"log_level": np.full((1, LEVELS), -np.log(LEVELS)), "log_end": np.full((1, ends), -np.log(ends))}
+    return view.added(like, centroid, place, score=np.ones(1), **unknown), place
 
 
 def whole_vertebrae(pairing: Pairing, views: Views, shapes: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -15,6 +15,7 @@ from scripts.localization.found import Vertebra
 WAY = np.linspace(0.05, 0.95, 91)[:, None]
 # Neighbours farther apart than this many levels say too little of what lies between them.
 MOST_LEVELS = 3
+NO_CORNERS = np.full((1, 4, 2), np.nan)
 Views = tuple[Detections, Detections]
 
 
@@ -50,7 +51,8 @@ def complete_pairs(
             mark = views[1 - which].centroid[other[place]]
             marks = np.broadcast_to(mark, line.shape)
             away = geometry.back_project(*((line, marks) if which == 0 else (marks, line)))[1]
-            out[which], index = _added(out[which], own[upper], line[int(np.argmin(away))])
+            index = len(out[which])
+            out[which] = out[which].added(own[upper], line[int(np.argmin(away))], index, corners=NO_CORNERS)
             vertebra = completed[place]
             completed[place] = (
                 replace(vertebra, ap=index, completed=name)
@@ -58,11 +60,3 @@ def complete_pairs(
                 else replace(vertebra, lat=index, completed=name)
             )
     return (out[0], out[1]), completed
-
-
-def _added(view: Detections, like: int, centroid: np.ndarray) -> tuple[Detections, int]:
-    """A view with one detection more at its end, as probable as a given one but without corners, and its index."""
-    new = view.pick(np.array([like])).moved(centroid - view.centroid[like])
-    new = replace(new, corners=np.full_like(new.corners, np.nan))
-    joined = (np.concatenate([getattr(view, name), getattr(new, name)]) for name in view.__dataclass_fields__)
-    return Detections(*joined), len(view)

@@ -51,6 +51,19 @@ class Detections:
             neighbours=self.neighbours + apart[:, None],
         )
 
+    def added(self, like: int, centroid: np.ndarray, place: int, **other: np.ndarray) -> Detections:
+        """With one more, like one of them but elsewhere.
+
+        Args:
+            like: index of the one that it is like.
+            centroid: (row, column) of the new one.
+            place: its index.
+            **other: fields in which it differs, (1, ...) each.
+        """
+        new = replace(self.pick(np.array([like])).moved(centroid - self.centroid[like]), **other)
+        fields = self.__dataclass_fields__
+        return Detections(*(np.insert(getattr(self, name), place, getattr(new, name)[0], axis=0) for name in fields))
+
 
 @dataclass(frozen=True)
 class DetectionOptions:
