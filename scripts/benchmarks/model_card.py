@@ -28,7 +28,7 @@ from scripts.data.augmentation import RandFilmd
 from scripts.data.datalist import list_of, read_document
 from scripts.data.normalisation import OffFilmd
 from scripts.io.tables import markdown_table
-from scripts.levels import LEVEL_ORDER, level_number, region
+from scripts.levels import level_number, region
 from scripts.paths import BUNDLE_ROOT
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
@@ -38,6 +38,7 @@ from scripts.reconstruction.predictor import Predictor
 RESAMPLES = 2000
 METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
 PIXELS_MM = (2, 3, 4)
+C1, L5 = level_number("C1"), level_number("L5")
 Change = Callable[[int, torch.Tensor, np.ndarray], tuple[torch.Tensor, np.ndarray]]
 
 
@@ -61,9 +62,8 @@ def coarse(pixel_mm: int, index: int, image: torch.Tensor, truth: np.ndarray) ->
 
 
 def level_beside(level: int, step: int) -> int:
-    """The level so many below another one; the last of the spine has none below it, nor the first one above it."""
-    place = LEVEL_ORDER.index(level) + step
-    return LEVEL_ORDER[min(max(place, 0), len(LEVEL_ORDER) - 1)]
+    """The level so many below another one in a spine of C1 to L5, as training draws wrong levels; T13 and L6 stay."""
+    return min(max(level + step, C1), L5) if level <= L5 else level
 
 
 LEVEL_ERRORS: dict[str, Callable[[int], int]] = {

@@ -82,7 +82,7 @@ class PoseReader(nn.Module):
     def level_logits(self, image: torch.Tensor) -> torch.Tensor:
         """What level it takes each vertebra for, where nobody says: (B, 4, N, N) -> (B, `TABLE_SIZE`) float32.
 
-        Learned by itself, from what the reader sees: `scripts.reconstruction.training.levels.LevelGuess`.
+        Learned by itself, from what the reader sees: `scripts.reconstruction.training.levels.LevelClassifier`.
         """
         return self.levels(self._seen(image).detach()).float()
 

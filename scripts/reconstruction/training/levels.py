@@ -12,7 +12,7 @@ from scripts.levels import level_number
 from scripts.reconstruction.networks.pose import PoseReader
 
 
-class LevelGuess(nn.Module):
+class LevelClassifier(nn.Module):
     """A reader as a network that says levels, for training that part of it alone.
 
     Args:
