@@ -7,6 +7,7 @@ planes are fitted to them (Huber weights, so that rims, osteophytes and Schmorl'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ ISO_LEVELS = (0.35, 0.5, 0.65)
 INNER, NECK_INNER_WIDTH = 0.9, 0.65
 # Deviations of an endplate from a plane belong together over about this length.
 CORRELATION_MM = 7.0
+# A body's centroid lies in its bone, or this near to it.
+START_MM = 12.0
 MIN_HEIGHT_MM, MIN_WIDTH_MM = 6.0, 8.0
 # A body is never deeper than it is wide times this; more means that the canal is not there.
 MAX_DEPTH_PER_WIDTH = 1.25
@@ -68,12 +71,13 @@ class Body:
         return (self.middle_mm - REACH_MM[:, 0]) / STEP_MM
 
 
-def read_body(volume: np.ndarray, level: int) -> Body:
+def read_body(volume: np.ndarray, level: int, only_slopes: bool = False) -> Body:
     """Walls and endplates of the body around the middle of a sampled volume.
 
     Args:
         volume: probabilities (down, backwards, left) at `REACH_MM` around the body's centre, `STEP_MM` apart.
         level: VerSe number.
+        only_slopes: leave out the heights (None) and how sure the slopes are (NaN), which take half of the time.
 
     Raises:
         NoBodyError: there is no bone, or it is too low, too narrow or open.
@@ -104,11 +108,11 @@ def read_body(volume: np.ndarray, level: int) -> Body:
         if up and level == LEVEL_NUMBERS["C2"]:
             plates.append(None)
             continue
-        plates.append(_fit_plate(volume, middle, half, up))
+        plates.append(_fit_plate(volume, middle, half, up, ISO_LEVELS[1:2] if only_slopes else ISO_LEVELS))
     upper, lower = plates
     assert lower is not None
     heights = None
-    if upper is not None:
+    if upper is not None and not only_slopes:
         heights = _heights(volume, middle, depth)
     return Body(upper, lower, middle * STEP_MM + REACH_MM[:, 0], width, depth, heights, canal_found)
 
@@ -116,14 +120,17 @@ def read_body(volume: np.ndarray, level: int) -> Body:
 def _start(volume: np.ndarray) -> np.ndarray:
     """The bone nearest to the middle that is not at its very edge, as an index."""
     middle = np.rint(-REACH_MM[:, 0] / STEP_MM).astype(int)
-    core = volume > 0.8
-    inside = np.argwhere(core)
+    # Nearly always there is bone close by, and the rest need not be searched.
+    for reach_mm in (2.0, START_MM, np.inf):
+        low = np.maximum(middle - reach_mm / STEP_MM, 0).astype(int)
+        high = np.minimum(middle + reach_mm / STEP_MM + 1, volume.shape).astype(int)
+        inside = np.argwhere(volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] > 0.8) + low
+        away = np.linalg.norm(inside - middle, axis=1) * STEP_MM
+        if len(inside) and away.min() <= min(reach_mm, START_MM):
+            return inside[away.argmin()].astype(float)
     if not len(inside):
         raise NoBodyError("no solid bone near its centroid")
-    away = np.linalg.norm(inside - middle, axis=1) * STEP_MM
-    if away.min() > 12.0:
-        raise NoBodyError(f"its centroid lies {away.min():.0f} mm from its bone")
-    return inside[away.argmin()].astype(float)
+    raise NoBodyError(f"its centroid lies {away.min():.0f} mm from its bone")
 
 
 def _disc(shape: tuple[int, ...], middle: np.ndarray, half_mm: tuple[float, float]) -> np.ndarray:
@@ -179,14 +186,16 @@ def _walls(slab: np.ndarray, middle: np.ndarray) -> tuple[float, float, np.ndarr
     return width, (front + back) * STEP_MM, shift, canal_found
 
 
-def _fit_plate(volume: np.ndarray, middle: np.ndarray, half_mm: np.ndarray, up: bool) -> Plate:
-    """The plane of an endplate over an ellipse of given half axes, and how sure its slopes are."""
+def _fit_plate(
+    volume: np.ndarray, middle: np.ndarray, half_mm: np.ndarray, up: bool, iso_levels: Sequence[float]
+) -> Plate:
+    """The plane of an endplate over an ellipse of given half axes, and how sure its slopes are (one level: NaN)."""
     disc = _disc(volume.shape, middle, (float(half_mm[0]), float(half_mm[1])))
     place = disc * STEP_MM + REACH_MM[1:, 0]
     own_middle = middle * STEP_MM + REACH_MM[:, 0]
     taper = 1 - (((place - own_middle[1:]) / half_mm) ** 2).sum(axis=1)
     fits = []
-    for iso in ISO_LEVELS:
+    for iso in iso_levels:
         away = _run(volume, float(middle[0]), disc, up, iso)
         height = own_middle[0] + (-away if up else away)
         good = np.isfinite(height)
@@ -195,12 +204,12 @@ def _fit_plate(volume: np.ndarray, middle: np.ndarray, half_mm: np.ndarray, up: 
         if good.sum() < 40 / STEP_MM**2:
             raise NoBodyError("too little of an endplate")
         fits.append((*robust_plane(place[good], height[good], taper[good]), place[good], taper[good]))
-    coefficients, residual, used, weights = fits[1]
+    coefficients, residual, used, weights = fits[len(fits) // 2]
     weights = weights / weights.sum()
     spread = np.sqrt(weights @ (used - weights @ used) ** 2)
     independent = max(STEP_MM**2 / float((weights**2).sum()) / CORRELATION_MM**2, 3.0)
     noise = 1.4826 * float(np.median(np.abs(residual))) / (np.sqrt(independent) * spread)
-    change = np.abs(fits[2][0][1:] - fits[0][0][1:]) / 2
+    change = np.abs(fits[-1][0][1:] - fits[0][0][1:]) / 2 if len(fits) > 1 else np.full(2, np.nan)
     sd = np.sqrt(noise**2 + change**2)
     height = coefficients @ [1.0, own_middle[1], own_middle[2]]
     return Plate(
@@ -227,7 +236,8 @@ def robust_plane(place: np.ndarray, height: np.ndarray, given: np.ndarray) -> tu
     coefficients = np.zeros(3)
     residual = height
     for _ in range(10):
-        coefficients = np.linalg.lstsq(design * weights[:, None], height * weights, rcond=None)[0]
+        weighted = design * weights[:, None] ** 2
+        coefficients = np.linalg.solve(weighted.T @ design, weighted.T @ height)
         residual = height - design @ coefficients
         scale = max(1.4826 * float(np.median(np.abs(residual))), 0.1)
         weights = np.sqrt(given * np.minimum(1.0, 1.345 * scale / np.maximum(np.abs(residual), 1e-9)))

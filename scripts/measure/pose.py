@@ -110,7 +110,7 @@ def estimate_pose(
     for step in range(ROUNDS):
         frame = _frame(down, posterior)
         volume = looked_at.sample(centre, frame)
-        body = read_body(volume, level)
+        body = read_body(volume, level, only_slopes=True)
         turn = symmetry_plane(volume, body.middle, near=step > 0)
         centre = centre + frame @ body.middle_mm
         sagittal, frontal = body.slopes

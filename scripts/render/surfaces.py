@@ -14,8 +14,8 @@ from scripts.spine.mesh import display_mesh
 View = Literal["front", "left", "back", "right", "oblique", "side", "top"]
 # Degrees the viewer has walked around the patient (from in front towards the patient's left), and has risen.
 Angles = tuple[float, float]
-# VerSe number -> corners (F, 3, 3) and their normals (F, 3, 3), both in (I, P, L) mm.
-Surfaces = dict[int, tuple[np.ndarray, np.ndarray]]
+# VerSe number -> vertices (V, 3) and their normals (V, 3), both in (I, P, L) mm, and triangles (F, 3) of vertices.
+Surfaces = dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 ANGLES: dict[View, Angles] = {
     "front": (0.0, 0.0),
@@ -71,7 +71,7 @@ def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
             affine = np.diag([voxel_mm] * 3 + [1.0])
             affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in box]
             mesh = display_mesh(labelmap[box] == number, affine)
-            surfaces[number] = (mesh.triangles.view(np.ndarray), mesh.vertex_normals[mesh.faces])
+            surfaces[number] = (mesh.vertices.view(np.ndarray), mesh.vertex_normals, mesh.faces.view(np.ndarray))
     return surfaces
 
 
@@ -106,51 +106,59 @@ def render_surfaces(
     depth = np.full(height * width, np.inf)
     normal = np.zeros((height * width, 3))
     number: np.ndarray = np.zeros(height * width, np.uint8)
-    for level, (corners, normals) in surfaces.items():
-        seen_from = (corners - size_mm / 2) @ axes.T
-        image_points = seen_from[..., :2] * scale * _FINE + [width / 2 - 0.5, height / 2 - 0.5]
-        triangle, pixel, weights = _cover(image_points, height, width)
-        away = (weights * seen_from[triangle, :, 2]).sum(axis=1)
+    for level, (vertices, normals, faces) in surfaces.items():
+        seen_from = (vertices - size_mm / 2) @ axes.T
+        image_points = seen_from[:, :2] * scale * _FINE + [width / 2 - 0.5, height / 2 - 0.5]
+        corners, pixel, weights = _cover(image_points, faces, height, width)
+        away = np.einsum("nk,nk->n", weights, seen_from[:, 2][corners])
         np.minimum.at(depth, pixel, away)
         nearest = away == depth[pixel]
-        triangle, pixel, weights = triangle[nearest], pixel[nearest], weights[nearest]
-        normal[pixel] = np.einsum("nk,nkc->nc", weights, normals[triangle]) @ axes.T
+        corners, pixel, weights = corners[nearest], pixel[nearest], weights[nearest]
+        normal[pixel] = np.einsum("nk,nkc->nc", weights, normals[corners]) @ axes.T
         number[pixel] = level
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    seen = number > 0
+    normal[seen] /= np.maximum(np.linalg.norm(normal[seen], axis=1, keepdims=True), 1e-9)
     shape = (height, width)
     fine = _shade(depth.reshape(shape), normal.reshape(*shape, 3), number.reshape(shape), scale)
-    image = fine.reshape(height // _FINE, _FINE, width // _FINE, _FINE, 3).mean(axis=(1, 3))
+    image = sum(fine[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)) / _FINE**2
     return (image * 255).round().astype(np.uint8), number.reshape(shape)[::_FINE, ::_FINE]
 
 
-def _cover(corners: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cover(
+    points: np.ndarray, faces: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixel centres inside the triangles that face the viewer.
 
     Args:
-        corners: (F, 3, 2) column and row in pixels.
+        points: (V, 2) column and row in pixels.
+        faces: (F, 3) triangles.
         height: rows of the picture.
         width: columns of the picture.
 
     Returns:
-        For each of N hits the triangle's index (N,), the flat pixel index (N,) and the corners' weights (N, 3).
+        For each of N hits the triangle's corners (N, 3), the flat pixel index (N,) and the corners' weights (N, 3).
     """
-    first, to_second, to_third = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    first, second, third = (points[faces[:, k]] for k in range(3))
+    to_second, to_third = second - first, third - first
     area = to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0]
-    low = np.maximum(np.ceil(corners.min(axis=1)), 0).astype(int)
-    high = np.minimum(np.floor(corners.max(axis=1)), [width - 1, height - 1]).astype(int)
-    extent = np.maximum(high - low + 1, 0)
-    # Rows grow downwards, so that a surface turned to the viewer has negative area.
-    count = np.where(area < 0, extent.prod(axis=1), 0)
-    triangle = np.repeat(np.arange(len(corners)), count)
+    low = np.maximum(np.ceil(np.minimum(np.minimum(first, second), third)), 0).astype(int)
+    high = np.minimum(np.floor(np.maximum(np.maximum(first, second), third)), [width - 1, height - 1]).astype(int)
+    # Rows grow downwards, so that a surface turned to the viewer has negative area. Most triangles hold no centre.
+    some = np.flatnonzero((area < 0) & (high >= low).all(axis=1))
+    first, to_second, to_third, area, low = first[some], to_second[some], to_third[some], area[some], low[some]
+    extent = high[some] - low + 1
+    count = extent[:, 0] * extent[:, 1]
+    triangle = np.repeat(np.arange(len(some)), count)
     rank = np.arange(triangle.size) - np.repeat(np.cumsum(count) - count, count)
     row, column = np.divmod(rank, extent[triangle, 0])
     row, column = row + low[triangle, 1], column + low[triangle, 0]
     right, down = column - first[triangle, 0], row - first[triangle, 1]
-    second = (right * to_third[triangle, 1] - down * to_third[triangle, 0]) / area[triangle]
-    third = (down * to_second[triangle, 0] - right * to_second[triangle, 1]) / area[triangle]
-    hit = (second >= -1e-9) & (third >= -1e-9) & (second + third <= 1 + 1e-9)
-    second, third = second[hit], third[hit]
-    return triangle[hit], (row * width + column)[hit], np.stack([1 - second - third, second, third], axis=1)
+    of_second = (right * to_third[triangle, 1] - down * to_third[triangle, 0]) / area[triangle]
+    of_third = (down * to_second[triangle, 0] - right * to_second[triangle, 1]) / area[triangle]
+    hit = (of_second >= -1e-9) & (of_third >= -1e-9) & (of_second + of_third <= 1 + 1e-9)
+    of_second, of_third = of_second[hit], of_third[hit]
+    weights = np.stack([1 - of_second - of_third, of_second, of_third], axis=1)
+    return faces[some[triangle[hit]]], (row * width + column)[hit], weights
 
 
 def _shade(depth: np.ndarray, normal: np.ndarray, number: np.ndarray, scale: float) -> np.ndarray:

@@ -8,11 +8,10 @@ from functools import cached_property
 
 import numpy as np
 import trimesh
-from scipy import ndimage
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
-from scripts.geometry.components import largest_part
+from scripts.geometry.components import bounding_box, largest_part
 from scripts.geometry.cropping import CUBE_SIZE, Cube, place_cube
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
@@ -82,7 +81,7 @@ class ReconstructedVertebra:
     @cached_property
     def box(self) -> tuple[slice, ...] | None:
         """The mask's bounding box in the cube."""
-        return ndimage.find_objects(self.mask.view(np.uint8))[0] if self.mask.any() else None
+        return bounding_box(self.mask)
 
     @cached_property
     def mesh(self) -> trimesh.Trimesh:
@@ -193,13 +192,12 @@ def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> lis
     """
     clean = [largest_component(np.asarray(probability, np.float32)) for _, probability in found]
     starts = np.array([vertebra.cube.start for vertebra, _ in found])
-    boxes = []
-    for probability in clean:
-        inside = ndimage.find_objects((probability > 0.5).view(np.uint8))
-        boxes.append(None if not inside else np.array([[s.start, s.stop] for s in inside[0]]).T)
+    masks = [probability > 0.5 for probability in clean]
+    inside = [bounding_box(mask) for mask in masks]
+    boxes = [None if box is None else np.array([[s.start, s.stop] for s in box]).T for box in inside]
     parts = []
     for i, (vertebra, _) in enumerate(found):
-        resolved = clean[i].copy()
+        resolved = clean[i]
         for j, box in enumerate(boxes):
             if j == i or box is None:
                 continue
@@ -209,10 +207,13 @@ def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> lis
                 continue
             own = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             theirs = tuple(slice(a, b) for a, b in zip(low - shift, high - shift, strict=True))
-            resolved[own] = np.minimum(resolved[own], clean[i][own] - np.maximum(clean[j][theirs] - 0.5, 0))
-        before = int((clean[i] > 0.5).sum())
-        resolved = largest_component(np.maximum(resolved, 0))
-        after = int((resolved > 0.5).sum())
+            taken = np.maximum(clean[j][theirs] - 0.5, 0)
+            if resolved is clean[i]:
+                resolved = resolved.copy()
+            resolved[own] = np.maximum(np.minimum(resolved[own], clean[i][own] - taken), 0)
+        if resolved is not clean[i]:
+            resolved = largest_component(resolved)
+        before, after = (int(np.count_nonzero(mask)) for mask in (masks[i], resolved > 0.5))
         parts.append(ReconstructedVertebra(vertebra, resolved, 1 - after / before if before else 0.0))
     return parts
 
@@ -260,8 +261,13 @@ def largest_component(probability: np.ndarray) -> np.ndarray:
         probability: (N, N, N).
 
     Returns:
-        a copy; soft values around the kept part stay, so that meshes keep their sub-voxel surface.
+        the same if there is no other part, else a copy; soft values around the kept part stay, so that meshes keep
+        their sub-voxel surface.
     """
-    above, out = probability > 0.5, probability.copy()
-    out[above & ~largest_part(above)] = 0.0
-    return out
+    above = probability > 0.5
+    stray = above & ~largest_part(above)
+    if not stray.any():
+        return probability
+    kept = probability.copy()
+    kept[stray] = 0.0
+    return kept

@@ -8,13 +8,14 @@ from pathlib import Path
 import fast_simplification
 import numpy as np
 import trimesh
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
+from scripts.geometry.components import bounding_box
 from scripts.levels import in_order, level_name
 
 # 3D Slicer reads the SPACE tag and takes an STL file without one for LPS, which would turn the spine by 180 degrees.
@@ -64,13 +65,13 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     if not np.isfinite(probability).all():
         raise UserError("no vertebra surface: the volume holds NaN or infinite values; check the model's output")
     inside = probability > iso_level
-    boxes = find_objects(inside.view(np.uint8))
-    if not boxes:
+    inner = bounding_box(inside)
+    if inner is None:
         highest = float(np.max(probability, initial=0))
         raise UserError(f"no vertebra surface: highest probability {highest:.2f} is not above {iso_level:g}")
 
     # One voxel around the box holds all of the surface, and one of zeros closes it where the volume ends.
-    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[0])
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in inner)
     volume = np.pad(probability[box].astype(np.float32), 1)
     hard = bool(((volume == 0) | (volume == 1)).all())
     level = 0.5 if hard else iso_level
