@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,8 @@ from scripts.measure.status import Status, flag_texts, judge
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 
+# More are no faster: half of the time goes into short steps, which wait for each other.
+POSE_THREADS = 2
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
 # there lies near enough to make a new part.
 _POSES: WeakKeyDictionary[ReconstructedVertebra, VertebraPose | str] = WeakKeyDictionary()
@@ -110,9 +113,10 @@ def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraP
     poses: dict[int, VertebraPose] = {}
     why: dict[int, str] = {}
     marks = np.array([part.vertebra.cube.body_centroid_mm for part in parts])
-    for part, down in zip(parts, spine_directions(marks), strict=True):
-        if part not in _POSES:
-            _POSES[part] = _pose_or_reason(part, down)
+    new = [(p, down) for p, down in zip(parts, spine_directions(marks), strict=True) if p not in _POSES]
+    with ThreadPoolExecutor(POSE_THREADS) as threads:
+        _POSES.update(zip((p for p, _ in new), threads.map(lambda both: _pose_or_reason(*both), new), strict=True))
+    for part in parts:
         answer = _POSES[part]
         if isinstance(answer, str):
             why[part.level] = answer

@@ -58,8 +58,8 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        if self.takes_level and not hasattr(self.network, "known_or_likeliest"):
-            raise UserError(f"{self.weights}: exported by an older version, which says no level itself")
+        if self.takes_level and not hasattr(self.network, "exchanged"):
+            raise UserError(f"{self.weights}: exported by an older version of this program; export it again")
         self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
@@ -143,7 +143,7 @@ class Predictor:
         if self.fit is None:
             return logits
         fitted = fit_mean_shapes(torch.sigmoid(logits[:, 0]), given, lean, lies, self.network.prior, self.fit)
-        return logits + (self.network.expected(given, lean, fitted) - self.network.expected(given, lean, lies))
+        return logits.add_(self.network.exchanged(given, lean, lies, fitted))
 
     def _images(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, 4, 120, 120), normalised, on the device."""

@@ -124,9 +124,7 @@ def render_surfaces(
     return (image * 255).round().astype(np.uint8), number.reshape(shape)[::_FINE, ::_FINE]
 
 
-def _cover(
-    points: np.ndarray, faces: np.ndarray, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cover(points: np.ndarray, faces: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixel centres inside the triangles that face the viewer.
 
     Args:

@@ -11,7 +11,7 @@ from scripts.anatomy.placement import to_shape_frame
 from scripts.geometry.cropping import CUBE_POSTERIOR_OFFSET_MM, CUBE_SIZE
 from scripts.levels import TABLE_SIZE
 from scripts.reconstruction.networks.encoding import EncodedLift
-from scripts.reconstruction.networks.lifting import replicated
+from scripts.reconstruction.networks.lifting import lifted
 from scripts.reconstruction.networks.pose import PoseReader
 
 # In the table of mean shapes.
@@ -157,9 +157,18 @@ class LevelGenerator(nn.Module):
         return numbers * (level > 0).to(torch.float32)[:, None]
 
     @torch.jit.export
-    def expected(self, level: torch.Tensor, tilt: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """(B, 1, N, N, N): the logits that `forward` begins with; what it adds to them it has seen on the films."""
-        coarse = self._expected(self.prior(level, tilt, numbers))
+    def exchanged(
+        self, level: torch.Tensor, tilt: torch.Tensor, before: torch.Tensor, after: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, 1, N, N, N): what to add to logits that begin with mean shapes at one place, for them to lie at another.
+
+        Args:
+            level: (B,) VerSe numbers.
+            tilt: (B,) degrees by which each leans in the sagittal plane of its cube.
+            before: (B, 9) how the mean shapes lay in `forward`.
+            after: (B, 9) how they are to lie.
+        """
+        coarse = self._expected(self.prior(level, tilt, after) - self.prior(level, tilt, before))
         return F.interpolate(coarse, scale_factor=float(self.backbone.factor), mode="trilinear", align_corners=False)
 
     def _expected(self, prior: torch.Tensor) -> torch.Tensor:
@@ -171,8 +180,7 @@ class FineBackbone(nn.Module):
 
     Processes are four to eight millimetres thick, as much as two voxels of the trunk's finest features, while what
     the films show of a voxel is known twice as finely. So each voxel of the lift's grid is judged once more by what
-    the trunk saw there, what both films show of it, the prior, and where it lies. What the films show is added up in
-    2D, so that it costs little.
+    the trunk saw there, what both films show of it, the prior, and where it lies.
 
     Args:
         backbone: (B, 2 F + 1, M, M, M) -> (B, 1 + width, M, M, M): coarse logits, then what it saw.
@@ -198,11 +206,23 @@ class FineBackbone(nn.Module):
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor, prior: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
         """AP and LAT features (B, F, M, M), prior and logits to begin with (B, 1, M, ...) -> (B, 1, factor M, ...)."""
-        lifted = torch.cat(replicated(ap, lat) + [prior], dim=1)
-        seen = self.backbone(lifted.contiguous(memory_format=torch.channels_last_3d))
-        down, back, left = self.from_place[0], self.from_place[1], self.from_place[2]
-        frontal = self.from_ap(ap) + (down[:, :, None] + left[:, None, :]).to(ap.dtype)
-        lateral = self.from_lat(lat) + back[:, None, :].to(lat.dtype)
-        known = seen[:, 1:] + frontal.unsqueeze(3) + lateral.unsqueeze(4) + self.from_prior(prior)
+        volume = lifted(ap, lat, [prior])
+        seen = self.backbone(volume)
+        known = seen[:, 1:].contiguous(memory_format=torch.channels_last_3d) + self._shown(volume)
         corrected = seen[:, :1].float() + self.correct(known).float() + expected
         return F.interpolate(corrected, scale_factor=float(self.factor), mode="trilinear", align_corners=False)
+
+    def _shown(self, volume: torch.Tensor) -> torch.Tensor:
+        """(B, width, M, M, M): what films, prior and place say of each voxel.
+
+        The layers of both views and of the prior in one: with channels last in memory that is ten times as fast on a
+        CPU as adding up three volumes, two of which are repeated along an axis.
+        """
+        views = torch.cat([self.from_ap.weight, self.from_lat.weight], dim=1).unsqueeze(4)
+        weight = torch.cat([views, self.from_prior.weight], dim=1)
+        of_ap, of_lat, of_prior = self.from_ap.bias, self.from_lat.bias, self.from_prior.bias
+        assert of_ap is not None and of_lat is not None and of_prior is not None
+        shown = F.conv3d(volume, weight, of_ap + of_lat + of_prior)
+        down, back, left = self.from_place[0], self.from_place[1], self.from_place[2]
+        place = down[:, :, None, None] + back[:, None, :, None] + left[:, None, None, :]
+        return shown + place.to(shown.dtype).unsqueeze(0).contiguous(memory_format=torch.channels_last_3d)

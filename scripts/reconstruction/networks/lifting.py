@@ -16,10 +16,24 @@ class ReplicateLift(nn.Module):
 
     def forward(self, ap: torch.Tensor, lat: torch.Tensor) -> torch.Tensor:
         """AP (B, C, N, N) and LAT (B, C', N, N) -> (B, C + C', N, N, N)."""
-        return torch.cat(replicated(ap, lat), dim=1).contiguous(memory_format=torch.channels_last_3d)
+        return lifted(ap, lat, [])
 
 
-def replicated(ap: torch.Tensor, lat: torch.Tensor) -> list[torch.Tensor]:
-    """AP (B, C, N, N) and LAT (B, C', N, N), each repeated along the axis it does not see; nothing is copied."""
+def lifted(ap: torch.Tensor, lat: torch.Tensor, volumes: list[torch.Tensor]) -> torch.Tensor:
+    """Each view repeated along the axis that it does not see, and volumes behind them, channels-last in memory.
+
+    Args:
+        ap: (B, C, N, N).
+        lat: (B, C', N, N).
+        volumes: (B, C'', N, N, N) each.
+
+    Returns:
+        (B, C + C' + ..., N, N, N).
+    """
+    # With the channels as the last axis from the start nothing is written twice.
+    frontal, lateral = ap.permute(0, 2, 3, 1).contiguous(), lat.permute(0, 2, 3, 1).contiguous()
     size = ap.shape[-1]
-    return [ap.unsqueeze(3).expand(-1, -1, -1, size, -1), lat.unsqueeze(4).expand(-1, -1, -1, -1, size)]
+    parts = [frontal.unsqueeze(2).expand(-1, -1, size, -1, -1), lateral.unsqueeze(3).expand(-1, -1, -1, size, -1)]
+    for volume in volumes:
+        parts.append(volume.permute(0, 2, 3, 4, 1))
+    return torch.cat(parts, dim=4).permute(0, 4, 1, 2, 3)

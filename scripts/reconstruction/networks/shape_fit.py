@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.anatomy.mean_shapes import to_mm
-from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shape
+from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shapes
 from scripts.reconstruction.networks.level import LevelPrior
 
 
@@ -37,13 +37,15 @@ def fit_mean_shapes(
     Returns:
         (B, 9) fitted numbers.
     """
-    fitted = list(numbers.float())
+    fitted = numbers.float().clone()
+    known = torch.nonzero(levels > 0)[:, 0]
+    if not len(known):
+        return fitted
     # Also where the caller needs no gradients: tensors made there cannot have any.
     with torch.inference_mode(False), torch.enable_grad():
-        seen = F.avg_pool3d(probabilities.clone()[:, None], options.lattice_mm).flatten(1)
+        seen = F.avg_pool3d(probabilities[known][:, None], options.lattice_mm).flatten(1)
         points = cube_points(options.lattice_mm, probabilities.device)
-        for i in torch.nonzero(levels > 0)[:, 0].tolist():
-            shape = to_mm(prior.table[int(levels[i])].clone())
-            read, tilt = numbers[i : i + 1].float().clone(), tilts[i : i + 1].clone()
-            fitted[i] = fit_shape(shape, points, seen[i], read, tilt, options)[0]
-    return torch.stack(fitted)
+        shapes, read = to_mm(prior.table[levels[known]]), numbers[known].float()
+        of_known, _ = fit_shapes(shapes, points, seen, read, tilts[known].clone(), options)
+    fitted[known] = of_known
+    return fitted
