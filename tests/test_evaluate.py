@@ -22,7 +22,7 @@ class Recorder:
     takes_level = True
 
     def __init__(self, *args: object, **options: object) -> None:
-        self.options, self.calls = options, []
+        self.calls = []
         Recorder.last = self
 
     def read(self, inputs: list, levels: list[int], tilts: list[float]) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_vertebrae_are_measured_as_they_are_reconstructed(leaning_spine, tmp_pat
     monkeypatch.setattr(evaluate, "Predictor", Recorder)
     evaluate.evaluate_dataset(leaning_spine, tmp_path / "out")
     told = Recorder.last
-    assert len(told.calls) == 3 and told.options["fit_shapes"] and tuple(told.read_levels) == LEVELS
+    assert len(told.calls) == 3 and tuple(told.read_levels) == LEVELS
     # The whole lean is 20 degrees; the cubes have been turned by half of its tangent.
     left = 20 - np.degrees(np.arctan(np.tan(np.radians(20)) / 2))
     assert told.read_tilts == pytest.approx([left] * 3, abs=1.0)
@@ -75,7 +75,6 @@ def test_the_network_alone_is_told_the_level_only(leaning_spine, tmp_path, monke
     monkeypatch.setattr(evaluate, "Predictor", Recorder)
     (leaning_spine / "cases" / "a" / "L3_xray.nii.gz").write_bytes(b"no nifti")
     evaluate.evaluate_dataset(leaning_spine, tmp_path / "out", network_only=True)
-    assert not Recorder.last.options["fit_shapes"]
     assert Recorder.last.calls == [([21], None, None), ([23], None, None)]
     evaluate.evaluate_dataset(leaning_spine, tmp_path / "out")
     assert Recorder.last.read_levels == [21, 23]

@@ -28,7 +28,7 @@ def evaluate(
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.
         precision: float32, bfloat16 (half the time where processor or GPU have it), or auto, which takes it there.
-        network_only: without tilt, steadying along the spine and fit, as the bundle's workflow measures it.
+        network_only: without tilt and steadying along the spine, as the bundle's workflow measures it.
     """
     from scripts.reconstruction.metrics.evaluate import evaluate_dataset
 

@@ -39,7 +39,7 @@ class Networks:
     def predictor(self) -> Predictor:
         """Patches to vertebrae."""
         o = self._options
-        return Predictor(o.weights, o.device, o.batch_size, precision=o.precision, fit_shapes=True)
+        return Predictor(o.weights, o.device, o.batch_size, precision=o.precision)
 
     @cached_property
     def localizer(self) -> Localizer:

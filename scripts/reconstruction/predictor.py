@@ -10,11 +10,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from scripts.anatomy.placement import ShapeFitOptions
 from scripts.errors import UserError
 from scripts.learning.loading import choose_device, choose_precision, load_network
 from scripts.paths import BUNDLE_ROOT
-from scripts.reconstruction.networks.shape_fit import fit_mean_shapes
 
 # On a CPU; the shipped network takes 90 MB a vertebra, the paper's at full resolution 170 to 250.
 VERTEBRA_BYTES = 256 * 2**20
@@ -31,8 +29,6 @@ class Predictor:
         batch_size: vertebrae at a time, at most; fewer where there is no memory for them.
         bundle_root: the bundle's folder.
         precision: ``float32``, ``bfloat16``, or ``auto``, which is the latter where the device computes in it.
-        fit_shapes: whether the mean shape of a known level is fitted to what the network saw
-            (`scripts.reconstruction.networks.shape_fit`).
 
     Raises:
         UserError: the weights are missing, damaged, not as released or of another network; there is no such device or
@@ -46,7 +42,6 @@ class Predictor:
         batch_size: int = 4,
         bundle_root: Path = BUNDLE_ROOT,
         precision: str = "float32",
-        fit_shapes: bool = False,
     ) -> None:
         self.weights = weights or bundle_root / "models" / "model.pt"
         self.device = choose_device(device)
@@ -58,9 +53,8 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        if self.takes_level and not hasattr(self.network, "exchanged"):
+        if self.takes_level and not hasattr(self.network, "known_or_likeliest"):
             raise UserError(f"{self.weights}: exported by an older version of this program; export it again")
-        self.fit: ShapeFitOptions | None = parser.get_parsed_content("shape_fit") if fit_shapes else None
 
     @torch.inference_mode()
     def __call__(
@@ -89,12 +83,14 @@ class Predictor:
             part = slice(start, min(start + self.batch_size, len(inputs)))
             try:
                 images = self._images(inputs[part])
+                known: tuple[torch.Tensor, ...] = ()
                 if levels is not None and self.takes_level:
-                    lies = None if numbers is None else numbers[part]
-                    logits = self._of_known_levels(images, levels[part], tilts[part], lies)
-                else:
-                    with self._autocast():
-                        logits = self.network(images)
+                    known = self._conditions(levels[part], tilts[part])
+                    if numbers is not None:
+                        lies = [list(row) for row in numbers[part]]
+                        known = (*known, torch.tensor(lies, dtype=torch.float32, device=self.device))
+                with self._autocast():
+                    logits = self.network(images, *known)
                 probabilities = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
             except torch.OutOfMemoryError:
                 # A GPU that others use too: what fits is found by trying.
@@ -123,27 +119,6 @@ class Predictor:
             with self._autocast():
                 rows.append(self.network.read(images, given, lean).float().cpu().numpy())
         return np.concatenate(rows)
-
-    def _of_known_levels(
-        self,
-        images: torch.Tensor,
-        levels: Sequence[int],
-        tilts: Sequence[float],
-        numbers: Sequence[Sequence[float]] | None,
-    ) -> torch.Tensor:
-        """Logits (B, 1, 120, 120, 120) that begin with mean shapes as they are fitted, if they are, or else as read."""
-        given, lean = self._conditions(levels, tilts)
-        with self._autocast():
-            given = self.network.known_or_likeliest(images, given)
-            if numbers is None:
-                lies = self.network.read(images, given, lean)
-            else:
-                lies = torch.tensor([list(row) for row in numbers], device=self.device)
-            logits = self.network(images, given, lean, lies).float()
-        if self.fit is None:
-            return logits
-        fitted = fit_mean_shapes(torch.sigmoid(logits[:, 0]), given, lean, lies, self.network.prior, self.fit)
-        return logits.add_(self.network.exchanged(given, lean, lies, fitted))
 
     def _images(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, 4, 120, 120), normalised, on the device."""

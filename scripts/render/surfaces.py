@@ -120,7 +120,7 @@ def render_surfaces(
     normal[seen] /= np.maximum(np.linalg.norm(normal[seen], axis=1, keepdims=True), 1e-9)
     shape = (height, width)
     fine = _shade(depth.reshape(shape), normal.reshape(*shape, 3), number.reshape(shape), scale)
-    image = sum(fine[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)) / _FINE**2
+    image = np.mean([fine[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)], axis=0)
     return (image * 255).round().astype(np.uint8), number.reshape(shape)[::_FINE, ::_FINE]
 
 

@@ -47,7 +47,7 @@ _OPEN: dict[Path, OpenCase] = {}
 @cache
 def predictor() -> Predictor:
     """The network, loaded once a process."""
-    return Predictor(batch_size=1, precision="auto", fit_shapes=True)
+    return Predictor(batch_size=1, precision="auto")
 
 
 @cache

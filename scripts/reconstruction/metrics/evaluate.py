@@ -53,7 +53,7 @@ def evaluate_dataset(
         device: torch device; CUDA if the machine has it and None is given.
         batch_size: vertebrae at a time.
         precision: ``float32``, ``bfloat16``, or ``auto``, which is the latter where the device computes in it.
-        network_only: the network's own answer to an image and a level, without tilt, steadying and fit, as the
+        network_only: the network's own answer to an image and a level, without tilt and steadying, as the
             bundle's workflow ``evaluating`` measures it.
 
     Returns:
@@ -61,7 +61,7 @@ def evaluate_dataset(
     """
     document = read_document(dataset)
     items = truth_only(list_of(document, dataset, data_list))
-    predictor = Predictor(weights, device, batch_size, precision=precision, fit_shapes=not network_only)
+    predictor = Predictor(weights, device, batch_size, precision=precision)
     spines = all_spines(document)
     rows = {}
     with tqdm(total=len(items), desc="vertebrae", unit="vertebra") as bar:

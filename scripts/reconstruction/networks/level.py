@@ -156,21 +156,6 @@ class LevelGenerator(nn.Module):
             numbers = (numbers + self.reader(mirrored, level, tilt) * self.mirror) / 2
         return numbers * (level > 0).to(torch.float32)[:, None]
 
-    @torch.jit.export
-    def exchanged(
-        self, level: torch.Tensor, tilt: torch.Tensor, before: torch.Tensor, after: torch.Tensor
-    ) -> torch.Tensor:
-        """(B, 1, N, N, N): what to add to logits that begin with mean shapes at one place, for them to lie at another.
-
-        Args:
-            level: (B,) VerSe numbers.
-            tilt: (B,) degrees by which each leans in the sagittal plane of its cube.
-            before: (B, 9) how the mean shapes lay in `forward`.
-            after: (B, 9) how they are to lie.
-        """
-        coarse = self._expected(self.prior(level, tilt, after) - self.prior(level, tilt, before))
-        return F.interpolate(coarse, scale_factor=float(self.backbone.factor), mode="trilinear", align_corners=False)
-
     def _expected(self, prior: torch.Tensor) -> torch.Tensor:
         return prior * -self.prior_logit
 
