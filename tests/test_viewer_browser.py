@@ -676,9 +676,9 @@ def test_end_plates_are_drawn_and_end_vertebrae_chosen(page: Any) -> None:
     report = json.loads(Path(download.value.path()).read_text())
     (told,) = report["measurements"]["kyphosis"]
     assert (told["upper_end"], told["lower_end"], told["end_vertebrae_chosen_by"]) == ("T9", "T12", "user")
-    # The report rounds to hundredths, the page to tenths.
-    shown = [float(number) for number in angle.replace("°", "").split("±")]
-    assert shown == pytest.approx([told["degrees"], told["sd"]], abs=0.0551)
+    # Both round the same angle, the page to tenths, the report to hundredths.
+    assert angle == f"{apart(upper, lower):.1f}° ± {told['sd']:.1f}"
+    assert told["degrees"] == pytest.approx(apart(upper, lower), abs=0.0051)
     tilts = report["vertebrae"][1]["measurements"]["tilt_frontal"]["degrees"]
     assert np.mean(leaning(page, "ap", ".plate[data-level=T10]")) == pytest.approx(tilts % 360, abs=0.01)
     with page.expect_download() as download:

@@ -76,67 +76,62 @@ def to_shape_frame(numbers: torch.Tensor, tilt: torch.Tensor) -> tuple[torch.Ten
     return (own[:, :, None] * upright[:, None]).sum(3), shift
 
 
-def shape_distances(
-    shapes: torch.Tensor, points: torch.Tensor, numbers: torch.Tensor, tilts: torch.Tensor
+def shape_distance(
+    shape: torch.Tensor, points: torch.Tensor, numbers: torch.Tensor, tilt: torch.Tensor
 ) -> torch.Tensor:
-    """Distances (B, N) mm, negative inside, within +-12, to mean shapes that lie in cubes.
+    """Distances (N,) mm, negative inside, within +-12, to a mean shape that lies in a cube.
 
     Args:
-        shapes: (B, n, n, n) mm of `scripts.anatomy.mean_shapes`.
-        points: (B, N, 3) mm of each cube along I, P, L from the nominal centroid, or (N, 3) of all.
-        numbers: (B, 9) how they lie.
-        tilts: (B,) degrees.
+        shape: (n, n, n) mm of `scripts.anatomy.mean_shapes`.
+        points: (N, 3) mm of the cube along I, P, L from the nominal centroid.
+        numbers: (1, 9) how it lies.
+        tilt: (1,) degrees.
     """
-    linear, shift = to_shape_frame(numbers, tilts)
-    index = points @ linear.mT + (shift + points.new_tensor(NOMINAL_CENTROID))[:, None]
-    where = ((2 * index + 1) / CUBE_SIZE - 1).flip(-1)[:, None, None]
-    found = F.grid_sample(shapes[:, None], where, padding_mode="border", align_corners=False)[:, 0, 0, 0]
-    return (found * torch.exp(numbers[:, 6:].mean(1))[:, None]).clamp(-REACH_MM, REACH_MM)
+    linear, shift = to_shape_frame(numbers, tilt)
+    index = points @ linear[0].T + shift[0] + points.new_tensor(NOMINAL_CENTROID)
+    where = ((2 * index + 1) / CUBE_SIZE - 1).flip(-1)[None, None, None]
+    found = F.grid_sample(shape[None, None], where, padding_mode="border", align_corners=False)[0, 0, 0, 0]
+    return (found * torch.exp(numbers[0, 6:].mean())).clamp(-REACH_MM, REACH_MM)
 
 
-def fit_shapes(
-    shapes: torch.Tensor,
+def fit_shape(
+    shape: torch.Tensor,
     points: torch.Tensor,
     seen: torch.Tensor,
     start: torch.Tensor,
-    tilts: torch.Tensor,
+    tilt: torch.Tensor,
     options: ShapeFitOptions,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The numbers with which each shape overlaps best with what is seen in its cube.
+) -> tuple[torch.Tensor, float]:
+    """The numbers with which a shape overlaps best with what is seen.
 
     The objective is soft Dice, which asks for little bone where none was seen, less a Gaussian prior about the start.
-    Vertebrae do not influence each other; together they take hardly longer than one.
 
     Args:
-        shapes: (B, n, n, n) signed distances in mm, mean shapes of `scripts.anatomy.mean_shapes`.
-        points: (N, 3) mm of all cubes along I, P, L from the nominal centroid.
-        seen: (B, N) probabilities or shares of vertebra there.
-        start: (B, 9) numbers.
-        tilts: (B,) degrees by which each vertebra leans in its cube's sagittal plane, feet towards the back.
-        options: how they are fitted: points compared, steps, strength of the prior.
+        shape: (n, n, n) signed distance in mm, a mean shape of `scripts.anatomy.mean_shapes`.
+        points: (N, 3) mm of the cube along I, P, L from the nominal centroid.
+        seen: (N,) probabilities or shares of vertebra there.
+        start: (1, 9) numbers.
+        tilt: (1,) degrees by which the vertebra leans in the cube's sagittal plane, feet towards the back.
+        options: how it is fitted: points compared, steps, strength of the prior.
 
     Returns:
-        (B, 9) numbers, and the soft Dice (B,) that they reach.
+        (9,) numbers, and the soft Dice that they reach.
     """
-    near = shape_distances(shapes, points, start, tilts) < options.reach_mm
-    # Each vertebra has its own points; the shorter lists are filled up with points that do not count.
-    order = near.byte().argsort(dim=1, descending=True, stable=True)[:, : int(near.sum(1).max())]
-    counted = near.gather(1, order).to(seen.dtype)
-    points, seen = points[order], seen.gather(1, order) * counted
+    near = shape_distance(shape, points, start, tilt) < options.reach_mm
+    points, seen = points[near], seen[near]
     spread = torch.tensor(by_kind(options.move_mm, options.turn_deg, options.stretch), device=seen.device)
-    unit = torch.zeros(len(shapes), NUMBERS, device=seen.device, requires_grad=True)
+    unit = torch.zeros(1, NUMBERS, device=seen.device, requires_grad=True)
     optimiser = torch.optim.Adam([unit], lr=options.rate)
-    dice = seen.new_zeros(len(shapes))
+    dice = seen.new_zeros(())
     for step in range(options.steps):
         if step == 2 * options.steps // 3:
             optimiser.param_groups[0]["lr"] = options.rate / 3
         optimiser.zero_grad()
-        distances = shape_distances(shapes, points, start + unit * spread, tilts)
-        inside = torch.sigmoid(-distances / options.edge_mm) * counted
-        dice = 2 * (inside * seen).sum(1) / (inside.sum(1) + seen.sum(1) + 1)
-        (options.prior * unit.square().mean(1) - dice).sum().backward()  # type: ignore[no-untyped-call]
+        inside = torch.sigmoid(-shape_distance(shape, points, start + unit * spread, tilt) / options.edge_mm)
+        dice = 2 * (inside @ seen) / (inside.sum() + seen.sum() + 1)
+        (options.prior * unit.square().mean() - dice).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return start + unit.detach() * spread, dice.detach()
+    return (start + unit.detach() * spread)[0], float(dice.detach())
 
 
 def cube_points(spacing_mm: int, device: torch.device) -> torch.Tensor:

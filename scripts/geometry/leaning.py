@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.geometry.components import bounding_box
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 
 # Marks this near say how a vertebra leans: the next on each side below the neck, two of them in it.
@@ -115,9 +116,10 @@ def turned_object(volume: np.ndarray, rotation: np.ndarray, centre: np.ndarray, 
     """
     out = np.zeros_like(volume)
     above = volume > background
-    if not above.any():
+    filled = bounding_box(above)
+    if filled is None:
         return out
-    ranges = [np.flatnonzero(above.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    ranges = [(s.start, s.stop - 1) for s in filled]
     corners = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     reached = (corners - centre) @ rotation.T + centre
     low = np.clip(np.floor(reached.min(axis=0)) - 1, 0, volume.shape).astype(int)

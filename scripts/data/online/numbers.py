@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.anatomy.mean_shapes import mean_shapes
-from scripts.anatomy.placement import NUMBERS, ShapeFitOptions, cube_points, fit_shapes, to_shape_frame
+from scripts.anatomy.placement import NUMBERS, ShapeFitOptions, cube_points, fit_shape, to_shape_frame
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.render import Field, Poses, sample_volume
 from scripts.geometry.cropping import CUBE_SIZE
@@ -49,9 +49,8 @@ def own_numbers(vertebra: OnlineVertebra, spacing_mm: float) -> np.ndarray | Non
     share = sample_volume(vertebra.share.float() / 255, index.reshape(*size, 3), size).flatten()
     with torch.enable_grad():
         start, tilt = torch.zeros(1, NUMBERS), torch.zeros(1)
-        shape = mean_shapes()[vertebra.level][None]
-        numbers, dice = fit_shapes(shape, points, share[None], start, tilt, FIT)
-    return numbers[0].numpy().astype(float) if dice[0] >= LEAST_DICE else None
+        numbers, dice = fit_shape(mean_shapes()[vertebra.level], points, share, start, tilt, FIT)
+    return numbers.numpy().astype(float) if dice >= LEAST_DICE else None
 
 
 def sample_numbers(vertebrae: Sequence[OnlineVertebra], field: Field, poses: Poses) -> torch.Tensor:
