@@ -26,6 +26,7 @@ from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
 from scripts.simulation.patient import SimulationOptions
+from scripts.simulation.spine import SpineOptions
 
 
 def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int) -> Path:
@@ -73,7 +74,7 @@ def build(
         output: folder for them.
         source: CTs, as for prepare.
         bodies: to paint around each CT.
-        without: subjects to leave out, comma-separated.
+        without: subjects to leave out, comma-separated; simulated patients get none of their shapes either.
         subjects: to take, comma-separated; all if left out.
         seed: of bodies and simulated patients.
         factor: how many times coarser than 1 mm real CTs are kept.
@@ -91,7 +92,7 @@ def build(
     cases = [c for c in cases if c.subject not in without and (not subjects or c.subject in subjects)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
     do_all(partial(build_case, folder=output, factor=factor, seed=seed), jobs, workers, "CTs")
-    options = SimulationOptions(spacing_mm=spacing_mm, seed=seed)
+    options = SimulationOptions(spacing_mm=spacing_mm, seed=seed, spine=SpineOptions(without=without))
     do_all(partial(simulate_case, options=options, folder=output), range(simulate), workers, "simulated")
 
 
