@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape
+from scripts.geometry.rotation import rotation_matrix
 from scripts.simulation.displacement import Displacement
 from scripts.simulation.draw import VariationOptions, draw_deformation
-from scripts.simulation.variation import variation
+from scripts.simulation.variation import NO_DEPARTURE, departures, variation
 
 FRACTURES = ("wedge", "biconcave", "crush")
 FIRST_FRACTURE_LEVEL, LAST_FRACTURE_LEVEL = 11, 24
@@ -137,6 +138,9 @@ def deform(
 ) -> DeformedShape:
     """A random relative of a vertebra.
 
+    What makes the real one differ from the mean of its level in size and turn is taken out first: the displacement is
+    drawn as wide as people differ, and a person's vertebrae are alike as far as it says.
+
     Args:
         shape: the real one.
         size: how much larger the distances of the bodies are to be; the vertebra grows as vertebrae do with them.
@@ -145,7 +149,10 @@ def deform(
         options: mirror images and fractures.
         rng: source of randomness.
     """
-    scale = size ** variation(options.variation.without).size_slope
+    without = options.variation.without
+    source = departures(without).get((shape.subject, shape.number), NO_DEPARTURE)
+    scale = size ** variation(without).size_slope * np.exp(-source.stretch)
+    back = rotation_matrix(torch.deg2rad(torch.from_numpy(source.turn_deg[None]).float()))[0]
     steps = torch.linspace(-BEND_HALF_BOX_MM, BEND_HALF_BOX_MM, BEND_POINTS)
     lattice = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1)
     bend = displacement.bend(lattice).movedim(-1, 1).contiguous()
@@ -154,7 +161,7 @@ def deform(
     if breakable and rng.random() < options.fracture_share:
         fracture = Fracture(FRACTURES[rng.integers(3)], float(rng.uniform(*options.height_loss)))
     sides = (float(scale[0]), float(scale[1]), float(-scale[2] if mirrored else scale[2]))
-    return DeformedShape(shape, sides, displacement.linear[0], bend, fracture)
+    return DeformedShape(shape, sides, back.T @ displacement.linear[0], bend, fracture)
 
 
 def _step(x: np.ndarray) -> np.ndarray:

@@ -127,11 +127,13 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     )
     # The sacrum goes with the rest.
     *person, of_sacrum = draw_person((*levels, SACRUM), deformation.variation, rng)
+    order = _draw_order(subjects, weights, rng)
     shapes = []
     for level, size, own in zip(levels, wanted, person, strict=True):
         candidates = shapes_of_level(level, subjects)
-        share = np.array([weights[candidate.subject] for candidate in candidates])
-        shape = candidates[rng.choice(len(candidates), p=share / share.sum())]
+        first = min((order.index(candidate.subject) for candidate in candidates))
+        of_first = [candidate for candidate in candidates if candidate.subject == order[first]]
+        shape = of_first[rng.integers(len(of_first))]
         shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
     centre, frame = _place_sacrum(posture)
@@ -139,6 +141,16 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     sacrum_size = float(np.mean(wanted[-3:])) / subject_size(sacra[0].subject)
     sacrum = deform(sacra[0], sacrum_size, mirrored, of_sacrum, replace(deformation, fracture_share=0.0), rng)
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
+
+
+def _draw_order(subjects: tuple[str, ...], weights: dict[str, float], rng: np.random.Generator) -> list[str]:
+    """Whose vertebrae a person is made of: each level takes the first subject that has it.
+
+    So neighbours come from one subject as far as it goes, and every level's shapes are still drawn by their weights
+    (a Plackett-Luce order: among any of the subjects the first is drawn by weight).
+    """
+    arrivals = rng.exponential(size=len(subjects)) / np.array([weights[subject] for subject in subjects])
+    return [subjects[i] for i in np.argsort(arrivals)]
 
 
 def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:

@@ -99,6 +99,22 @@ class Variation:
     within_person: dict[str, WithinPerson]
 
 
+@dataclass(frozen=True)
+class Departure:
+    """How one library vertebra departs from the mean of its level, by itself: what is taken out of it as a source.
+
+    Args:
+        stretch: (3,) log along its axes, without what the distances of its subject's bodies tell.
+        turn_deg: (3,) rotation vector that takes its frame to the mean's.
+    """
+
+    stretch: np.ndarray
+    turn_deg: np.ndarray
+
+
+NO_DEPARTURE = Departure(np.zeros(3), np.zeros(3))
+
+
 @cache
 def measured_vertebrae() -> tuple[tuple[Measured, ...], float]:
     """All of ``variation.json``, and the correlation length in mm of what remains."""
@@ -121,6 +137,26 @@ def variation(without: tuple[str, ...] = ()) -> Variation:
     """
     rows, length = measured_vertebrae()
     return summarise([row for row in rows if row.subject not in without], length)
+
+
+@cache
+def departures(without: tuple[str, ...] = ()) -> dict[tuple[str, int], Departure]:
+    """Each library vertebra's own, by subject and VerSe number; what could not be measured is 0.
+
+    Args:
+        without: subjects that take no part in the means.
+    """
+    rows = [row for row in measured_vertebrae()[0] if row.subject not in without]
+    levels = np.array([row.number for row in rows])
+    numbers = centred(np.array([row.numbers for row in rows]), levels)
+    slope = variation(without).size_slope
+    found = {}
+    for row, own in zip(rows, numbers, strict=True):
+        size = 0.0 if np.isnan(row.log_size) else row.log_size
+        found[row.subject, row.number] = Departure(
+            np.nan_to_num(own[STRETCH] - size * slope), np.nan_to_num(own[TURN])
+        )
+    return found
 
 
 def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
