@@ -16,7 +16,7 @@ from scripts.learning.budget import TimeBudget
 from scripts.learning.snapshots import Snapshots
 from scripts.reconstruction.losses.integrated import IntegratedLoss, volume_cross_entropy
 from scripts.reconstruction.networks.generator import Generator
-from scripts.reconstruction.networks.level import LevelGenerator, LevelPrior
+from scripts.reconstruction.networks.level import FineBackbone, LevelGenerator, LevelPrior
 from scripts.reconstruction.predictor import Predictor
 from scripts.reconstruction.training.warm_start import Frozen, fill_prior, load_matching
 
@@ -29,6 +29,7 @@ def networks() -> tuple[Generator, LevelGenerator]:
         parser = ConfigParser()
         parser.read_config([str(ROOT / "configs" / f"{name}.json") for name in ("train", overlay)])
         made.append(parser.get_parsed_content("network_def").eval())
+    made[1].backbone.gain, made[1].backbone.constant = 1.0, 0.0
     return made[0], made[1]
 
 
@@ -91,6 +92,34 @@ def test_a_mirrored_patient_is_read_mirrored():
     signs = torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1])
     assert read[0].abs().min() > 0 and (read[1] == 0).all()
     assert torch.allclose(read, again * signs, atol=1e-4)
+
+
+def test_what_is_read_off_one_vertebra_alone_counts_less():
+    torch.manual_seed(0)
+    _, level = networks()
+    fill_prior(level)
+    torch.nn.init.normal_(level.reader.numbers[-1].weight, std=0.3)
+    image, known, tilt = torch.rand(1, 4, 120, 120), torch.tensor([20]), torch.zeros(1)
+    shares = torch.tensor([0.8, 0.85, 0.5, 1.0, 0.8, 0.85, 0.65, 0.85, 0.9])
+    with torch.inference_mode():
+        read = level.read(image, known, tilt)
+        assert read.abs().min() > 0
+        assert torch.allclose(level(image, known, tilt), level(image, known, tilt, read * shares), atol=1e-4)
+        assert not torch.allclose(level(image, known, tilt), level(image, known, tilt, read), atol=1e-2)
+
+
+def test_what_the_trunk_adds_has_a_gain_and_a_constant_once_trained():
+    torch.manual_seed(0)
+    trunk = FineBackbone(nn.Conv3d(5, 4, 1), view_features=2, size=8, width=3, gain=0.5, constant=0.25).eval()
+    torch.nn.init.normal_(trunk.correct[-1].weight)
+    ap, lat, prior, expected = torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8), *torch.rand(2, 1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        nothing = F.interpolate(expected, scale_factor=2.0, mode="trilinear")
+        shipped = trunk(ap, lat, prior, expected)
+        # While it learns it adds all that it has.
+        learned = trunk.train()(ap, lat, prior, expected)
+    assert (learned - nothing).abs().max() > 0.1
+    assert torch.allclose(shipped, (nothing + learned) / 2 + 0.25, atol=1e-5)
 
 
 def test_torchscript_takes_a_level_or_none(tmp_path):

@@ -1,26 +1,72 @@
 import numpy as np
+import pytest
 
-from scripts.reconstruction.steady import STEP, steady_numbers
+from scripts.reconstruction.steady import (
+    AUTOMATIC_MARKS,
+    ERRORS,
+    MARKS,
+    PEOPLE,
+    STEP,
+    USUAL,
+    Spread,
+    steady_numbers,
+)
+
+LEVELS = [10, 11, 12, 13, 14]
+NO_STEP = np.full(9, 1e-9)
 
 
-def test_neighbours_steady_a_reading() -> None:
-    levels = [10, 11, 12, 13, 14]
+def covariance(spread: Spread, count: int) -> np.ndarray:
+    """The same by loops."""
+    table = np.zeros((count, count))
+    for i in range(count):
+        for j in range(count):
+            table[i, j] = spread.person**2 + spread.smooth**2 * np.exp(-abs(i - j) / spread.reach)
+            table[i, j] += spread.own**2 if i == j else 0
+    return table
+
+
+@pytest.mark.parametrize(("number", "automatic"), [(0, False), (0, True), (3, True), (8, False)])
+def test_the_posterior_mean_in_its_other_form(number: int, automatic: bool) -> None:
     read = np.zeros((5, 9))
-    read[:, 3] = [4, 6, 20, 8, 10]
-    steady = steady_numbers(read, levels)
-    # Each row by hand: exp(-1/2 (d / 0.6)^2) for d = 0, 1, 2, 3, 4.
-    weights = np.array([1.0, 0.2494, 0.0039, 0.0, 0.0])
-    middle = weights[[2, 1, 0, 1, 2]]
-    assert abs(steady[2, 3] - (middle @ read[:, 3]) / middle.sum()) <= 0.5
-    assert abs(steady[0, 3] - (weights @ read[:, 3]) / weights.sum()) <= 0.5
-    assert np.allclose(steady / STEP, np.rint(steady / STEP))
-    assert (steady[:, [0, 8]] == 0).all()
+    read[:, number] = [0.4, 0.6, 2.0, 0.8, 1.0]
+    people, errors = covariance(PEOPLE[number], 5), covariance(ERRORS[number], 5)
+    if number < 3:
+        people += covariance(AUTOMATIC_MARKS if automatic else MARKS, 5)
+    # Precisions add up: (A^-1 + N^-1)^-1 N^-1 y is what the product states as A (A + N)^-1 y.
+    precision = np.linalg.inv(errors)
+    mean = USUAL[number]
+    wanted = mean + np.linalg.solve(np.linalg.inv(people) + precision, precision @ (read[:, number] - mean))
+    assert steady_numbers(read, LEVELS, automatic, NO_STEP)[:, number] == pytest.approx(wanted, abs=1e-6)
+    rounded = steady_numbers(read, LEVELS, automatic)
+    assert np.allclose(rounded / STEP, np.rint(rounded / STEP))
+    assert np.abs(rounded[:, number] - wanted).max() <= STEP[number] / 2 + 1e-9
 
 
-def test_levels_apart_count_as_far() -> None:
+def test_what_one_vertebra_shows_alone_is_mostly_an_error() -> None:
+    read = np.zeros((5, 9))
+    read[2, 8] = 0.1
+    alone = steady_numbers(read, LEVELS, step=NO_STEP)[:, 8]
+    together = steady_numbers(read + 0.1 * np.eye(9)[8], LEVELS, step=NO_STEP)[:, 8]
+    assert alone.argmax() == 2 and alone[2] < 0.05 and (alone[[0, 1, 3, 4]] > 0).all()
+    assert (together > alone).all() and together.max() < 0.2
+
+
+def test_places_are_trusted_where_marks_are_not() -> None:
+    read = np.zeros((3, 9))
+    read[:, 2] = 3.0
+    by_hand, by_network = (steady_numbers(read, [18, 19, 20], kind)[:, 2] for kind in (False, True))
+    assert (by_network > by_hand + 0.5).all() and (by_network < 3.0).all()
+    # A mark that was corrected by hand counts as one by hand, and its neighbours gain from it nothing wrong.
+    mixed = steady_numbers(read, [18, 19, 20], [True, False, True])[:, 2]
+    assert mixed[1] < mixed[0] and mixed[1] < mixed[2]
+
+
+def test_levels_apart_share_no_more_than_the_person() -> None:
     read = np.zeros((2, 9))
-    read[:, 3] = [0, 10]
-    assert steady_numbers(read, [8, 24])[:, 3].tolist() == [0, 10]
+    read[1, 4] = 10
+    near, far = (steady_numbers(read, levels, step=NO_STEP)[0, 4] for levels in ([8, 9], [8, 24]))
+    assert 0 < far < near / 3
     assert steady_numbers(read[:1], [8]).shape == (1, 9)
 
 

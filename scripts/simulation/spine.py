@@ -131,7 +131,7 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     shapes = []
     for level, size, own in zip(levels, wanted, person, strict=True):
         candidates = shapes_of_level(level, subjects)
-        first = min((order.index(candidate.subject) for candidate in candidates))
+        first = min(order.index(candidate.subject) for candidate in candidates)
         of_first = [candidate for candidate in candidates if candidate.subject == order[first]]
         shape = of_first[rng.integers(len(of_first))]
         shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))

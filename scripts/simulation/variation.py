@@ -153,9 +153,7 @@ def departures(without: tuple[str, ...] = ()) -> dict[tuple[str, int], Departure
     found = {}
     for row, own in zip(rows, numbers, strict=True):
         size = 0.0 if np.isnan(row.log_size) else row.log_size
-        found[row.subject, row.number] = Departure(
-            np.nan_to_num(own[STRETCH] - size * slope), np.nan_to_num(own[TURN])
-        )
+        found[row.subject, row.number] = Departure(np.nan_to_num(own[STRETCH] - size * slope), np.nan_to_num(own[TURN]))
     return found
 
 

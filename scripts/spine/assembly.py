@@ -36,6 +36,7 @@ class LocatedVertebra:
         residual_mm: distance of the two rays through the marks; 0 if the marks agree.
         confidence: the lower of the two marks' confidences.
         lean: how it leans, as far as its neighbours' marks tell.
+        automatic: whether the annotation network set one of its marks.
     """
 
     level: int
@@ -44,6 +45,7 @@ class LocatedVertebra:
     residual_mm: float
     confidence: float
     lean: Lean = UPRIGHT
+    automatic: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +177,7 @@ def locate_vertebrae(
             residual_mm=float(residuals[i]),
             confidence=min(ap[number].confidence, lat[number].confidence),
             lean=leans[i],
+            automatic="model" in (ap[number].set_by, lat[number].set_by),
         )
         for i, number in enumerate(paired)
         if not levels or number in levels

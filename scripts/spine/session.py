@@ -173,7 +173,8 @@ class Session:
             read = self.predictor.read(inputs, [v.level for v, _ in new], tilts)
             self._read.update(zip((m for _, m in new), read, strict=True))
         self._read = {m: self._read[m] for m in marked}
-        numbers = steady_numbers(np.stack(list(self._read.values())), [v.level for v in spine])
+        read = np.stack(list(self._read.values()))
+        numbers = steady_numbers(read, [v.level for v in spine], [v.automatic for v in spine])
         lies = {m: tuple(row) for m, row in zip(marked, numbers.tolist(), strict=True)}
         return [(_marked(v), lies[_marked(v)]) for v in wanted]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -73,6 +75,8 @@ class LevelGenerator(nn.Module):
         backbone: a `FineBackbone`.
         prior_gain: what a millimetre of the prior's signed distance adds to the logits. A film shows some vertebrae
             badly, and then the mean shape is the better guess.
+        alone: (9,) how much of each number counts that is read off one vertebra's films, where a caller knows no more
+            of it (`numbers` of `forward`). Readings scatter more than people do.
     """
 
     # Known of networks from TorchScript too.
@@ -86,6 +90,7 @@ class LevelGenerator(nn.Module):
         prior: LevelPrior,
         backbone: FineBackbone,
         prior_gain: float,
+        alone: Sequence[float],
     ) -> None:
         super().__init__()
         self.fusion = fusion
@@ -95,6 +100,7 @@ class LevelGenerator(nn.Module):
         self.backbone = backbone
         self.takes_level = True
         self.prior_logit = prior_gain * REACH_MM
+        self.register_buffer("alone", torch.tensor(alone, dtype=torch.float32), persistent=False)
         # What becomes of the numbers in a mirror that exchanges left and right.
         self.register_buffer("mirror", torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1]), persistent=False)
 
@@ -111,7 +117,7 @@ class LevelGenerator(nn.Module):
             image: (B, 4, N, N) AP patch, AP centroid mask, LAT patch, LAT centroid mask.
             level: (B,) int64 VerSe numbers, 0 where unknown; all unknown if None. What is unknown is guessed.
             tilt: (B,) degrees by which each leans in the sagittal plane of its cube, feet towards the back; 0 if None.
-            numbers: (B, 9) how the vertebrae lie; `read` off the films if None.
+            numbers: (B, 9) how the vertebrae lie; if None, what is `read` off the films counts as `alone` says.
 
         Returns:
             (B, 1, N, N, N) in ``IPL``.
@@ -125,7 +131,7 @@ class LevelGenerator(nn.Module):
         if tilt is None:
             tilt = torch.zeros(image.shape[0], device=image.device)
         if numbers is None:
-            numbers = self.read(image, level, tilt)
+            numbers = self.read(image, level, tilt) * self.alone
         prior = self.prior(level, tilt, numbers)
         ap, lat = self.fusion(image)
         ap, lat = self.lift.encode(ap, lat)
@@ -173,14 +179,26 @@ class FineBackbone(nn.Module):
         size: M.
         width: of the layers that correct.
         factor: of the final interpolation.
+        gain: of what it adds to the logits that it begins with, once trained. It learns the patients of its training
+            better than others, so half of it is right more often than all of it (docs/training-log.md).
+        constant: that it adds everywhere, once trained. Mean shapes are a little thinner than vertebrae.
     """
 
     def __init__(
-        self, backbone: nn.Module, view_features: int = 16, size: int = 60, width: int = 15, factor: int = 2
+        self,
+        backbone: nn.Module,
+        view_features: int = 16,
+        size: int = 60,
+        width: int = 15,
+        factor: int = 2,
+        *,
+        gain: float,
+        constant: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.factor = factor
+        self.gain, self.constant = gain, constant
         self.from_ap = nn.Conv2d(view_features, width, 1)
         self.from_lat = nn.Conv2d(view_features, width, 1)
         self.from_prior = nn.Conv3d(1, width, 1)
@@ -194,7 +212,10 @@ class FineBackbone(nn.Module):
         volume = lifted(ap, lat, [prior])
         seen = self.backbone(volume)
         known = seen[:, 1:].contiguous(memory_format=torch.channels_last_3d) + self._shown(volume)
-        corrected = seen[:, :1].float() + self.correct(known).float() + expected
+        added = seen[:, :1].float() + self.correct(known).float()
+        if not self.training:
+            added = self.gain * added + self.constant
+        corrected = added + expected
         return F.interpolate(corrected, scale_factor=float(self.factor), mode="trilinear", align_corners=False)
 
     def _shown(self, volume: torch.Tensor) -> torch.Tensor:
