@@ -127,7 +127,7 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     )
     # The sacrum goes with the rest.
     *person, of_sacrum = draw_person((*levels, SACRUM), deformation.variation, rng)
-    order = _draw_order(subjects, weights, rng)
+    order = draw_order(subjects, weights, rng)
     shapes = []
     for level, size, own in zip(levels, wanted, person, strict=True):
         candidates = shapes_of_level(level, subjects)
@@ -143,7 +143,7 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
 
 
-def _draw_order(subjects: tuple[str, ...], weights: dict[str, float], rng: np.random.Generator) -> list[str]:
+def draw_order(subjects: tuple[str, ...], weights: dict[str, float], rng: np.random.Generator) -> list[str]:
     """Whose vertebrae a person is made of: each level takes the first subject that has it.
 
     So neighbours come from one subject as far as it goes, and every level's shapes are still drawn by their weights

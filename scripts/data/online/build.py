@@ -1,10 +1,11 @@
 """Cases for the online engine, one file a patient: real CTs, cropped CTs with a body around them, simulated patients.
 
     python -m scripts.data.online.build --output CASES [--source SOURCES] [--bodies N] [--without A,B] [--seed 0]
-        [--factor 2] [--simulate N] [--spacing-mm 2] [--workers 1]
+        [--factor 2] [--other-shapes N] [--simulate N] [--spacing-mm 2] [--workers 1]
 
 ``--source`` is what ``prepare`` reads. With ``--bodies N`` each CT gets N painted bodies instead of being taken as it
-is. Files that are there already are kept.
+is. With ``--other-shapes N`` each also gets N copies with other people's vertebrae in it. Files that are there already
+are kept.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.anatomy.shapes import SUBJECT_WEIGHTS, shape_subjects
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.online.bodies import put_body_around
 from scripts.data.online.case import case_from_patient, write_case
+from scripts.data.online.case import read_case as read_stored
 from scripts.data.online.files import do_all
 from scripts.data.online.numbers import with_numbers
+from scripts.data.online.other_shapes import with_other_shapes
 from scripts.data.online.pool import simulate_case
 from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
@@ -29,14 +33,18 @@ from scripts.simulation.patient import SimulationOptions
 from scripts.simulation.spine import SpineOptions
 
 
-def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int) -> Path:
-    """One real case as a file of ``folder``.
+def build_case(
+    job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int, other_shapes: int, without: tuple[str, ...]
+) -> Path:
+    """One real case as a file of ``folder``, and its copies.
 
     Args:
         job: the case, and the number of the body to be painted around it, or 0.
         folder: where to write.
         factor: how many times coarser than 1 mm.
         seed: of the bodies.
+        other_shapes: copies with other people's vertebrae.
+        without: people whose shapes are not used.
     """
     case, body = job
     name = f"{case.key}_body{body}" if body else case.key
@@ -53,6 +61,14 @@ def build_case(job: tuple[CaseFiles, int], folder: Path, factor: int, seed: int)
         contact = {} if body else volumes.border_contact_mm2
         origin = case.label_origin or "truth"
         write_case(path, with_numbers(case_from_patient(name, patient, contact, origin, factor)))
+    copies = [(number, folder / f"{name}~shapes{number}.npz") for number in range(1, other_shapes + 1)]
+    missing = [(number, copy) for number, copy in copies if not copy.is_file()]
+    if missing:
+        original = read_stored(path)
+        own = (*without, *(s for s in shape_subjects() if case.subject.endswith(s)))
+        subjects = {s: SUBJECT_WEIGHTS.get(s, 1.0) for s in shape_subjects() if s not in own}
+        for number, copy in missing:
+            write_case(copy, with_other_shapes(original, number, subjects))
     return path
 
 
@@ -64,6 +80,7 @@ def build(
     subjects: tuple[str, ...] = (),
     seed: int = 0,
     factor: int = 2,
+    other_shapes: int = 0,
     simulate: int = 0,
     spacing_mm: float = 2.0,
     workers: int = 1,
@@ -74,10 +91,11 @@ def build(
         output: folder for them.
         source: CTs, as for prepare.
         bodies: to paint around each CT.
-        without: subjects to leave out, comma-separated; simulated patients get none of their shapes either.
+        without: subjects to leave out, comma-separated; nobody gets their shapes either.
         subjects: to take, comma-separated; all if left out.
         seed: of bodies and simulated patients.
         factor: how many times coarser than 1 mm real CTs are kept.
+        other_shapes: copies of each CT in which the whole vertebrae have the shapes of other people.
         simulate: number of simulated patients.
         spacing_mm: of these.
         workers: processes.
@@ -91,7 +109,8 @@ def build(
     cases = find_cases(source) if source else []
     cases = [c for c in cases if c.subject not in without and (not subjects or c.subject in subjects)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
-    do_all(partial(build_case, folder=output, factor=factor, seed=seed), jobs, workers, "CTs")
+    job = partial(build_case, folder=output, factor=factor, seed=seed, other_shapes=other_shapes, without=without)
+    do_all(job, jobs, workers, "CTs")
     options = SimulationOptions(spacing_mm=spacing_mm, seed=seed, spine=SpineOptions(without=without))
     do_all(partial(simulate_case, options=options, folder=output), range(simulate), workers, "simulated")
 
