@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from scripts.anatomy.average import (
@@ -17,7 +18,14 @@ from scripts.anatomy.average import (
     size_free_distance,
 )
 from scripts.anatomy.centroids import body_centroid, estimate_body_centroid
-from scripts.anatomy.shapes import SACRUM, SHAPE_SPACING_MM, load_subject, shape_subjects, shapes_of_level
+from scripts.anatomy.shapes import (
+    SACRUM,
+    SHAPE_SPACING_MM,
+    load_subject,
+    shape_subjects,
+    shapes_of_level,
+    vertebrae_of,
+)
 from scripts.anatomy.sizes import subject_size
 from scripts.cli.data import simulate
 from scripts.data.metal import MetalEvidence
@@ -30,7 +38,10 @@ from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.io.nifti import write_nifti
 from scripts.reconstruction.metrics.yardstick import library_subjects, yardstick_rows
+from scripts.simulation.deformation import DeformationOptions, deform, draw_person
+from scripts.simulation.draw import VariationOptions
 from scripts.simulation.spine import SpineOptions, draw_spine
+from scripts.simulation.variation import variation
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
 
@@ -175,3 +186,37 @@ def test_the_yardstick_stands_along_the_marks_and_leaves_the_patient_out(tmp_pat
     assert upright.dice < 0.85
     assert library_subjects("verse008") == library_subjects("sub-verse008_x") == ("verse008",)
     assert library_subjects("LIDC-IDRI-0001") == ()
+
+
+def test_neighbours_of_one_person_come_from_one_subject() -> None:
+    rng = np.random.default_rng(0)
+    subjects = ("s0327", "verse009", "spl")
+    options = SpineOptions(without=tuple(s for s in shape_subjects() if s not in subjects))
+    levels, firsts = (*range(3, 6), *range(10, 25)), []
+    for _ in range(60):
+        drawn = {shape.shape.number: shape.shape.subject for shape in draw_spine(levels, options, rng).shapes}
+        # Only spl has a neck; the two others have all the rest.
+        assert {drawn[n] for n in range(3, 6)} == {"spl"}
+        assert len({drawn[n] for n in range(10, 25)}) == 1
+        firsts.append(drawn[10])
+    assert 15 < firsts.count("s0327") < 45 and set(firsts) == {"s0327", "verse009"}
+
+
+def test_what_a_subject_s_own_size_adds_is_taken_out() -> None:
+    points = torch.stack(torch.meshgrid(*[torch.arange(-60.0, 60.0, 1.5)] * 3, indexing="ij"), -1)
+    calm = DeformationOptions(VariationOptions(0.0, 0.0, 0.0, 0.0), fracture_share=0.0)
+    rng = np.random.default_rng(0)
+    still = draw_person((22,), calm.variation, rng)[0]
+    spreads = []
+    shapes = shapes_of_level(22, tuple(s for s in shape_subjects() if s != "clouthier"))
+    for own_size in (True, False):
+        volumes = []
+        for shape in shapes:
+            size = 1 / subject_size(shape.subject) if len(vertebrae_of(shape.subject)) > 1 else 1.0
+            deformed = deform(shape, size, False, still, calm, rng)
+            if own_size:
+                scale = size ** variation(()).size_slope
+                deformed = dataclasses.replace(deformed, scale=tuple(scale.tolist()), linear=still.linear[0])
+            volumes.append(float((deformed.signed_distance(points) < 0).sum()))
+        spreads.append(np.std(np.log(volumes)))
+    assert len(shapes) > 8 and spreads[1] < 0.6 * spreads[0]

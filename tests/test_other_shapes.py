@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from scripts.anatomy.shapes import load_shape
+from scripts.data.online import build
 from scripts.data.online.case import case_from_simulation
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.other_shapes import library_numbers, placed_distance, with_other_shapes
@@ -74,3 +75,12 @@ def test_what_a_copy_says_of_itself(case, copy):
     untouched = with_other_shapes(case, 1, {"spl": 1.0})
     assert torch.equal(untouched.hu, case.hu)
     assert all(np.allclose(o.centroid, n.centroid) for o, n in zip(case.vertebrae, untouched.vertebrae, strict=True))
+
+
+def test_who_is_left_out_lends_no_shape(monkeypatch, tmp_path):
+    jobs = []
+    monkeypatch.setattr(build, "do_all", lambda job, items, *_: jobs.append((job.keywords, list(items))))
+    build.build(tmp_path / "cases", simulate=2, without=("verse083", "remus"))
+    (real, no_cts), (simulated, numbers) = jobs
+    assert (no_cts, numbers) == ([], [0, 1])
+    assert simulated["options"].spine.without == real["without"] == ("verse083", "remus")

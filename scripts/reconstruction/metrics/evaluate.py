@@ -1,7 +1,7 @@
 """The verb ``evaluate``: the predictor over a prepared dataset, measured vertebra by vertebra.
 
 Each vertebra is reconstructed in its own cube as `reconstruct` does it: its lean is known, readings of one
-spine steady each other, and the mean shape is fitted. Overlaps of neighbours are not resolved.
+spine steady each other. Overlaps of neighbours are not resolved.
 """
 
 from __future__ import annotations
