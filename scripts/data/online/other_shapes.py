@@ -54,7 +54,7 @@ def with_other_shapes(case: OnlineCase, number: int, subjects: dict[str, float])
             continue
         place = _exchange(case, vertebra, load_shape(subject, vertebra.level), mirrored, moved)
         centroids[vertebra.level] = vertebra.centroid + place / case.spacing_mm
-    hu = _carried(case.hu.float() + 1024.0, moved, (0, 0, 0), case.hu.shape) - 1024.0
+    hu = _carried(case.hu.float() + 1024.0, moved, np.zeros(3)) - 1024.0
     vertebrae = [_carry(v, case, moved, centroids) for v in case.vertebrae]
     copy = replace(case, name=f"{case.name}~shapes{number}", hu=hu.round().to(torch.int16), vertebrae=tuple(vertebrae))
     return with_numbers(copy)
@@ -80,7 +80,7 @@ def _exchange(
     last = np.minimum(vertebra.start + np.array(vertebra.share.shape) + margin, case.hu.shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     lattice = torch.stack(torch.meshgrid(*(torch.arange(s.start, s.stop) for s in box), indexing="ij"), -1).float()
-    share = _carried(vertebra.share.float() / 255, moved[box], vertebra.start - first, lattice.shape[:3])
+    share = _carried(vertebra.share.float() / 255, moved[box], vertebra.start - first)
     now = torch.from_numpy(signed_distance(share.numpy() > 0.5, case.spacing_mm))
     own = (lattice - torch.from_numpy(vertebra.centroid).float()) * case.spacing_mm
     own = own.reshape(-1, 3) @ torch.from_numpy(vertebra.axes()).float().T
@@ -178,7 +178,7 @@ def _carry(
     first = np.maximum(vertebra.start - margin, 0)
     last = np.minimum(vertebra.start + np.array(vertebra.share.shape) + margin, case.hu.shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    share = _carried(vertebra.share.float(), moved[box], vertebra.start - first, tuple(last - first))
+    share = _carried(vertebra.share.float(), moved[box], vertebra.start - first)
     kept = np.argwhere(share.numpy() >= 1)
     low, high = kept.min(0), kept.max(0) + 1
     inner = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -199,9 +199,7 @@ def _carry(
     )
 
 
-def _carried(
-    volume: torch.Tensor, moved: torch.Tensor, offset: np.ndarray | tuple[int, ...], size: object
-) -> torch.Tensor:
+def _carried(volume: torch.Tensor, moved: torch.Tensor, offset: np.ndarray) -> torch.Tensor:
     """A volume (i, p, l) that begins at voxel ``offset`` of a box, as it looks in the box after the warp; 0 outside."""
     shape = moved.shape[:3]
     lattice = torch.stack(torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij"), -1).float()
