@@ -209,8 +209,7 @@ def test_real_cases_are_copied_with_contrast_agent(case, tmp_path):
     assert 0.001 < changed.float().mean() < 0.2 and copy.hu[changed].min() > 100 and plain.hu[changed].max() <= 130
     for old, new in zip(plain.vertebrae, copy.vertebrae, strict=True):
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(old.start, old.share.shape, strict=True))
-        # An aorta may touch a body: a few voxels of dark marrow at its edge.
-        assert torch.equal(old.share, new.share) and changed[box][old.share > 250].float().mean() < 0.002
+        assert torch.equal(old.share, new.share) and not changed[box][old.share > 250].any()
 
 
 def test_cases_are_stored_and_chosen(case, tmp_path):

@@ -94,9 +94,10 @@ def steady_numbers(
     """
     places = np.array(places_along_spine(levels), float)
     model = np.broadcast_to(np.asarray(automatic, bool), places.shape)
-    both = model[:, None] & model
-    marks = np.where(both, AUTOMATIC_MARKS.covariance(places), 0)
-    marks += np.where(~model, MARKS.own**2, 0) * np.eye(len(places))
+    marks = sum(
+        np.where(kind[:, None] & kind, spread.covariance(places), 0)
+        for kind, spread in ((model, AUTOMATIC_MARKS), (~model, MARKS))
+    )
     found = np.empty_like(read, dtype=float)
     for i in range(NUMBERS):
         expected: np.ndarray = PEOPLE[i].covariance(places) + (marks if i < PLACES else 0)

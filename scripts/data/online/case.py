@@ -51,6 +51,13 @@ class OnlineVertebra:
     whole: bool
     numbers: np.ndarray | None = None
 
+    def box(self, margin: int = 0, shape: tuple[int, ...] | None = None) -> tuple[slice, ...]:
+        """Where ``share`` lies in the patient's volume, with a margin in voxels that ends at a volume of ``shape``."""
+        last = self.start + np.array(self.share.shape) + margin
+        if shape is not None:
+            last = np.minimum(last, shape)
+        return tuple(slice(max(int(a), 0), int(b)) for a, b in zip(self.start - margin, last, strict=True))
+
     def direction(self) -> np.ndarray:
         """(3,) unit vector down the spine, along I, P, L."""
         up = np.zeros(3) if self.above is None else self.above

@@ -21,6 +21,7 @@ from scripts.anatomy.placement import NUMBERS, cube_points, fit_shape, to_shape_
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, signed_distance, vertebrae_of
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.numbers import FIT, with_numbers
+from scripts.data.online.render import sample_volume
 from scripts.simulation.spine import draw_order
 
 # Around a vertebra: what is warped with it, over which the warp fades at the box's rim.
@@ -76,9 +77,8 @@ def _exchange(
     """Add one vertebra's warp to ``moved`` (I, P, L, 3) voxels; mm along I, P, L by which its centroid moves."""
     assert vertebra.numbers is not None
     margin = round(MARGIN_MM / case.spacing_mm)
-    first = np.maximum(vertebra.start - margin, 0)
-    last = np.minimum(vertebra.start + np.array(vertebra.share.shape) + margin, case.hu.shape)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    box = vertebra.box(margin, case.hu.shape)
+    first = np.array([side.start for side in box])
     lattice = torch.stack(torch.meshgrid(*(torch.arange(s.start, s.stop) for s in box), indexing="ij"), -1).float()
     share = _carried(vertebra.share.float() / 255, moved[box], vertebra.start - first)
     now = torch.from_numpy(signed_distance(share.numpy() > 0.5, case.spacing_mm))
@@ -175,9 +175,8 @@ def _carry(
 ) -> OnlineVertebra:
     """A vertebra after the warp, between neighbours that moved with it."""
     margin = round(MARGIN_MM / case.spacing_mm)
-    first = np.maximum(vertebra.start - margin, 0)
-    last = np.minimum(vertebra.start + np.array(vertebra.share.shape) + margin, case.hu.shape)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    box = vertebra.box(margin, case.hu.shape)
+    first = np.array([side.start for side in box])
     share = _carried(vertebra.share.float(), moved[box], vertebra.start - first)
     kept = np.argwhere(share.numpy() >= 1)
     low, high = kept.min(0), kept.max(0) + 1
@@ -203,10 +202,8 @@ def _carried(volume: torch.Tensor, moved: torch.Tensor, offset: np.ndarray) -> t
     """A volume (i, p, l) that begins at voxel ``offset`` of a box, as it looks in the box after the warp; 0 outside."""
     shape = moved.shape[:3]
     lattice = torch.stack(torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij"), -1).float()
-    index = lattice + moved - torch.tensor([float(v) for v in offset])
-    sides = torch.tensor(volume.shape, dtype=torch.float32)
-    where = ((2 * index + 1) / sides - 1).flip(-1)
-    return F.grid_sample(volume[None, None], where[None], align_corners=False, padding_mode="zeros")[0, 0]
+    index = lattice + moved - torch.from_numpy(offset).float()
+    return sample_volume(volume, index, (shape[0], shape[1], shape[2]))
 
 
 def _sampled_at(values: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

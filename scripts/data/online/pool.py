@@ -98,13 +98,17 @@ def load_cases(folders: str | Sequence[str], contrast_copies: int = 1) -> list[O
 
 
 def contrast_copy(case: OnlineCase, number: int) -> OnlineCase:
-    """Copy ``number`` of a patient of two vertebrae or more, with contrast agent; always the same."""
+    """Copy ``number`` of a patient of two vertebrae or more, with contrast agent; always the same, bone untouched."""
     rng = np.random.default_rng([number, *case.name.encode()])
     rows, depth, width = (int(n) for n in case.hu.shape)
     grid = Grid((0.0, 0.0, 0.0), (rows, depth, width), case.spacing_mm)
     centroids = np.stack([vertebra.centroid for vertebra in case.vertebrae]) * case.spacing_mm
-    hu = add_contrast(case.hu.numpy(), grid, [v.level for v in case.vertebrae], centroids, rng)
-    return replace(case, name=f"{case.name}~contrast{number}", hu=torch.from_numpy(hu))
+    hu = torch.from_numpy(add_contrast(case.hu.numpy(), grid, [v.level for v in case.vertebrae], centroids, rng))
+    for vertebra in case.vertebrae:
+        # A vessel that touches a body would take dark marrow for soft tissue.
+        box = vertebra.box()
+        hu[box] = torch.where(vertebra.share > 127, case.hu[box], hu[box])
+    return replace(case, name=f"{case.name}~contrast{number}", hu=hu)
 
 
 def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:
