@@ -21,6 +21,7 @@ from scripts.anatomy.centroids import body_centroid, estimate_body_centroid
 from scripts.anatomy.shapes import (
     SACRUM,
     SHAPE_SPACING_MM,
+    load_shape,
     load_subject,
     shape_subjects,
     shapes_of_level,
@@ -37,11 +38,12 @@ from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.io.nifti import write_nifti
+from scripts.levels import LEVEL_NUMBERS
 from scripts.reconstruction.metrics.yardstick import library_subjects, yardstick_rows
 from scripts.simulation.deformation import DeformationOptions, deform, draw_person
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.spine import SpineOptions, draw_spine
-from scripts.simulation.variation import variation
+from scripts.simulation.variation import measured_vertebrae, variation
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
 
@@ -212,11 +214,29 @@ def test_what_a_subject_s_own_size_adds_is_taken_out() -> None:
     for own_size in (True, False):
         volumes = []
         for shape in shapes:
-            size = 1 / subject_size(shape.subject) if len(vertebrae_of(shape.subject)) > 1 else 1.0
-            deformed = deform(shape, size, False, still, calm, rng)
+            deformed = deform(shape, 1.0, False, still, calm, rng)
             if own_size:
-                scale = size ** variation(()).size_slope
+                by_size = subject_size(shape.subject) ** -variation().size_slope
+                scale = by_size if len(vertebrae_of(shape.subject)) > 1 else np.ones(3)
                 deformed = dataclasses.replace(deformed, scale=tuple(scale.tolist()), linear=still.linear[0])
             volumes.append(float((deformed.signed_distance(points) < 0).sum()))
         spreads.append(np.std(np.log(volumes)))
     assert len(shapes) > 8 and spreads[1] < 0.6 * spreads[0]
+
+
+@pytest.mark.parametrize("level", ["C5", "T4", "L2"])
+def test_at_their_own_sizes_subjects_keep_their_mean_stretch(level: str) -> None:
+    """The library's subjects are smaller than the average person in the neck; their mean is no average vertebra."""
+    number = LEVEL_NUMBERS[level]
+    calm = DeformationOptions(VariationOptions(0.0, 0.0, 0.0, 0.0), fracture_share=0.0)
+    rng = np.random.default_rng(0)
+    still = draw_person((number,), calm.variation, rng)[0]
+    rows = [
+        r for r in measured_vertebrae()[0] if r.number == number and np.isfinite([r.log_size, *r.numbers[:3]]).all()
+    ]
+    scales = []
+    for row in rows:
+        shape = load_shape(row.subject, number)
+        scales.append(deform(shape, float(np.exp(row.log_size)), False, still, calm, rng).scale)
+    assert len(rows) >= 3
+    assert np.log(np.array(scales)).mean(0) == pytest.approx(0, abs=0.006)

@@ -13,7 +13,7 @@ from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape
 from scripts.geometry.rotation import rotation_matrix
 from scripts.simulation.displacement import Displacement
 from scripts.simulation.draw import VariationOptions, draw_deformation
-from scripts.simulation.variation import NO_DEPARTURE, departures, variation
+from scripts.simulation.variation import departure, variation
 
 FRACTURES = ("wedge", "biconcave", "crush")
 FIRST_FRACTURE_LEVEL, LAST_FRACTURE_LEVEL = 11, 24
@@ -138,19 +138,19 @@ def deform(
 ) -> DeformedShape:
     """A random relative of a vertebra.
 
-    What makes the real one differ from the mean of its level in size and turn is taken out first: the displacement is
+    What makes the real one differ from an average person's in size and turn is taken out first: the displacement is
     drawn as wide as people differ, and a person's vertebrae are alike as far as it says.
 
     Args:
         shape: the real one.
-        size: how much larger the distances of the bodies are to be; the vertebra grows as vertebrae do with them.
+        size: how much larger than the average person's the distances of the bodies are; vertebrae grow with them.
         mirrored: swap left and right.
         displacement: one of ``draw_person``.
         options: mirror images and fractures.
         rng: source of randomness.
     """
     without = options.variation.without
-    source = departures(without).get((shape.subject, shape.number), NO_DEPARTURE)
+    source = departure(shape.subject, shape.number, without)
     scale = size ** variation(without).size_slope * np.exp(-source.stretch)
     back = rotation_matrix(torch.deg2rad(torch.from_numpy(source.turn_deg[None]).float()))[0]
     steps = torch.linspace(-BEND_HALF_BOX_MM, BEND_HALF_BOX_MM, BEND_POINTS)

@@ -11,7 +11,6 @@ from scipy import ndimage
 
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.anatomy.shapes import SACRUM, SUBJECT_WEIGHTS, shape_subjects, shapes_of_level
-from scripts.anatomy.sizes import subject_size
 from scripts.errors import UserError
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid
@@ -115,10 +114,10 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
         UserError: no subject in the library has one of the levels.
     """
     weights = {s: options.subject_weights.get(s, 1.0) for s in shape_subjects() if s not in options.without}
-    subjects = tuple(s for s, weight in weights.items() if weight > 0)
+    weights = {subject: weight for subject, weight in weights.items() if weight > 0}
     for level in levels:
-        if not shapes_of_level(level, subjects):
-            raise UserError(f"no shape of {level_name(level)} among {', '.join(subjects)}")
+        if not shapes_of_level(level, tuple(weights)):
+            raise UserError(f"no shape of {level_name(level)} among {', '.join(weights)}")
     posture = draw_posture(levels, options.posture, rng)
     mirrored = options.deformation.mirror and bool(rng.random() < 0.5)
     wanted = _relative_sizes(posture)
@@ -127,30 +126,32 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
     )
     # The sacrum goes with the rest.
     *person, of_sacrum = draw_person((*levels, SACRUM), deformation.variation, rng)
-    order = draw_order(subjects, weights, rng)
+    order = draw_order(weights, rng)
     shapes = []
     for level, size, own in zip(levels, wanted, person, strict=True):
-        candidates = shapes_of_level(level, subjects)
-        first = min(order.index(candidate.subject) for candidate in candidates)
-        of_first = [candidate for candidate in candidates if candidate.subject == order[first]]
-        shape = of_first[rng.integers(len(of_first))]
-        shapes.append(deform(shape, size / subject_size(shape.subject), mirrored, own, deformation, rng))
+        first = next(found for subject in order if (found := shapes_of_level(level, (subject,))))
+        shape = first[rng.integers(len(first))]
+        shapes.append(deform(shape, size, mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
     centre, frame = _place_sacrum(posture)
     sacra = shapes_of_level(SACRUM, tuple(shape_subjects()))
-    sacrum_size = float(np.mean(wanted[-3:])) / subject_size(sacra[0].subject)
+    sacrum_size = float(np.mean(wanted[-3:]))
     sacrum = deform(sacra[0], sacrum_size, mirrored, of_sacrum, replace(deformation, fracture_share=0.0), rng)
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
 
 
-def draw_order(subjects: tuple[str, ...], weights: dict[str, float], rng: np.random.Generator) -> list[str]:
+def draw_order(weights: Mapping[str, float], rng: np.random.Generator) -> list[str]:
     """Whose vertebrae a person is made of: each level takes the first subject that has it.
 
     So neighbours come from one subject as far as it goes, and every level's shapes are still drawn by their weights
     (a Plackett-Luce order: among any of the subjects the first is drawn by weight).
+
+    Args:
+        weights: subject -> how often it is drawn, above 0.
+        rng: source of randomness.
     """
-    arrivals = rng.exponential(size=len(subjects)) / np.array([weights[subject] for subject in subjects])
-    return [subjects[i] for i in np.argsort(arrivals)]
+    arrivals = rng.exponential(size=len(weights)) / np.array(list(weights.values()))
+    return [list(weights)[i] for i in np.argsort(arrivals)]
 
 
 def voxelise(spine: Spine, grid: Grid) -> SpineVoxels:

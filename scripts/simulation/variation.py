@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.anatomy.shapes import SACRUM
+from scripts.anatomy.sizes import subject_size
 from scripts.levels import LEVEL_NUMBERS, REGIONS, TABLE_SIZE, level_name, region
 from scripts.simulation.processes import PROCESSES
 
@@ -101,18 +102,15 @@ class Variation:
 
 @dataclass(frozen=True)
 class Departure:
-    """How one library vertebra departs from the mean of its level, by itself: what is taken out of it as a source.
+    """How one library vertebra departs from that of an average person: what is taken out of it as a source.
 
     Args:
-        stretch: (3,) log along its axes, without what the distances of its subject's bodies tell.
+        stretch: (3,) log along its axes.
         turn_deg: (3,) rotation vector that takes its frame to the mean's.
     """
 
     stretch: np.ndarray
     turn_deg: np.ndarray
-
-
-NO_DEPARTURE = Departure(np.zeros(3), np.zeros(3))
 
 
 @cache
@@ -139,22 +137,38 @@ def variation(without: tuple[str, ...] = ()) -> Variation:
     return summarise([row for row in rows if row.subject not in without], length)
 
 
-@cache
-def departures(without: tuple[str, ...] = ()) -> dict[tuple[str, int], Departure]:
-    """Each library vertebra's own, by subject and VerSe number; what could not be measured is 0.
+def departure(subject: str, number: int, without: tuple[str, ...] = ()) -> Departure:
+    """Of one library vertebra; where it was not measured, by its subject's size alone.
 
     Args:
+        subject: whose.
+        number: VerSe number.
         without: subjects that take no part in the means.
+    """
+    found = _departures(without).get((subject, number))
+    by_size = np.log(subject_size(subject)) * variation(without).size_slope
+    if found is None:
+        return Departure(by_size, np.zeros(3))
+    return Departure(np.where(np.isfinite(found.stretch), found.stretch, by_size), np.nan_to_num(found.turn_deg))
+
+
+@cache
+def _departures(without: tuple[str, ...]) -> dict[tuple[str, int], Departure]:
+    """Of all measured vertebrae, by subject and VerSe number; nan where one could not be measured.
+
+    The mean of a level is that of its subjects, who may be smaller than the average person: what their mean size makes
+    of them is added.
     """
     rows = [row for row in measured_vertebrae()[0] if row.subject not in without]
     levels = np.array([row.number for row in rows])
     numbers = centred(np.array([row.numbers for row in rows]), levels)
+    sizes = np.array([[row.log_size] for row in rows])
+    mean_sizes = {level: _mean(sizes[levels == level]) for level in np.unique(levels)}
     slope = variation(without).size_slope
-    found = {}
-    for row, own in zip(rows, numbers, strict=True):
-        size = 0.0 if np.isnan(row.log_size) else row.log_size
-        found[row.subject, row.number] = Departure(np.nan_to_num(own[STRETCH] - size * slope), np.nan_to_num(own[TURN]))
-    return found
+    return {
+        (row.subject, row.number): Departure(own[STRETCH] + mean_sizes[row.number] * slope, own[TURN])
+        for row, own in zip(rows, numbers, strict=True)
+    }
 
 
 def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
@@ -208,9 +222,7 @@ def centred(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Values (N, K) less the mean of their level."""
     out = values.copy()
     for level in np.unique(levels):
-        here = levels == level
-        known = np.isfinite(values[here])
-        out[here] -= np.where(known, values[here], 0).sum(0) / np.maximum(known.sum(0), 1)
+        out[levels == level] -= _mean(values[levels == level])
     return out
 
 
@@ -242,6 +254,12 @@ def _moves_basis() -> np.ndarray:
         basis[both, left] = basis[apart, left] = np.eye(3)
         basis[both, right], basis[apart, right] = np.diag(MIRROR), -np.diag(MIRROR)
     return basis.reshape(21, -1)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean (K,) of the known ones of (N, K); 0 where none is."""
+    known = np.isfinite(values)
+    return np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
 
 
 def _correlation(values: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def with_other_shapes(case: OnlineCase, number: int, subjects: dict[str, float])
         subjects: of the shape library -> how often each is drawn, against 1.
     """
     rng = np.random.default_rng([number, *case.name.encode()])
-    order = draw_order(tuple(subjects), subjects, rng)
+    order = draw_order(subjects, rng)
     mirrored = bool(rng.random() < 0.5)
     moved = torch.zeros(*case.hu.shape, 3)
     centroids: dict[int, np.ndarray] = {v.level: v.centroid.astype(float) for v in case.vertebrae}
