@@ -136,7 +136,7 @@ def test_false_detections_are_passed_over() -> None:
 def test_size_of_the_patient_is_free_where_pixels_have_none(size: float) -> None:
     names = between("T1", "L5")
     logs = evidence(names, 0.5)
-    found, reading = read(names, logs, heights(names, size), size=None)
+    found, reading = read(names, logs, heights(names, size), size=0.5)
     assert found == names and abs(np.log(reading.size / size)) < 0.15
 
 
@@ -154,7 +154,7 @@ def test_posterior_is_that_of_all_walks() -> None:
     """Two detections, no distances: the posterior against a sum over all pairs of levels by hand."""
     rng = np.random.default_rng(0)
     logs = np.log(rng.dirichlet(np.ones(len(NAMES)), 2))
-    options = PathOptions(missed=-30.0, false=-60.0, size=None, sizes_unknown=(1.0,))
+    options = PathOptions(missed=-30.0, false=-60.0, sizes=(1.0,))
     found = read_levels(logs, None, np.full(2, 0.5), np.full((2, 2), np.nan), options)
     total = np.zeros((len(NAMES), len(NAMES)))
     start = {"T13": options.t13, "L6": options.l6, "S1": options.missed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,36 +18,21 @@ from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
 from scripts.learning.loading import choose_device, load_network
 from scripts.localization.anchors import Anchor
-from scripts.localization.decoding import NOTHING_FOUND, PixelSizes, decode, distances
+from scripts.localization.decoding import PixelSizes, decode
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM
-from scripts.localization.found import Localization, Vertebra
-from scripts.localization.levels import NAMES
+from scripts.localization.found import Localization
 from scripts.localization.network import INPUTS
 from scripts.localization.network_input import pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
-from scripts.localization.path import PathOptions, read_levels
+from scripts.localization.path import PathOptions
 from scripts.localization.test_time_views import TestTimeView, average_views
+from scripts.localization.unknown_size import Distances, find_at_any_size
 from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
-# Heights of film to try where the pixel size is unknown, mm; the network was trained at 0.8 to 1.25 of true size.
-HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
-# Weight of a certain detection against the cost of its path, and the difference of plausibilities that counts.
-DETECTION_WORTH, PLAUSIBILITY_SCALE = 8.0, 4.0
-UNLIKELY = -40.0
 LARGEST_PX = 1024
 Size = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Try:
-    """A view read at one size of its pixels."""
-
-    plausibility: float
-    size_mm: np.ndarray
-    found: Detections
-    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,59 +113,25 @@ class Localizer:
         films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
         if all(film is None or size is not None for film, size in films):
             known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
-            return self._decode(self._both((ap, lat), known), known, None, anchored, measured=True)
+            return self._decode(self._both((ap, lat), known), known, None, anchored)
         return self._any_size((ap, lat), anchored)
 
     def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None], anchored: _Anchored) -> Localization:
-        """Films of unknown size: each view at several sizes, then both at the sizes at which they agree best."""
-        tries = [self._sizes_of_view(film, which == 0) for which, film in enumerate(films)]
-        best: Localization | None = None
-        refused = NOTHING_FOUND
-        for one, other in itertools.product(*tries):
-            try:
-                found = self._decode((one.found, other.found), [one.size_mm, other.size_mm], None, anchored)
-            except UserError as error:
-                # An anchor without a detection is reported; a size that shows nothing is not.
-                refused = str(error) if anchored.anchors and len(one.found) + len(other.found) else refused
-                continue
-            total = found.reading.score + one.plausibility + other.plausibility
-            if best is None or total > best.reading.score:
-                # No vertebra is more certain than the size at which the film is read.
-                best = replace(
-                    found,
-                    vertebrae=[_doubted(v, one.share, other.share) for v in found.vertebrae],
-                    reading=replace(found.reading, score=total),
-                )
-        if best is None:
-            raise UserError(refused)
-        note = "the size of the films' pixels is not known: it was guessed, and levels rest on shapes alone"
-        return replace(best, warnings=[note, *best.warnings])
+        """Films of unknown size."""
+        searched = replace(self.detection, neighbours=True)
+        pairing = replace(self.pairing, scale_spread=self.pairing.unknown_scale_spread)
 
-    def _sizes_of_view(self, film: np.ndarray | None, frontal: bool) -> list[_Try]:
-        """The three likeliest sizes of a film's pixels."""
-        if film is None:
-            return [_Try(0.0, np.ones(2), _nothing())]
-        tries = []
-        for height in HEIGHTS_MM:
-            size = np.full(2, height / film.shape[0])
-            if max(film.shape) * size[0] > LARGEST_PX * PIXEL_MM:
-                continue
-            found = self.detect(film, size, frontal, replace(self.detection, neighbours=True))
-            tries.append(_Try(self._plausibility(found, size), size, found))
-        weights = np.exp(
-            (np.array([t.plausibility for t in tries]) - max(t.plausibility for t in tries)) / PLAUSIBILITY_SCALE
-        )
-        shared = [replace(t, share=float(w)) for t, w in zip(tries, weights / weights.sum(), strict=True)]
-        return sorted(shared, key=lambda t: -t.plausibility)[:3]
+        def detect(film: np.ndarray, size_mm: np.ndarray, frontal: bool) -> Detections:
+            return self.detect(film, size_mm, frontal, searched)
 
-    def _plausibility(self, found: Detections, size: np.ndarray) -> float:
-        """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
-        if len(found) < 2:
-            return UNLIKELY
-        steps = distances(found.centroid * size)
-        options = replace(self.path, spacing=1.0)
-        reading = read_levels(found.log_level, found.log_end, found.score, steps, options)
-        return float(DETECTION_WORTH * found.score[reading.levels >= 0].sum() + reading.score)
+        def decode_at(
+            views: tuple[Detections, Detections], sizes: PixelSizes, anchors: Sequence[Anchor], distances: Distances
+        ) -> Localization:
+            path = replace(self.path, spacing=distances.weight, size=distances.size_spread)
+            bias = self.detection.score_bias
+            return decode(views, sizes, None, pairing, path, bias, anchors, anchored.shapes)
+
+        return find_at_any_size(films, anchored.anchors, LARGEST_PX * PIXEL_MM, detect, decode_at)
 
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
@@ -224,25 +174,13 @@ class Localizer:
         sizes: PixelSizes,
         geometry: BiplanarGeometry | None,
         anchored: _Anchored,
-        measured: bool = False,
     ) -> Localization:
-        pairing, path = self.pairing, self.path
-        if geometry is None and not measured:
-            # Where pixels have no known size, neither have distances.
-            pairing = replace(pairing, scale_spread=pairing.unknown_scale_spread)
-            path = replace(path, size=None)
         bias = self.detection.score_bias
-        return decode(views, sizes, geometry, pairing, path, bias, anchored.anchors, anchored.shapes)
+        return decode(views, sizes, geometry, self.pairing, self.path, bias, anchored.anchors, anchored.shapes)
 
 
 def _shape(film: np.ndarray | None) -> tuple[int, int]:
     return (0, 0) if film is None else (film.shape[0], film.shape[1])
-
-
-def _doubted(vertebra: Vertebra, ap: float, lat: float) -> Vertebra:
-    """A vertebra whose views' pixels have their size with some probability only."""
-    seen = [share for share, index in ((ap, vertebra.ap), (lat, vertebra.lat)) if index >= 0]
-    return replace(vertebra, score=vertebra.score * float(np.mean(seen)))
 
 
 def to_network_pixels(film: np.ndarray, size_mm: np.ndarray) -> torch.Tensor:
@@ -282,7 +220,3 @@ def _in_film(found: Detections, size_mm: np.ndarray) -> Detections:
         neighbours=place(found.neighbours),
         spread=found.spread * PIXEL_MM / float(np.mean(size_mm)),
     )
-
-
-def _nothing() -> Detections:
-    return Detections(*(np.empty((0, *shape)) for shape in ((), (2,), (4, 2), (4,), (2, 2), (len(NAMES),), (7,))))

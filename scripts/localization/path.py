@@ -44,10 +44,8 @@ class PathOptions:
         false: such a detection, on top of its own score's log odds.
         spacing: weight of the distances.
         spread: standard deviations of distances are widened by it.
-        size: spread of the patient's size (standard deviation of its logarithm); None if pixels have no known size,
-            then every size of ``sizes_unknown`` is as good.
+        size: spread of the patient's size (standard deviation of its logarithm).
         sizes: of the patient, relative to the mean.
-        sizes_unknown: the same for films without a known pixel size.
         end: weight of what the network says about first and last of a region.
         anchored: weight of everything that the network says of levels where the user settles one: its opinions of one
             film's vertebrae are wrong together.
@@ -63,9 +61,8 @@ class PathOptions:
     false: float = -4.0
     spacing: float = 0.3
     spread: float = 1.15
-    size: float | None = 0.063
+    size: float = 0.063
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
-    sizes_unknown: tuple[float, ...] = (0.6, 0.68, 0.77, 0.87, 1.0, 1.13, 1.27, 1.43, 1.6)
     end: float = 0.25
     anchored: float = 0.2
 
@@ -147,10 +144,7 @@ def read_levels(
 
 
 def _sizes(options: PathOptions) -> Iterator[tuple[float, float]]:
-    if options.size is None:
-        yield from ((size, 0.0) for size in options.sizes_unknown)
-    else:
-        yield from ((size, -0.5 * (np.log(size) / options.size) ** 2) for size in options.sizes)
+    yield from ((size, -0.5 * (np.log(size) / options.size) ** 2) for size in options.sizes)
 
 
 def _first_evidence(log_end: np.ndarray | None, options: PathOptions) -> np.ndarray | float:
