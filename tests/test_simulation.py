@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from scripts.anatomy.centroids import read_verse_centroids
@@ -22,6 +23,7 @@ from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.localization.path import S1_PITCH_MM
 from scripts.simulation.body import build_body
 from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
@@ -173,7 +175,6 @@ def test_fractures_lower_the_body_where_they_should(kind: str) -> None:
     (still,) = draw_person((22,), options.variation, rng)
     calm = deform(shape, 1.0, False, still, options, rng)
     broken = replace(calm, fracture=Fracture(kind, 0.4))
-    import torch
 
     def height(deformed, behind: float) -> float:
         line = torch.zeros(400, 3)
@@ -357,3 +358,34 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
         simulate_dataset(tmp_path, 1, SMALL)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     assert LEVEL_NUMBERS["T13"] == 28
+
+
+def test_the_sacrum_lies_a_disc_below_the_last_vertebra() -> None:
+    """Lumbosacral discs are some 10 mm thick; the middles of L5 and S1 are as far apart as the localizer expects."""
+    rng = np.random.default_rng(2)
+    options = SpineOptions(posture=PostureOptions(scoliosis_share=0.0))
+    discs, pitches, slopes = [], [], []
+    for _ in range(40):
+        spine = draw_spine((23, 24), options, rng)
+        last = torch.tensor(spine.posture.centroids[-1])
+        towards = torch.tensor(spine.s1_body()) - last
+        line = last + torch.linspace(0, 1, 400, dtype=torch.float64)[:, None] * towards
+        outside = []
+        for shape, centre, frame in (
+            (spine.shapes[-1], spine.posture.centroids[-1], spine.posture.frames()[-1]),
+            (spine.sacrum, spine.sacrum_centre, spine.sacrum_frame),
+        ):
+            local = (line - torch.tensor(centre)) @ torch.tensor(frame.copy())
+            outside.append(shape.signed_distance(local.float()).numpy() > 0)
+        discs.append((outside[0] & outside[1]).mean() * float(towards.norm()))
+        pitches.append(float(towards.norm()))
+        # The plate's front edge lies 17.4 mm below and 22.6 mm before its posterior one in the library's sacrum.
+        front = spine.sacrum_frame @ np.array([17.4, -22.6, 0.0])
+        slopes.append(np.degrees(np.arctan2(front[0], -front[1])))
+    print(
+        np.mean(discs), np.min(discs), np.max(discs), np.mean(pitches), np.std(pitches), np.mean(slopes), np.std(slopes)
+    )
+    assert 7 < np.mean(discs) < 14 and min(discs) > 2
+    assert np.mean(pitches) == pytest.approx(S1_PITCH_MM, abs=3.0)
+    # Vialle 2005, doi:10.2106/JBJS.D.02043: 41 +- 8.4 degrees, standing.
+    assert 36 < np.mean(slopes) < 46 and 5 < np.std(slopes) < 9

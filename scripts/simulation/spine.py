@@ -19,11 +19,17 @@ from scripts.simulation.deformation import DeformationOptions, DeformedShape, de
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
 
 FAR_MM = 12.0
-# Middle of the body of S1 in the sacrum's own frame (origin: its plate), read off the one sacrum of the library.
-S1_BODY_MM = (24.0, -2.0, 0.0)
-PLATE_BELOW_LAST_MM = 27.0
-# How the last lumbar vertebra runs in the sacrum's own subject.
-SACRUM_TANGENT_DEG = 15.0
+# Middles of the plate and of the body of S1 in the sacrum's own frame, read off the one sacrum of the library. Its
+# origin is the plate's posterior edge.
+PLATE_MM = (11.6, -11.2, 0.0)
+S1_BODY_MM = (23.5, 1.0, 0.0)
+# From the middle of the last lumbar body to that of the plate, where bodies are 36 mm apart, and how far behind the
+# body's own axis that is (tangent): the sacrum's own subject.
+PLATE_BELOW_LAST_MM, PLATE_BEHIND = 23.0, 0.25
+# Half of what the last lumbar vertebra turns from here, the sacrum turns too. By itself it turns by this much (standard
+# deviation). Its slope is then 41 +- 7 degrees; that of standing people is 41 +- 8.4 (Vialle 2005,
+# doi:10.2106/JBJS.D.02043).
+LAST_TANGENT_DEG, SACRUM_TURN_SD_DEG = 5.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Spine:
         posture: where they are.
         shapes: what each looks like, in the order of ``posture.levels``.
         sacrum: the sacrum's shape; it lies below the last vertebra and carries no label.
-        sacrum_centre: (3,) mm along Inferior, Posterior, Left.
+        sacrum_centre: (3,) mm along Inferior, Posterior, Left, of its own frame's origin.
         sacrum_frame: (3, 3), columns its axes.
     """
 
@@ -69,7 +75,7 @@ class Spine:
 
     def s1_body(self) -> np.ndarray:
         """Middle of the body of S1, (3,) mm along Inferior, Posterior, Left."""
-        return self.sacrum_centre + self.sacrum_frame @ (np.asarray(S1_BODY_MM) * np.abs(self.sacrum.scale))
+        return self.sacrum_centre + self.sacrum_frame @ _in_sacrum(S1_BODY_MM, self.sacrum)
 
 
 @dataclass(frozen=True)
@@ -133,10 +139,10 @@ def draw_spine(levels: tuple[int, ...], options: SpineOptions, rng: np.random.Ge
         shape = first[rng.integers(len(first))]
         shapes.append(deform(shape, size, mirrored, own, deformation, rng))
     posture = _collapse(posture, shapes)
-    centre, frame = _place_sacrum(posture)
     sacra = shapes_of_level(SACRUM, tuple(shape_subjects()))
     sacrum_size = float(np.mean(wanted[-3:]))
     sacrum = deform(sacra[0], sacrum_size, mirrored, of_sacrum, replace(deformation, fracture_share=0.0), rng)
+    centre, frame = _place_sacrum(posture, sacrum, rng)
     return Spine(posture, tuple(shapes), sacrum, centre, frame)
 
 
@@ -230,11 +236,20 @@ def _collapse(posture: Posture, shapes: list[DeformedShape]) -> Posture:
     return replace(posture, centroids=centroids)
 
 
-def _place_sacrum(posture: Posture) -> tuple[np.ndarray, np.ndarray]:
-    """Its plate a disc below the last vertebra, half turned with it (the other half is the lumbosacral angle)."""
+def _place_sacrum(posture: Posture, sacrum: DeformedShape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Origin and frame of a sacrum whose plate lies a disc below the last vertebra."""
     last, frame = posture.centroids[-1], posture.frames()[-1]
-    angle = 0.5 * (np.arctan2(frame[1, 0], frame[0, 0]) - np.radians(SACRUM_TANGENT_DEG))
+    along = np.degrees(np.arctan2(frame[1, 0], frame[0, 0]))
+    own = SACRUM_TURN_SD_DEG * np.clip(rng.normal(), -2.5, 2.5)
+    angle = np.radians(0.5 * (along - LAST_TANGENT_DEG) + own)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
     size = np.linalg.norm(posture.centroids[-1] - posture.centroids[-2]) / 36.0
-    direction = frame[:, 0] + 0.35 * frame[:, 1]
-    return last + PLATE_BELOW_LAST_MM * size * direction / np.linalg.norm(direction), turn
+    direction = frame[:, 0] + PLATE_BEHIND * frame[:, 1]
+    plate = last + PLATE_BELOW_LAST_MM * size * direction / np.linalg.norm(direction)
+    return plate - turn @ _in_sacrum(PLATE_MM, sacrum), turn
+
+
+def _in_sacrum(point: tuple[float, float, float], sacrum: DeformedShape) -> np.ndarray:
+    """Where a point (3,) of the undeformed sacrum lies in a deformed one, but for its bends."""
+    linear = sacrum.linear.double().numpy()
+    return np.linalg.solve(linear, np.asarray(point) * np.abs(sacrum.scale))
