@@ -13,8 +13,10 @@ from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
-from scripts.geometry.frames import apply_affine
+from scripts.geometry.frames import Grid, apply_affine
 from scripts.io.nifti import read_nifti
+from scripts.simulation.painting import _cover_sacrum
+from scripts.simulation.torso import FAT_HU
 from tests.conftest import DATA, simulate_case
 
 MASK = "verse/dataset-verse19validation/derivatives/sub-verse010/sub-verse010_seg-vert_msk.nii.gz"
@@ -74,3 +76,18 @@ def test_variants_can_be_set_for_one_case(tmp_path: Path) -> None:
     split = SplitOptions(test_share=0, validation_share=0)
     prepare_dataset(tmp_path / "cases.json", tmp_path / "d", PrepareOptions(variants=1), split)
     assert sorted(p.name for p in (tmp_path / "d" / "cases").iterdir()) == ["a", "a~v01", "a~v02", "b", "b~v01"]
+
+
+def test_a_sacrum_that_stands_out_of_the_skin_is_covered_and_gas_stays() -> None:
+    grid = Grid((0.0, 0.0, 0.0), (40, 60, 40), 2.0)
+    index = np.stack(np.meshgrid(*(np.arange(n) * 2.0 for n in grid.shape), indexing="ij"), -1)
+    distance = np.linalg.norm(index - [40.0, 70.0, 40.0], axis=-1).astype(np.float32) - 12.0
+    hu = np.where(index[..., 1] < 72, 40.0, -1000.0).astype(np.float32)
+    gas = np.linalg.norm(index - [40.0, 44.0, 40.0], axis=-1) < 6
+    hu[gas] = -1000.0
+    before = hu.copy()
+    _cover_sacrum(hu, distance, grid)
+    behind = (index[..., 1] >= 72) & (distance > 0)
+    assert (hu[behind & (distance < 22)] == FAT_HU).all() and (hu[behind & (distance > 28)] == -1000).all()
+    assert (hu[gas] == -1000).all()
+    assert np.array_equal(hu[index[..., 1] < 72], before[index[..., 1] < 72])

@@ -19,10 +19,12 @@ from scripts.simulation.hardware import paint_screws
 from scripts.simulation.posture import Posture
 from scripts.simulation.scanner import ScannerOptions, scan
 from scripts.simulation.skeleton import overlying_bones
-from scripts.simulation.torso import AIR_HU, MUSCLE_HU, TorsoOptions, paint_torso
+from scripts.simulation.torso import AIR_HU, FAT_HU, MUSCLE_HU, TorsoOptions, paint_torso
 
 # What a painted CT shows around a given labelmap: above, in front and to the right; below, behind and to the left.
 ROOM_MM = np.array([[40, 185, 190], [60, 95, 190]])
+# Of soft tissue around a sacrum, at least: bodies of donors may end before it.
+SACRUM_COVER_MM = 25.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def paint_ct(
     if use.body and own.random() < use.contrast.share:
         paint_contrast(hu, body, grid, use.torso.aorta, use.contrast, own)
     if use.skeleton and sacrum_distance is not None:
+        if use.body:
+            _cover_sacrum(hu, sacrum_distance, grid)
         paint_bone(hu, sacrum_distance, grid.spacing_mm, use.bone, rng)
     if use.body:
         # Discs, ligaments and muscles lie against the vertebrae, whatever was drawn there before.
@@ -127,6 +131,21 @@ def paint_ct(
     stored = (4 * np.rint(np.clip(hu, -1024, 3071) / 4)).astype(np.int16)
     stored[hu < AIR_HU + 40] = AIR_HU
     return PaintedCT(stored, donor, screws)
+
+
+def _cover_sacrum(hu: np.ndarray, distance: np.ndarray, grid: Grid) -> None:
+    """Fat instead of air around a sacrum that would stand out of the skin."""
+    bone = distance < 0
+    found = ndimage.find_objects(bone.astype(np.uint8))
+    if not found or found[0] is None:
+        return
+    room = int(np.ceil(SACRUM_COVER_MM / grid.spacing_mm))
+    box = tuple(slice(max(part.start - room, 0), part.stop + room) for part in found[0])
+    near = ndimage.distance_transform_edt(~bone[box], sampling=grid.spacing_mm) < SACRUM_COVER_MM
+    # Air behind the body, and no gas in it.
+    air, _ = ndimage.label(hu[box] < -300)
+    behind = np.setdiff1d(air[:, -1], [0])
+    hu[box][near & np.isin(air, behind)] = FAT_HU
 
 
 def _paint_discs(hu: np.ndarray, posture: Posture, distance: np.ndarray, grid: Grid, value: float) -> None:
