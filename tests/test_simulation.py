@@ -27,7 +27,7 @@ from scripts.localization.path import S1_PITCH_MM
 from scripts.simulation.body import build_body
 from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
-from scripts.simulation.donor import DONORS_FOLDER, add_donor, donor_names, load_donor
+from scripts.simulation.donor import DONORS_FOLDER, Donor, add_donor, as_large_as, donor_names, load_donor
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
@@ -252,21 +252,35 @@ def test_a_donor_keeps_its_parts_with_their_levels() -> None:
     grid = Grid((0.0, 0.0, 0.0), donor.hu.shape, donor.spacing_mm)
     body = build_body(posture, grid, np.random.default_rng(0))
 
-    class NoChange:
-        """Scale 1, not mirrored."""
-
-        def uniform(self, *_: float) -> float:
-            return 1.0
+    class NotMirrored:
+        """Whose every number is 1."""
 
         def random(self) -> float:
             return 1.0
 
     hu = np.full(grid.shape, -1000.0, np.float32)
-    add_donor(hu, donor, posture, body, grid, NoChange())  # type: ignore[arg-type]
+    add_donor(hu, donor, 1.0, body, grid, NotMirrored())  # type: ignore[arg-type]
     middle = slice(int(donor.centroids[3, 0]), int(donor.centroids[-2, 0]))
     difference = np.abs(hu[middle] - donor.hu[middle])
     assert np.median(difference) < 1.0
     assert (difference > 100).mean() < 0.02
+
+
+def test_a_body_becomes_as_large_as_its_donor() -> None:
+    """An elliptic cylinder of 100 x 80 mm (half axes) about a spine that stands 20 mm behind its middle."""
+    _, p, left = np.meshgrid(np.arange(100), np.arange(60), np.arange(80), indexing="ij")
+    inside = ((p - 30.0) * 4 / 80) ** 2 + ((left - 40.0) * 4 / 100) ** 2 < 1
+    centroids = np.array([[20.0 + 9 * i, 35.0, 40.0] for i in range(8)])
+    donor = Donor("made", np.where(inside, 40.0, -1000.0).astype(np.float32), 4.0, np.arange(12, 20), centroids, "")
+    posture = Posture(tuple(range(12, 20)), centroids * 4.0, np.zeros(8), 0.0)
+    grid = Grid((0.0, 0.0, 0.0), donor.hu.shape, 4.0)
+    body = build_body(posture, grid, np.random.default_rng(0))
+    fitted = as_large_as(body, donor, 1.0)
+    within = (body.rank >= 12) & (body.rank <= 19)
+    # At the side, in front, behind; the table's own change from row to row stays.
+    assert np.median(fitted.outline[within], axis=0) == pytest.approx([100, 100, 60], abs=5)
+    assert np.ptp(fitted.outline / body.outline, axis=0) == pytest.approx(0)
+    assert (fitted.cage < fitted.outline).all()
 
 
 def test_licences_of_everything_that_ships() -> None:

@@ -8,7 +8,7 @@ spines coincide; ribs, diaphragm and pelvis therefore keep to their levels. ``do
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from scripts.simulation.posture import Posture
 
 DONORS_FOLDER = Path(__file__).with_name("donors")
 HU_PER_CODE, CODE_OFFSET = 12.0, -1024.0
+# What is skin against air, and how far a simulated body is stretched to be like a donor's.
+SKIN_HU = -300.0
+LARGEST_RATIOS = (0.6, 1.6)
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,53 @@ def load_donor(name: str) -> Donor:
     )
 
 
-def add_donor(hu: np.ndarray, donor: Donor, posture: Posture, body: Body, grid: Grid, rng: np.random.Generator) -> None:
+def draw_size(donor: Donor, posture: Posture, rng: np.random.Generator) -> float:
+    """How much larger the donor's body becomes: as much as the spine is longer, and a little at random."""
+    ranks = level_ranks(posture)
+    pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(float(np.ptp(ranks)), 1.0)
+    own = np.linalg.norm(np.diff(donor.centroids, axis=0), axis=1).sum() * donor.spacing_mm / np.ptp(donor.ranks)
+    return float(np.clip(pitch / own, 0.85, 1.15) * rng.uniform(0.92, 1.08))
+
+
+def as_large_as(body: Body, donor: Donor, size: float) -> Body:
+    """A body whose skin lies as far from the spine as the donor's, so that one goes over into the other.
+
+    Args:
+        body: the simulated one.
+        donor: the real one.
+        size: how much larger it becomes.
+    """
+    ranks, index = _extended(donor)
+    rows = np.flatnonzero((body.rank >= donor.ranks[0]) & (body.rank <= donor.ranks[-1]))
+    ratios = []
+    for row in rows:
+        at = np.array([np.interp(body.rank[row], ranks, index[:, axis]) for axis in range(3)])
+        inside = donor.hu[int(np.clip(round(at[0]), 0, donor.hu.shape[0] - 1))] > SKIN_HU
+        p, left = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if len(p) and len(left):
+            extent = np.array([np.ptp(left) / 2, at[1] - p[0], p[-1] - at[1]]) * donor.spacing_mm * size
+            ratios.append(extent / body.outline[row])
+    if not ratios:
+        return body
+    ratio = np.clip(np.median(ratios, axis=0), *LARGEST_RATIOS)
+    return replace(body, outline=body.outline * ratio, cage=np.minimum(body.cage, body.outline * ratio - 8.0).clip(5.0))
+
+
+def add_donor(hu: np.ndarray, donor: Donor, size: float, body: Body, grid: Grid, rng: np.random.Generator) -> None:
     """Write a donor's body over a simulated one where the donor has that part of the body, in place.
 
     Args:
         hu: (I, P, L) float32 of the simulated body without its spine.
         donor: the real one.
-        posture: the simulated spine's.
+        size: how much larger it becomes.
         body: the simulated body's.
         grid: of ``hu``.
-        rng: source of the donor's scale.
+        rng: decides whether the donor is mirrored.
     """
     # Rank -> index, continued at both ends with the last distances.
     ranks, index = _extended(donor)
     row_of = np.asarray(np.interp(body.rank, ranks, index[:, 0]))
     centre = np.stack([np.interp(body.rank, ranks, index[:, axis]) for axis in (1, 2)], 1)
-    pitch = np.linalg.norm(np.diff(posture.centroids, axis=0), axis=1).sum() / max(
-        float(np.ptp(level_ranks(posture))), 1.0
-    )
-    own = np.linalg.norm(np.diff(donor.centroids, axis=0), axis=1).sum() * donor.spacing_mm / np.ptp(donor.ranks)
-    size = np.clip(pitch / own, 0.85, 1.15) * rng.uniform(0.92, 1.08)
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     share: np.ndarray = _share(row_of, donor.hu.shape[0], grid.spacing_mm, donor.spacing_mm)
     _, p, left = grid_axes(grid)

@@ -14,7 +14,7 @@ from scripts.levels import in_order
 from scripts.simulation.body import build_body, grid_axes, level_ranks
 from scripts.simulation.bone import BoneOptions, paint_bone
 from scripts.simulation.contrast import ContrastOptions, paint_contrast
-from scripts.simulation.donor import Donor, add_donor, donor_names, load_donor
+from scripts.simulation.donor import Donor, add_donor, as_large_as, donor_names, draw_size, load_donor
 from scripts.simulation.hardware import paint_screws
 from scripts.simulation.posture import Posture
 from scripts.simulation.scanner import ScannerOptions, scan
@@ -100,6 +100,8 @@ def paint_ct(
     donor = None
     if use.body and names and rng.random() < use.donor_share:
         donor = load_donor(names[rng.integers(len(names))])
+        size = draw_size(donor, posture, rng)
+        body = as_large_as(body, donor, size)
     hu = paint_torso(body, grid, rng, use.torso if use.organs else None) if use.body else _block_of_water(grid)
     if use.skeleton:
         thinner = rng.uniform(*use.rib_share)
@@ -107,7 +109,7 @@ def paint_ct(
         ribs = replace(use.bone, shell_hu=(thinner * low, thinner * high))
         paint_bone(hu, overlying_bones(posture, body, grid, rng), grid.spacing_mm, ribs, rng)
     if donor is not None:
-        add_donor(hu, donor, posture, body, grid, rng)
+        add_donor(hu, donor, size, body, grid, rng)
     # A stream of its own: patients without it are the same whatever its share.
     own = rng.spawn(1)[0]
     if use.body and own.random() < use.contrast.share:
