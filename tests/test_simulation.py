@@ -267,10 +267,10 @@ def test_a_donor_keeps_its_parts_with_their_levels() -> None:
 
 
 def test_a_body_becomes_as_large_as_its_donor() -> None:
-    """An elliptic cylinder of 100 x 80 mm (half axes) about a spine that stands 20 mm behind its middle."""
+    """An elliptic cylinder of 150 x 112 mm (half axes) about a spine that stands 20 mm behind its middle."""
     _, p, left = np.meshgrid(np.arange(100), np.arange(60), np.arange(80), indexing="ij")
-    inside = ((p - 30.0) * 4 / 80) ** 2 + ((left - 40.0) * 4 / 100) ** 2 < 1
-    centroids = np.array([[20.0 + 9 * i, 35.0, 40.0] for i in range(8)])
+    inside = ((p - 30.0) * 4 / 112) ** 2 + ((left - 40.0) * 4 / 150) ** 2 < 1
+    centroids = np.array([[20.0 + 6 * i, 35.0, 40.0] for i in range(8)])
     donor = Donor("made", np.where(inside, 40.0, -1000.0).astype(np.float32), 4.0, np.arange(12, 20), centroids, "")
     posture = Posture(tuple(range(12, 20)), centroids * 4.0, np.zeros(8), 0.0)
     grid = Grid((0.0, 0.0, 0.0), donor.hu.shape, 4.0)
@@ -278,7 +278,7 @@ def test_a_body_becomes_as_large_as_its_donor() -> None:
     fitted = as_large_as(body, donor, 1.0)
     within = (body.rank >= 12) & (body.rank <= 19)
     # At the side, in front, behind; the table's own change from row to row stays.
-    assert np.median(fitted.outline[within], axis=0) == pytest.approx([100, 100, 60], abs=5)
+    assert np.median(fitted.outline[within], axis=0) == pytest.approx([150, 132, 92], abs=8)
     assert np.ptp(fitted.outline / body.outline, axis=0) == pytest.approx(0)
     assert (fitted.cage < fitted.outline).all()
 
