@@ -21,6 +21,7 @@ class ChestOptions:
     """What is painted; each pair is the smallest and the largest that is drawn.
 
     Args:
+        breath_levels: how many levels diaphragm and lung tips lie lower than in quiet breathing.
         mediastinum_mm: half its width above the arch of the aorta and behind the heart, on the right and on the left.
         recess_share: of patients whose right lung reaches between heart and spine (azygo-oesophageal recess). Films
             then show the spine's right border, while the aorta hides the left one.
@@ -30,6 +31,7 @@ class ChestOptions:
         vessels: how much denser than air the vessels in the lungs are, as a factor.
     """
 
+    breath_levels: tuple[float, float] = (-1.0, 2.0)
     mediastinum_mm: tuple[tuple[tuple[float, float], tuple[float, float]], ...] = (
         ((24.0, 38.0), (10.0, 28.0)),
         ((26.0, 40.0), (16.0, 36.0)),
@@ -51,14 +53,16 @@ def paint_chest(hu: np.ndarray, body: Body, grid: Grid, options: ChestOptions, r
         options: what is painted.
         rng: source.
     """
-    rows = np.flatnonzero((body.rank > LUNG_TOP) & (body.rank < LUNG_BOTTOM))
+    # A stream of its own: all else stays as it is, whatever is drawn here.
+    breath = rng.spawn(1)[0].uniform(*options.breath_levels)
+    rows = np.flatnonzero((body.rank > LUNG_TOP) & (body.rank < LUNG_BOTTOM + breath))
     if len(rows) == 0:
         return
     part = slice(int(rows[0]), int(rows[-1]) + 1)
     chest = Body(body.rank[part], body.spine[part], body.axis[part], body.outline[part], body.cage[part])
     here = grid.crop((part.start, 0, 0), (part.stop - part.start, *grid.shape[1:]))
     lung = normalised_radius(chest.axis, chest.cage, here, 2.2) < 1
-    lung &= _beside_mediastinum(chest, here, options, rng) & _above_diaphragm(chest, here, rng)
+    lung &= _beside_mediastinum(chest, here, options, rng) & _above_diaphragm(chest, here, breath, rng)
     vessels = smooth_noise(lung.shape, 2.5 / grid.spacing_mm, rng)
     values = 60 * vessels + 350 * np.clip(vessels - 1.6, 0, 2)
     # There is more blood in the bases.
@@ -97,14 +101,14 @@ def _beside_mediastinum(chest: Body, grid: Grid, options: ChestOptions, rng: np.
     return room
 
 
-def _above_diaphragm(chest: Body, grid: Grid, rng: np.random.Generator) -> np.ndarray:
+def _above_diaphragm(chest: Body, grid: Grid, breath: float, rng: np.random.Generator) -> np.ndarray:
     """(I, P, L) bool: each side's dome is highest in its middle; the right one stands over the liver."""
     _, p, left = grid_axes(grid)
     deep = np.clip((p[None, :] - chest.spine[:, :1] + 50) / 70, 0, 1)
-    dome = DIAPHRAGM + rng.uniform(-1, 1) + (LUNG_BOTTOM - DIAPHRAGM - 1.3) * deep
+    dome = DIAPHRAGM + breath + rng.uniform(-1, 1) + (LUNG_BOTTOM - DIAPHRAGM - 1.3) * deep
     middle = chest.axis[:, 1].mean()
     off = (np.abs(left - middle) - 75.0) / 55.0
-    # Medially it rises less: the lungs end at T11 to T12 beside the spine.
+    # Medially it rises less: in quiet breathing the lungs end at T11 to T12 beside the spine.
     lateral = np.where(off > 0, 1.6, 0.3) * off**2 + np.where(left < middle, -0.4, 0.0)
     return chest.rank[:, None, None] < dome[:, :, None] + lateral
 

@@ -13,6 +13,8 @@ from scripts.simulation.posture import Posture
 
 FAR_MM = 12.0
 FIRST_RIB, LAST_RIB = 8, 19
+# Of the twelfth rib's mean length; ribs below half of it are stumps.
+LAST_RIB_SHARE, STUMP_SHARE = (0.3, 1.3), 0.5
 
 
 class BoneField:
@@ -49,11 +51,13 @@ def overlying_bones(posture: Posture, body: Body, grid: Grid, rng: np.random.Gen
     field = BoneField(grid)
     frames, ranks = posture.frames(), level_ranks(posture)
     drop = rng.uniform(45, 90)
+    # A stream of its own: all else stays as it is, whatever is drawn here.
+    last_share = rng.spawn(1)[0].uniform(*LAST_RIB_SHARE)
     for level, rank, centre, frame in zip(posture.levels, ranks, posture.centroids, frames, strict=True):
         if FIRST_RIB <= rank <= LAST_RIB + 0.5:
             for side in (-1.0, 1.0):
-                # A thirteenth thoracic vertebra carries a stump.
-                share = 0.2 if level == 28 else 1.0
+                # A thirteenth thoracic vertebra carries a stump, the twelfth one of very different lengths.
+                share = 0.2 if level == 28 else last_share if rank == LAST_RIB else 1.0
                 field.add(_rib(rank, centre, frame, body, grid, side, drop * rng.uniform(0.8, 1.2), share), 3.6)
     at = _Landmarks(body, grid)
     _add_shoulders(field, at, rng)
@@ -112,9 +116,11 @@ def _rib(
     depth, middle = (cage[:, 1] + cage[:, 2]) / 2, axis[:, 0] + (cage[:, 2] - cage[:, 1]) / 2
     around = np.stack([height, middle + depth * np.cos(angle), axis[:, 1] + side * cage[:, 0] * np.sin(angle)], axis=1)
     joint = (
-        [_line(head, tubercle, 1.5), _line(tubercle, around[0], 1.5)] if share == 1 else [_line(head, tubercle, 1.5)]
+        [_line(head, tubercle, 1.5), _line(tubercle, around[0], 1.5)]
+        if share > STUMP_SHARE
+        else [_line(head, tubercle, 1.5)]
     )
-    return np.concatenate([*joint, _densify(around, 1.5)] if share == 1 else joint)
+    return np.concatenate([*joint, _densify(around, 1.5)] if share > STUMP_SHARE else joint)
 
 
 def _add_shoulders(field: BoneField, at: _Landmarks, rng: np.random.Generator) -> None:
