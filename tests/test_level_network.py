@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from torch import nn
 
@@ -201,6 +202,19 @@ def test_a_training_by_the_clock_ends(monkeypatch):
     assert rates[0.55] == pytest.approx(0.25) and rates[0.99] < 0.001 and math.isclose(rates[1.0], 0, abs_tol=1e-9)
     with pytest.raises(ValueError, match="minutes"):
         TimeBudget(0.0, [optimizer])
+
+
+def test_a_budget_starts_from_the_rate_that_the_optimizer_was_made_with() -> None:
+    """Training of the localizer builds a OneCycleLR, which sets a 25th of the rate; it was trained so for six hours."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 25)
+    budget = TimeBudget(60.0, [optimizer], warm_up=0.0)
+    engine = Engine(lambda *_: None)
+    budget.attach(engine)
+    engine.run([0], max_epochs=1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1, rel=1e-3)
 
 
 def test_a_training_that_is_cut_off_leaves_its_network(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ class TimeBudget:
 
     Args:
         minutes: from the first step to the last.
-        optimizers: whose learning rates are set; the rate that each has now is the highest.
+        optimizers: whose learning rates are set; the rate that each was made with is the highest. A scheduler that the
+            same config builds may have set another one since (`OneCycleLR` a 25th).
         warm_up: share of the time in which the rate rises.
         lowest: share of the highest rate at the end.
     """
@@ -25,7 +26,7 @@ class TimeBudget:
         if minutes <= 0:
             raise ValueError(f"{minutes} minutes are no time to train")
         self.seconds, self.warm_up, self.lowest = 60 * minutes, warm_up, lowest
-        self.highest = [(optimizer, optimizer.param_groups[0]["lr"]) for optimizer in optimizers]
+        self.highest = [(optimizer, optimizer.defaults["lr"]) for optimizer in optimizers]
         self.start = 0.0
 
     def attach(self, engine: Engine) -> None:
