@@ -146,7 +146,8 @@ def test_the_right_lung_reaches_behind_the_heart(posture: Posture, grid: Grid) -
     recess = np.ix_((depth < -27) & (depth > -38), (left > -40) & (left < -28))
     seen = {}
     for share in (0.0, 1.0):
-        options = ChestOptions(((one_of(45.0),) * 2,) * 2, share, (one_of(20.0), one_of(0.0)), hilum_share=0.0)
+        lungs = ((one_of(45.0),) * 2,) * 2, share, (one_of(20.0), one_of(0.0))
+        options = ChestOptions(*lungs, hilum_share=0.0, breath_levels=one_of(0.0))
         hu = np.full(grid.shape, 50.0, np.float32)
         paint_chest(hu, body, grid, options, np.random.default_rng(1))
         seen[share] = np.mean(hu[row][recess] < -400)

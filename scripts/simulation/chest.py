@@ -21,7 +21,6 @@ class ChestOptions:
     """What is painted; each pair is the smallest and the largest that is drawn.
 
     Args:
-        breath_levels: how many levels diaphragm and lung tips lie lower than in quiet breathing.
         mediastinum_mm: half its width above the arch of the aorta and behind the heart, on the right and on the left.
         recess_share: of patients whose right lung reaches between heart and spine (azygo-oesophageal recess). Films
             then show the spine's right border, while the aorta hides the left one.
@@ -29,9 +28,9 @@ class ChestOptions:
         hilum_share: of patients whose hilar vessels stand out.
         hilum_mm: their radius.
         vessels: how much denser than air the vessels in the lungs are, as a factor.
+        breath_levels: how many levels diaphragm and lung tips lie lower than in quiet breathing.
     """
 
-    breath_levels: tuple[float, float] = (-1.0, 2.0)
     mediastinum_mm: tuple[tuple[tuple[float, float], tuple[float, float]], ...] = (
         ((24.0, 38.0), (10.0, 28.0)),
         ((26.0, 40.0), (16.0, 36.0)),
@@ -41,6 +40,7 @@ class ChestOptions:
     hilum_share: float = 0.8
     hilum_mm: tuple[float, float] = (12.0, 22.0)
     vessels: tuple[float, float] = (0.7, 1.8)
+    breath_levels: tuple[float, float] = (-1.0, 2.0)
 
 
 def paint_chest(hu: np.ndarray, body: Body, grid: Grid, options: ChestOptions, rng: np.random.Generator) -> None:
