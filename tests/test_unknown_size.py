@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from scripts.localization.found import Localization
 from scripts.localization.levels import NAMES
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions
-from scripts.localization.unknown_size import GUESSED, Distances, find_at_any_size
+from scripts.localization.unknown_size import GUESSED, find_at_any_size
 
 ROWS, COLUMNS = 2500, 2200
 TRUE_MM = 300 / ROWS
@@ -49,12 +48,11 @@ def read(known: bool, anchors: Sequence[Anchor] = (), scores: tuple[float, float
         small = size_mm[0] < 0.75 * TRUE_MM
         return lumbar_film(scores[0] if small else scores[1], known)
 
-    def decode_at(views: tuple, sizes: PixelSizes, anchors: Sequence[Anchor], distances: Distances) -> Localization:
-        path = replace(PathOptions(), spacing=distances.weight, size=distances.size_spread)
+    def decode_at(views: tuple, sizes: PixelSizes, anchors: Sequence[Anchor], path: PathOptions) -> Localization:
         shapes = ((0, 0), (ROWS, COLUMNS))
         return decode(views, sizes, None, PairingOptions(), path, 2.0, anchors, shapes)
 
-    return find_at_any_size((None, film), anchors, 2048.0, detect, decode_at)
+    return find_at_any_size((None, film), anchors, PathOptions(), 2048.0, detect, decode_at)
 
 
 def test_levels_that_are_seen_tell_the_size() -> None:

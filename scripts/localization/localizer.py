@@ -17,6 +17,7 @@ from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.cropping import smooth_for_pitch
 from scripts.learning.loading import choose_device, load_network
+from scripts.localization.anchored import Views
 from scripts.localization.anchors import Anchor
 from scripts.localization.decoding import PixelSizes, decode
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
@@ -27,7 +28,7 @@ from scripts.localization.network_input import pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions
 from scripts.localization.test_time_views import TestTimeView, average_views
-from scripts.localization.unknown_size import Distances, find_at_any_size
+from scripts.localization.unknown_size import find_at_any_size
 from scripts.paths import BUNDLE_ROOT
 
 CONFIGS = ("train_localization.json", "evaluate_localization.json")
@@ -124,14 +125,11 @@ class Localizer:
         def detect(film: np.ndarray, size_mm: np.ndarray, frontal: bool) -> Detections:
             return self.detect(film, size_mm, frontal, searched)
 
-        def decode_at(
-            views: tuple[Detections, Detections], sizes: PixelSizes, anchors: Sequence[Anchor], distances: Distances
-        ) -> Localization:
-            path = replace(self.path, spacing=distances.weight, size=distances.size_spread)
+        def decode_at(views: Views, sizes: PixelSizes, anchors: Sequence[Anchor], path: PathOptions) -> Localization:
             bias = self.detection.score_bias
             return decode(views, sizes, None, pairing, path, bias, anchors, anchored.shapes)
 
-        return find_at_any_size(films, anchored.anchors, LARGEST_PX * PIXEL_MM, detect, decode_at)
+        return find_at_any_size(films, anchored.anchors, self.path, LARGEST_PX * PIXEL_MM, detect, decode_at)
 
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None
@@ -147,7 +145,7 @@ class Localizer:
         sizes: PixelSizes,
         options: DetectionOptions | None = None,
         test_time_views: Sequence[TestTimeView] | None = None,
-    ) -> tuple[Detections, Detections]:
+    ) -> Views:
         inputs, valids = [], []
         for which, (film, size) in enumerate(zip(films, sizes, strict=True)):
             if film is None:
@@ -170,7 +168,7 @@ class Localizer:
 
     def _decode(
         self,
-        views: tuple[Detections, Detections],
+        views: Views,
         sizes: PixelSizes,
         geometry: BiplanarGeometry | None,
         anchored: _Anchored,

@@ -9,20 +9,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scripts.errors import UserError
+from scripts.localization.anchored import Views
 from scripts.localization.anchors import Anchor
 from scripts.localization.decoding import NOTHING_FOUND, PixelSizes
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra
 from scripts.localization.levels import NAMES
+from scripts.localization.path import PathOptions
 
 # Heights of film to try, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
 # Weight of a certain detection against the cost of its path, and the difference of plausibilities that counts.
 DETECTION_WORTH, PLAUSIBILITY_SCALE = 8.0, 4.0
-# Weight of the distances between vertebrae in a plausibility, and in the reading that follows.
-DISTANCES_ALONE, DISTANCES_TOGETHER = 1.0, 0.3
-# The spread of people (0.063), and half a step between two of the heights above (standard deviation of the logarithm).
-SIZE_SPREAD_ALONE, SIZE_SPREAD_TOGETHER = 0.063, 0.12
+# Of one view alone, distances between vertebrae count in full: they tell a size from others.
+DISTANCE_WEIGHT_ALONE = 1.0
+# Both views are read at sizes half a step between two of the heights above off (standard deviation of the logarithm,
+# people's own included).
+SIZE_SPREAD = 0.12
 UNLIKELY = -40.0
 KEPT = 3
 # Below this probability of its size, a film's levels are called a guess.
@@ -31,24 +34,10 @@ NOTE = "the size of the films' pixels is not known: it was guessed, and levels r
 GUESSED = "other sizes of the pixels are as likely, with other levels: give the size (--spacing) or an anchor"
 
 
-@dataclass(frozen=True)
-class Distances:
-    """How distances between vertebrae count in a reading.
-
-    Args:
-        weight: of them.
-        size_spread: standard deviation of the logarithm of the patient's size in the pixels' assumed size.
-    """
-
-    weight: float
-    size_spread: float
-
-
 Film = np.ndarray | None
-Views = tuple[Detections, Detections]
 # Detections of one film at one size of its pixels; whether it is the frontal one.
 Detect = Callable[[np.ndarray, np.ndarray, bool], Detections]
-Decode = Callable[[Views, PixelSizes, Sequence[Anchor], Distances], Localization]
+Decode = Callable[[Views, PixelSizes, Sequence[Anchor], PathOptions], Localization]
 
 
 @dataclass(frozen=True)
@@ -69,13 +58,19 @@ class _Try:
 
 
 def find_at_any_size(
-    films: tuple[Film, Film], anchors: Sequence[Anchor], largest_mm: float, detect: Detect, decode: Decode
+    films: tuple[Film, Film],
+    anchors: Sequence[Anchor],
+    path: PathOptions,
+    largest_mm: float,
+    detect: Detect,
+    decode: Decode,
 ) -> Localization:
     """Each view at several sizes, then both at the sizes at which they agree best.
 
     Args:
         films: AP and LAT, (rows, columns); None for a missing one.
         anchors: what the user says of levels; at a wrong size, distances do not fit them.
+        path: how levels are read where sizes are known.
         largest_mm: sizes that make a film longer than this are not tried.
         detect: finds vertebrae in one film.
         decode: levels and pairs of what was found.
@@ -83,8 +78,8 @@ def find_at_any_size(
     Raises:
         UserError: there is no vertebra in the films, or the anchors do not fit what is found.
     """
-    tries = [_likeliest_sizes(film, which, anchors, largest_mm, detect, decode) for which, film in enumerate(films)]
-    together = Distances(DISTANCES_TOGETHER, SIZE_SPREAD_TOGETHER)
+    alone, together = replace(path, spacing=DISTANCE_WEIGHT_ALONE), replace(path, size=SIZE_SPREAD)
+    tries = [_likeliest_sizes(film, i, anchors, alone, largest_mm, detect, decode) for i, film in enumerate(films)]
     best: Localization | None = None
     guessed = False
     refused = NOTHING_FOUND
@@ -116,7 +111,13 @@ def no_detections() -> Detections:
 
 
 def _likeliest_sizes(
-    film: Film, which: int, anchors: Sequence[Anchor], largest_mm: float, detect: Detect, decode: Decode
+    film: Film,
+    which: int,
+    anchors: Sequence[Anchor],
+    path: PathOptions,
+    largest_mm: float,
+    detect: Detect,
+    decode: Decode,
 ) -> list[_Try]:
     if film is None:
         return [_Try(0.0, np.ones(2), no_detections())]
@@ -126,20 +127,22 @@ def _likeliest_sizes(
         size = np.full(2, height / film.shape[0])
         if max(film.shape) * size[0] <= largest_mm:
             found = detect(film, size, which == 0)
-            tries.append(_Try(_plausibility(found, which, size, own, decode), size, found))
+            tries.append(_Try(_plausibility(found, which, size, own, path, decode), size, found))
     apart = np.array([t.plausibility for t in tries])
     weights = np.exp((apart - apart.max()) / PLAUSIBILITY_SCALE)
     shared = [replace(t, share=float(w)) for t, w in zip(tries, weights / weights.sum(), strict=True)]
     return sorted(shared, key=lambda t: -t.plausibility)[:KEPT]
 
 
-def _plausibility(found: Detections, which: int, size: np.ndarray, anchors: Sequence[Anchor], decode: Decode) -> float:
+def _plausibility(
+    found: Detections, which: int, size: np.ndarray, anchors: Sequence[Anchor], path: PathOptions, decode: Decode
+) -> float:
     """How well a view at some size looks like a spine: sure detections at the distances their levels have."""
     if len(found) < 2:
         return UNLIKELY
     views = (found, no_detections()) if which == 0 else (no_detections(), found)
     try:
-        alone = decode(views, [size, size], anchors, Distances(DISTANCES_ALONE, SIZE_SPREAD_ALONE))
+        alone = decode(views, [size, size], anchors, path)
     except UserError:
         return UNLIKELY
     view = alone.views[which]

@@ -88,11 +88,10 @@ def as_large_as(body: Body, donor: Donor, size: float) -> Body:
         donor: the real one.
         size: how much larger it becomes.
     """
-    ranks, index = _extended(donor)
-    rows = np.flatnonzero((body.rank >= donor.ranks[0]) & (body.rank <= donor.ranks[-1]))
+    where = _where(donor, body)
     ratios = []
-    for row in rows:
-        at = np.array([np.interp(body.rank[row], ranks, index[:, axis]) for axis in range(3)])
+    for row in np.flatnonzero((body.rank >= donor.ranks[0]) & (body.rank <= donor.ranks[-1])):
+        at = where[row]
         inside = donor.hu[int(np.clip(round(at[0]), 0, donor.hu.shape[0] - 1))] > SKIN_HU
         p, left = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         if len(p) and len(left):
@@ -115,10 +114,8 @@ def add_donor(hu: np.ndarray, donor: Donor, size: float, body: Body, grid: Grid,
         grid: of ``hu``.
         rng: decides whether the donor is mirrored.
     """
-    # Rank -> index, continued at both ends with the last distances.
-    ranks, index = _extended(donor)
-    row_of = np.asarray(np.interp(body.rank, ranks, index[:, 0]))
-    centre = np.stack([np.interp(body.rank, ranks, index[:, axis]) for axis in (1, 2)], 1)
+    where_spine = _where(donor, body)
+    row_of, centre = where_spine[:, 0], where_spine[:, 1:]
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     share: np.ndarray = _share(row_of, donor.hu.shape[0], grid.spacing_mm, donor.spacing_mm)
     _, p, left = grid_axes(grid)
@@ -141,12 +138,14 @@ def add_donor(hu: np.ndarray, donor: Donor, size: float, body: Body, grid: Grid,
         hu[rows] = hu[rows] * (1 - weight) + drawn * weight
 
 
-def _extended(donor: Donor) -> tuple[np.ndarray, np.ndarray]:
+def _where(donor: Donor, body: Body) -> np.ndarray:
+    """(I, 3) indices of the donor's spine at the levels of a body's rows, continued at both ends in its last steps."""
     index = donor.centroids
     up, down = index[0] - index[1], index[-1] - index[-2]
     up, down = np.array([up[0], 0, 0]), np.array([down[0], 0, 0])
     ranks = np.r_[donor.ranks[0] - 10, donor.ranks, donor.ranks[-1] + 10]
-    return ranks, np.concatenate([[index[0] + 10 * up], index, [index[-1] + 10 * down]])
+    points = np.concatenate([[index[0] + 10 * up], index, [index[-1] + 10 * down]])
+    return np.stack([np.interp(body.rank, ranks, points[:, axis]) for axis in range(3)], 1)
 
 
 def _share(row_of: np.ndarray, rows: int, spacing_mm: float, donor_spacing_mm: float) -> np.ndarray:

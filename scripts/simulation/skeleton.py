@@ -106,6 +106,8 @@ def _rib(
     half_width = 11.0 + 0.6 * (rank - 8)
     head = centre + frame @ np.array([-0.3 * half_width, 8.0, side * half_width])
     tubercle = centre + frame @ np.array([-2.0, 22.0, side * (half_width + 16.0)])
+    if share <= STUMP_SHARE:
+        return _line(head, tubercle, 1.5)
     reach = {18: 1.7, 19: 1.1}.get(int(rank), 2.5) * share
     angle = np.linspace(0.55, max(reach, 0.6), max(int(90 * reach), 8))
     fall = drop * (angle - angle[0]) / 2.0
@@ -115,12 +117,7 @@ def _rib(
     axis = np.stack([np.interp(height, rows, body.axis[:, k]) for k in range(2)], 1)
     depth, middle = (cage[:, 1] + cage[:, 2]) / 2, axis[:, 0] + (cage[:, 2] - cage[:, 1]) / 2
     around = np.stack([height, middle + depth * np.cos(angle), axis[:, 1] + side * cage[:, 0] * np.sin(angle)], axis=1)
-    joint = (
-        [_line(head, tubercle, 1.5), _line(tubercle, around[0], 1.5)]
-        if share > STUMP_SHARE
-        else [_line(head, tubercle, 1.5)]
-    )
-    return np.concatenate([*joint, _densify(around, 1.5)] if share > STUMP_SHARE else joint)
+    return np.concatenate([_line(head, tubercle, 1.5), _line(tubercle, around[0], 1.5), _densify(around, 1.5)])
 
 
 def _add_shoulders(field: BoneField, at: _Landmarks, rng: np.random.Generator) -> None:

@@ -113,6 +113,9 @@ class Departure:
     turn_deg: np.ndarray
 
 
+UNMEASURED = Departure(np.full(3, np.nan), np.full(3, np.nan))
+
+
 @cache
 def measured_vertebrae() -> tuple[tuple[Measured, ...], float]:
     """All of ``variation.json``, and the correlation length in mm of what remains."""
@@ -145,10 +148,8 @@ def departure(subject: str, number: int, without: tuple[str, ...] = ()) -> Depar
         number: VerSe number.
         without: subjects that take no part in the means.
     """
-    found = _departures(without).get((subject, number))
+    found = _departures(without).get((subject, number), UNMEASURED)
     by_size = np.log(subject_size(subject)) * variation(without).size_slope
-    if found is None:
-        return Departure(by_size, np.zeros(3))
     return Departure(np.where(np.isfinite(found.stretch), found.stretch, by_size), np.nan_to_num(found.turn_deg))
 
 
