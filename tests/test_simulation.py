@@ -27,7 +27,7 @@ from scripts.localization.path import S1_PITCH_MM
 from scripts.simulation.body import build_body
 from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person
-from scripts.simulation.donor import DONORS_FOLDER, Donor, add_donor, as_large_as, donor_names, load_donor
+from scripts.simulation.donor import DONORS_FOLDER, Donor, add_donor, as_large_as, donor_names, draw_donor, load_donor
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
@@ -264,6 +264,24 @@ def test_a_donor_keeps_its_parts_with_their_levels() -> None:
     difference = np.abs(hu[middle] - donor.hu[middle])
     assert np.median(difference) < 1.0
     assert (difference > 100).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("levels", "names", "share"),
+    [
+        (range(20, 25), ("acrin_neck", "acrin_abdomen"), 0.0),  # five lumbar levels, all in the abdomen
+        (range(1, 8), ("acrin_neck", "acrin_abdomen"), 1.0),
+        (range(1, 25), ("acrin_neck", "acrin_abdomen"), 12 / 20),  # C1-T5 and T10-L5
+        (range(10, 19), ("acrin_neck", "acrin_abdomen"), 3 / 5),  # T3-T5 and T10-T11
+    ],
+)
+def test_a_donor_is_drawn_by_what_it_shows_of_the_patient(levels: range, names: tuple[str, ...], share: float) -> None:
+    posture = Posture(tuple(levels), np.zeros((len(levels), 3)), np.zeros(len(levels)), 0.0)
+    rng = np.random.default_rng(0)
+    drawn = [draw_donor(names, posture, rng) for _ in range(400)]
+    assert np.mean([d is not None and d.name == "acrin_neck" for d in drawn]) == pytest.approx(share, abs=0.07)
+    # T6 and T7 lie between the two donors.
+    assert draw_donor(names, replace(posture, levels=(13, 14)), rng) is None
 
 
 def test_a_body_becomes_as_large_as_its_donor() -> None:

@@ -8,6 +8,7 @@ spines coincide; ribs, diaphragm and pelvis therefore keep to their levels. ``do
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,26 @@ def load_donor(name: str) -> Donor:
     return Donor(
         name, hu, about["spacing_mm"], np.array(about["ranks"]), np.array(about["centroids"]), about["licence"]
     )
+
+
+def draw_donor(names: Sequence[str], posture: Posture, rng: np.random.Generator) -> Donor | None:
+    """A donor for a patient, drawn by how many of the patient's vertebrae it shows.
+
+    Args:
+        names: donors to draw from.
+        posture: the patient's.
+        rng: source of the draw.
+
+    Returns:
+        None if no donor shows any of them.
+
+    Raises:
+        UserError: a name that no donor has.
+    """
+    ranks = level_ranks(posture)
+    donors = [load_donor(name) for name in names]
+    shown = np.array([((ranks >= d.ranks[0]) & (ranks <= d.ranks[-1])).sum() for d in donors], float)
+    return donors[rng.choice(len(donors), p=shown / shown.sum())] if shown.any() else None
 
 
 def draw_size(donor: Donor, posture: Posture, rng: np.random.Generator) -> float:

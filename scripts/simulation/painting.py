@@ -14,7 +14,7 @@ from scripts.levels import in_order
 from scripts.simulation.body import build_body, grid_axes, level_ranks
 from scripts.simulation.bone import BoneOptions, paint_bone
 from scripts.simulation.contrast import ContrastOptions, paint_contrast
-from scripts.simulation.donor import Donor, add_donor, as_large_as, donor_names, draw_size, load_donor
+from scripts.simulation.donor import Donor, add_donor, as_large_as, donor_names, draw_donor, draw_size
 from scripts.simulation.hardware import paint_screws
 from scripts.simulation.posture import Posture
 from scripts.simulation.scanner import ScannerOptions, scan
@@ -99,7 +99,8 @@ def paint_ct(
     names = list(use.donors) or donor_names()
     donor = None
     if use.body and names and rng.random() < use.donor_share:
-        donor = load_donor(names[rng.integers(len(names))])
+        donor = draw_donor(names, posture, rng)
+    if donor is not None:
         size = draw_size(donor, posture, rng)
         body = as_large_as(body, donor, size)
     hu = paint_torso(body, grid, rng, use.torso if use.organs else None) if use.body else _block_of_water(grid)
