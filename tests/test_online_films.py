@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,26 +11,29 @@ import pytest
 import torch
 
 from scripts.anatomy.landmarks import BodyLandmarks, SpineLandmarks
+from scripts.data.online.build import build
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid
+from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
 from scripts.io.tables import read_csv
+from scripts.levels import LEVEL_ORDER
 from scripts.localization.films import MachineRange, draw_geometry, take_films
 from scripts.localization.known import unknown_boxes
-from scripts.localization.levels import NAMES
+from scripts.localization.levels import NAMES, S1_INDEX
 from scripts.localization.loss import LocalizationLoss
 from scripts.localization.network import SpineLocalizer
 from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.deformation import BodyDeformation, draw_deformation, source
 from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient, patient_from_landmarks, read_patient, write_patient
-from scripts.localization.online.pool import PatientPool, load_patients
+from scripts.localization.online.pool import PatientPool, load_patient, load_patients
 from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.samples import FilmSampleOptions
 from scripts.localization.online.spine_shift import SpineShiftOptions, draw_spine_shift, shift_source
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.windows import WindowOptions, draw_windows
 from tests.bundle_command import bundle, options
+from tests.conftest import simulate_case
 from tests.film_windows import cut_window, targets_of_view
 
 CPU = torch.device("cpu")
@@ -232,8 +236,27 @@ def test_what_is_no_vertebra_is_known_beside_an_unlabelled_spine() -> None:
     assert not judged("T8", 10, 40) and not judged("T8", 110, 60) and not judged("L1", 111, 40)
     assert judged("T8", 10, 75) and judged("T8", 150, 5)
     assert judged("L1", 130, 40) and not judged("T8", 130, 40)
+    # L3, L4, L5, L6 and S1: all that is in the film.
+    assert judged("L3", 130, 40) and judged("L3", 110, 40)
     assert judged("C1", 10, 40) and judged("C2", 30, 40) and not judged("C2", 45, 40)
     assert not np.isfinite(unknown_boxes(cells, np.arange(5), True)).any()
+
+
+@pytest.mark.parametrize(("levels", "known"), [((23, 24), True), ((22, 23), True), ((21, 22), False)])
+def test_s1_of_a_manifest_reaches_the_localizer(tmp_path: Path, levels: tuple[int, int], known: bool) -> None:
+    """At its place below the last vertebra; not where a vertebra without a label lies between."""
+    case = simulate_case(tmp_path, "p", levels=levels)
+    s1 = [3.0, -21.0, -41.0]
+    row = {"subject": "p", "ct": case.ct.name, "mask": case.mask.name, "unlabelled_mm": {"S1": s1}}
+    (tmp_path / "cases.json").write_text(json.dumps([row]))
+    build(tmp_path / "cases", str(tmp_path / "cases.json"))
+    patient = load_patient(tmp_path / "cases" / "p.npz")
+    wanted = [*(LEVEL_ORDER.index(n) for n in levels), *([S1_INDEX] if known else [])]
+    assert patient.levels.tolist() == wanted
+    if known:
+        away = np.array(s1) - case.centroids_mm[levels[-1]]
+        assert patient.points[-1, 0] - patient.points[-2, 0] == pytest.approx(IPL_AXES @ away, abs=1.5)
+        assert np.isnan(patient.points[-1, 1:]).all()
 
 
 def test_narrow_fields_keep_marks_where_they_are() -> None:

@@ -42,6 +42,8 @@ class CaseFiles:
         paint: without a CT, paint one around the vertebrae instead of rejecting the case.
         hu_scale: stored value x ``hu_scale`` + ``hu_offset`` = HU, where the file does not hold HU.
         hu_offset: added to the stored value after the factor ``hu_scale``.
+        unlabelled_mm: where the bodies of vertebrae are that the CT shows and the mask lacks, S1 among them; name ->
+            world mm (RAS, by the true header). The network that finds vertebrae learns from them.
         outside_value: stored value that marks voxels outside the scanned field, counted as air.
         source: where the data come from.
         licence: under which licence.
@@ -64,6 +66,7 @@ class CaseFiles:
     paint: bool = False
     hu_scale: float = 1.0
     hu_offset: float = 0.0
+    unlabelled_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     outside_value: float | None = None
     source: str = ""
     licence: str = ""
@@ -222,6 +225,7 @@ def _manifest_case(path: Path, row: dict[str, Any]) -> CaseFiles:
     for name in ("ct", "mask", "centroids"):
         values[name] = path.parent / values[name] if values.get(name) else None
     values["levels"] = tuple(values.get("levels", ()))
+    values["unlabelled_mm"] = {name: tuple(place) for name, place in values.get("unlabelled_mm", {}).items()}
     return CaseFiles(**values)
 
 

@@ -122,13 +122,14 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
     known = None if variant else known_landmarks(case.mask)
+    s1_mm = None if variant or "S1" not in case.unlabelled_mm else np.array(case.unlabelled_mm["S1"])
     # The middle of debris, or of half a vertebra, is not used as a mark.
     doubtful = volumes.unfit.keys() - patient.annotated
     found = find_landmarks(
         patient.labels,
         patient.grid,
         {number: place for number, place in patient.centroids.items() if number not in doubtful},
-        s1_mm=known.s1_mm if known else None,
+        s1_mm=known.s1_mm if known else s1_mm,
         complete=known.complete if known else False,
     )
     write_landmarks(folder / LANDMARKS_FILE, found)

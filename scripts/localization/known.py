@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.levels import S1_INDEX
 
 # How far from its last known vertebra an unlabelled spine may lie to either side, in steps and at least in cells.
 ASIDE_STEPS, ASIDE_CELLS = 3.0, 20.0
@@ -39,7 +40,7 @@ def unknown_boxes(cells: np.ndarray, levels: np.ndarray, complete: bool) -> np.n
     aside = max(ASIDE_STEPS * step, ASIDE_CELLS)
     upside_down = len(cells) > 1 and cells[0, 0] > cells[-1, 0]
     top_reach = {TOP: 0.0, NEXT_TO_TOP: ONE_MORE}.get(int(levels[0]), np.inf)
-    bottom_reach = ONE_MORE if int(levels[-1]) in LAST_LUMBAR else np.inf
+    bottom_reach = {S1_INDEX: 0.0, **dict.fromkeys(LAST_LUMBAR, ONE_MORE)}.get(int(levels[-1]), np.inf)
     for box, end, reach, up in ((0, 0, top_reach, True), (1, -1, bottom_reach, False)):
         if reach == 0.0:
             continue

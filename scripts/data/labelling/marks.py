@@ -19,6 +19,8 @@ from scripts.levels import LEVEL_NAMES, in_order, level_name, level_number
 VERSION = 1
 SET_BY = ("proposed", "by eye")
 DECISIONS = ("", "accepted", "rejected")
+# The reason for which the place of a mark is not certain either.
+CUT = "cut by the field of view"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class CaseMarks:
         licence: of the CT.
         levels_by: how the levels were identified and how certain they are, in words.
         use: ``training``, or ``looking`` for cases that are kept apart.
+        s1_mm: middle of the body of S1, world mm; None where it is not in the CT, or not marked.
     """
 
     case: str
@@ -61,6 +64,7 @@ class CaseMarks:
     licence: str = ""
     levels_by: str = ""
     use: str = "training"
+    s1_mm: tuple[float, float, float] | None = None
 
     def centroids(self) -> dict[int, np.ndarray]:
         """VerSe number -> world mm (3,)."""
@@ -69,6 +73,12 @@ class CaseMarks:
     def accepted(self) -> list[int]:
         """Numbers whose fitted shape was looked at and found right."""
         return [mark.level for mark in self.vertebrae if mark.decision == "accepted"]
+
+    def unlabelled(self, labelled: set[int]) -> dict[str, tuple[float, float, float]]:
+        """Name -> world mm of what has a mark, but is not among ``labelled``; not what the field of view cuts."""
+        missing = [mark for mark in self.vertebrae if mark.level not in labelled and mark.reason != CUT]
+        found = {level_name(mark.level): mark.centroid_mm for mark in missing}
+        return found if self.s1_mm is None else {**found, "S1": self.s1_mm}
 
     def decided(self, decisions: dict[int, tuple[str, str]]) -> CaseMarks:
         """The same with new decisions and reasons for some numbers.
@@ -93,7 +103,7 @@ class CaseMarks:
 
 def write_marks(path: Path, marks: CaseMarks) -> None:
     """Write a case's marks; a vertebra a line, so that a person can edit them."""
-    head = {"version": VERSION, **{k: v for k, v in asdict(marks).items() if k != "vertebrae"}}
+    head = {"version": VERSION, **{k: v for k, v in asdict(marks).items() if k not in ("vertebrae", "s1_mm")}}
     rows = []
     for mark in sorted(marks.vertebrae, key=lambda m: in_order(list(LEVEL_NAMES)).index(m.level)):
         row = {
@@ -105,6 +115,8 @@ def write_marks(path: Path, marks: CaseMarks) -> None:
             row |= {"decision": mark.decision, **({"reason": mark.reason} if mark.reason else {})}
         rows.append("  " + json.dumps(row))
     text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+    if marks.s1_mm is not None:
+        text += f',\n "s1_mm": {json.dumps([round(v, 1) for v in marks.s1_mm])}'
     write_text(path, text + ',\n "vertebrae": [\n' + ",\n".join(rows) + "\n ]\n}\n")
 
 
@@ -119,7 +131,8 @@ def read_marks(path: Path) -> CaseMarks:
         version = stored.pop("version")
         rows = stored.pop("vertebrae")
         vertebrae = tuple(_mark(row) for row in rows)
-        marks = CaseMarks(vertebrae=vertebrae, **stored)
+        s1 = stored.pop("s1_mm", None)
+        marks = CaseMarks(vertebrae=vertebrae, s1_mm=None if s1 is None else _place(s1), **stored)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no readable marks ({type(error).__name__}: {error})") from error
     if version != VERSION:
@@ -136,7 +149,11 @@ def read_marks(path: Path) -> CaseMarks:
 def _mark(row: dict[str, object]) -> VertebraMark:
     values = dict(row)
     number = level_number(str(values.pop("level")))
-    x, y, z = (float(v) for v in values.pop("centroid_mm"))  # type: ignore[attr-defined]
+    return VertebraMark(number, _place(values.pop("centroid_mm")), **values)  # type: ignore[arg-type]
+
+
+def _place(row: object) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in row)  # type: ignore[attr-defined]
     if not np.isfinite([x, y, z]).all():
         raise ValueError("a centroid is not finite")
-    return VertebraMark(number, (x, y, z), **values)  # type: ignore[arg-type]
+    return x, y, z

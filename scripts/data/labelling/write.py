@@ -56,6 +56,7 @@ def write_case(folder: Path, ct: CtVolume, fitted: list[FittedVertebra], marks: 
         "source": marks.source,
         "licence": marks.licence,
         "label_origin": FITTED,
+        "unlabelled_mm": {name: list(place) for name, place in marks.unlabelled(set(present)).items()},
     }
 
 

@@ -60,7 +60,7 @@ def build_case(
         # A crop to the mask's own box touches every vertebra; which are whole is the manifest's to say.
         contact = {} if body else volumes.border_contact_mm2
         origin = case.label_origin or "truth"
-        write_case(path, with_numbers(case_from_patient(name, patient, contact, origin, factor)))
+        write_case(path, with_numbers(case_from_patient(name, patient, contact, origin, factor, case.unlabelled_mm)))
     copies = [(number, folder / f"{name}~shapes{number}.npz") for number in range(1, other_shapes + 1)]
     missing = [(number, copy) for number, copy in copies if not copy.is_file()]
     if missing:

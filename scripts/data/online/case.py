@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class OnlineCase:
         spacing_mm: isotropic voxel size.
         vertebrae: head to foot.
         origin: of `ORIGINS`.
+        unlabelled: name -> (3,) index of the bodies of other vertebrae whose place is known, S1 among them.
     """
 
     name: str
@@ -90,6 +92,7 @@ class OnlineCase:
     spacing_mm: float
     vertebrae: tuple[OnlineVertebra, ...]
     origin: str
+    unlabelled: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> OnlineCase:
         """The same on another device."""
@@ -103,6 +106,7 @@ def case_from_patient(
     border_contact_mm2: dict[int, float],
     origin: str = "truth",
     factor: int = 2,
+    unlabelled_mm: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> OnlineCase:
     """A real CT on its canonical grid, ``factor`` times as coarse.
 
@@ -112,6 +116,7 @@ def case_from_patient(
         border_contact_mm2: per VerSe number, over how much the scan's border cuts it.
         origin: of the labels.
         factor: voxels that are averaged along each axis.
+        unlabelled_mm: name -> world mm of vertebrae without a label whose place is known, S1 among them.
     """
     hu = (patient.attenuation / WATER_PER_MM - 1) * 1000
     room = [(0, -n % factor) for n in hu.shape]
@@ -119,14 +124,22 @@ def case_from_patient(
     coarse = F.avg_pool3d(padded, factor)[0, 0] if factor > 1 else padded[0, 0]
     labels = np.pad(patient.labels, room)
     index = {n: (patient.grid.to_index(c) - (factor - 1) / 2) / factor for n, c in patient.centroids.items()}
-    return _assemble(name, coarse, patient.grid.spacing_mm * factor, labels, index, origin, factor, border_contact_mm2)
+    others = {
+        name: (patient.grid.to_index(np.array(place)) - (factor - 1) / 2) / factor
+        for name, place in (unlabelled_mm or {}).items()
+    }
+    case = _assemble(name, coarse, patient.grid.spacing_mm * factor, labels, index, origin, factor, border_contact_mm2)
+    return replace(case, unlabelled=others)
 
 
 def case_from_simulation(name: str, patient: SimulatedPatient) -> OnlineCase:
     """A simulated patient as `simulate_patient` makes it."""
     index = {n: patient.grid.to_index(c) for n, c in patient.centroids.items()}
     hu = torch.from_numpy(patient.hu)
-    return _assemble(name, hu, patient.grid.spacing_mm, patient.labels, index, "simulated", 1, {})
+    s1 = patient.truth["s1_mm"]
+    others = {} if s1 is None else {"S1": patient.grid.to_index(np.array(s1))}
+    case = _assemble(name, hu, patient.grid.spacing_mm, patient.labels, index, "simulated", 1, {})
+    return replace(case, unlabelled=others)
 
 
 def _assemble(
@@ -183,7 +196,13 @@ def write_case(path: Path, case: OnlineCase) -> None:
             }
         )
         arrays[f"share{number}"] = vertebra.share.numpy()
-    about = {"name": case.name, "spacing_mm": case.spacing_mm, "origin": case.origin, "vertebrae": rows}
+    about = {
+        "name": case.name,
+        "spacing_mm": case.spacing_mm,
+        "origin": case.origin,
+        "vertebrae": rows,
+        "unlabelled": {other: place.tolist() for other, place in case.unlabelled.items()},
+    }
     with atomic_file(path) as stream:
         np.savez_compressed(stream.buffer, about=json.dumps(about), **arrays)
 
@@ -215,4 +234,5 @@ def read_case(path: Path) -> OnlineCase:
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: no file of an online case ({type(error).__name__})") from error
-    return OnlineCase(about["name"], hu, about["spacing_mm"], vertebrae, about["origin"])
+    others = {name: np.array(place) for name, place in about.get("unlabelled", {}).items()}
+    return OnlineCase(about["name"], hu, about["spacing_mm"], vertebrae, about["origin"], others)

@@ -15,7 +15,7 @@ from scripts.data.online.case import OnlineCase
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.io.atomic import atomic_file
-from scripts.levels import LEVEL_ORDER
+from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.levels import S1_INDEX
 from scripts.simulation.patient import SimulatedPatient
 
@@ -23,6 +23,8 @@ from scripts.simulation.patient import SimulatedPatient
 CORONAL, SAGITTAL, MARKS = slice(1, 5), slice(5, 9), 9
 # A voxel belongs to a vertebra that fills more than half of it.
 HALF_SHARE = 127
+# What S1 may follow: L4, L5 or L6.
+LAST_LUMBAR = (23, 24, 25)
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ def patient_from_simulation(name: str, patient: SimulatedPatient) -> FilmPatient
 def patient_from_case(case: OnlineCase) -> FilmPatient:
     """A case of the generator's engine, its marks found anew in its labels.
 
-    What lies above its first and below its last vertebra is taken for unknown; so are vertebrae at its ends that are
-    cut so far that they have no corners, since their centroids are guessed from what is left of them.
+    Vertebrae without a label have a centroid alone where the case knows it. What lies above the first and below the
+    last one is taken for unknown, except for S1 where that is marked. So are vertebrae at the ends that are cut so far
+    that they have no corners, since their centroids are guessed from what is left of them.
     """
     rows, depth, width = (int(n) for n in case.hu.shape)
     grid = Grid((0.0, 0.0, 0.0), (rows, depth, width), case.spacing_mm)
@@ -121,11 +124,16 @@ def patient_from_case(case: OnlineCase) -> FilmPatient:
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(vertebra.start, share.shape, strict=True))
         labels[box][share > HALF_SHARE] = vertebra.level
     centroids = {vertebra.level: grid.to_world(vertebra.centroid) for vertebra in case.vertebrae}
-    landmarks = find_landmarks(labels, grid, centroids)
-    whole = {vertebra.level for vertebra in case.vertebrae if vertebra.whole}
-    kept = [i for i, v in enumerate(landmarks.vertebrae) if v.level in whole or v.sagittal_mm is not None]
+    others = {level_number(n): grid.to_world(place) for n, place in case.unlabelled.items() if n != "S1"}
+    landmarks = find_landmarks(labels, grid, {**centroids, **others})
+    sure = {vertebra.level for vertebra in case.vertebrae if vertebra.whole} | others.keys()
+    kept = [i for i, v in enumerate(landmarks.vertebrae) if v.level in sure or v.sagittal_mm is not None]
     known = landmarks.vertebrae[kept[0] : kept[-1] + 1] if kept else ()
-    return patient_from_landmarks(case.name, case.hu, grid, replace(landmarks, vertebrae=known), case.origin)
+    # Where the last lumbar vertebra is not known, one without a mark lies above S1.
+    ends = bool(known) and known[-1].level in LAST_LUMBAR and known[-1] is landmarks.vertebrae[-1]
+    s1 = grid.to_world(case.unlabelled["S1"]) if ends and "S1" in case.unlabelled else None
+    known_ones = replace(landmarks, vertebrae=known, s1_mm=s1)
+    return patient_from_landmarks(case.name, case.hu, grid, known_ones, case.origin)
 
 
 def write_patient(path: Path, patient: FilmPatient, compress: bool = True) -> None:
