@@ -35,7 +35,7 @@ from scripts.localization.found import Localization, Vertebra, to_annotations
 from scripts.localization.levels import NAMES
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
-from scripts.localization.metrics import compare
+from scripts.localization.metrics import compare, whole_bodies
 from scripts.localization.network import CHANNELS, HEADS, INPUTS, UNIT_PX, SpineLocalizer, split_heads
 from scripts.localization.network_input import local_contrast, view_input
 from scripts.localization.online.targets import batch_targets, pack_marks
@@ -414,6 +414,22 @@ def test_summary_and_table() -> None:
     assert summary["up to 6 visible"]["pairs"] == 3 and summary["cervical"]["vertebrae"] == 0
     assert "| all | 12 |" in summary_table(summary)
     json.dumps(summary, allow_nan=False)
+
+
+def test_cut_bodies_are_measured_apart() -> None:
+    """The lateral film ends in the last body, the frontal corners of the first are unknown, C1 has none at all."""
+    case = film_case(4)
+    corners = (case.corners[0].copy(), case.corners[1].copy())
+    corners[0][0] = np.nan
+    # The fourth stands in rows 88 to 104.
+    cut = replace(case, films=(case.films[0], case.films[1][:101]), corners=corners)
+    assert whole_bodies(cut).tolist() == [[False, True, True, True], [True, True, True, False]]
+    views, joint, pair = compare("c#0", "c", cut, found_as(cut, drop_lat=3), 0.5)
+    summary = summarise(views, joint, [pair])
+    assert [summary[key]["vertebrae"] for key in ("all", "whole bodies")] == [4, 2]
+    assert [summary[key]["lat"]["recall_10mm"] for key in ("all", "whole bodies")] == [0.75, 1]
+    top = np.arange(4)
+    assert whole_bodies(replace(cut, levels=top))[0].all() and not whole_bodies(replace(cut, levels=top + 1))[0, 0]
 
 
 def test_calibration_error_by_hand() -> None:

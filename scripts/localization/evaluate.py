@@ -62,13 +62,14 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
 
 
 def summarise(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow]) -> dict[str, Any]:
-    """All measures, overall and by region and length of the field of view."""
+    """All measures: overall, of bodies that no border cuts, by region and by length of the field of view."""
     summary: dict[str, Any] = {
         "pairs": len(cases),
         "patients": len({c.subject for c in cases}),
         "vertebrae": len(joint),
         "all": _measures(views, joint, cases),
     }
+    summary["whole bodies"] = _measures([v for v in views if v.whole], [j for j in joint if j.whole], [])
     for region in REGIONS:
         summary[region] = _measures(
             [v for v in views if v.region == region], [j for j in joint if j.region == region], []

@@ -29,6 +29,7 @@ class ViewRow:
         off_mm: distance of the nearest detection, NaN if there is none within 10 mm.
         corner_mm: mean distance of its four corners, NaN if they or their truth are missing.
         said: level given to that detection.
+        whole: whether all of its body is in the view, as of `whole_bodies`; true of a false detection.
     """
 
     case: str
@@ -40,6 +41,7 @@ class ViewRow:
     off_mm: float
     corner_mm: float
     said: str
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class JointRow:
         confidence: of what was called so; NaN if nothing was.
         called_right: 1 if the vertebra found here bears its level, 0 if another, -1 if none was found.
         found_confidence: confidence of the vertebra found here; NaN if none was.
+        whole: whether all of its body is in both views, as of `whole_bodies`.
     """
 
     case: str
@@ -73,6 +76,7 @@ class JointRow:
     confidence: float
     called_right: int
     found_confidence: float
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def compare(
             for film, centroids in zip(truth.films, truth.centroids, strict=True)
         ]
     ).reshape(2, -1)
+    whole = whole_bodies(truth)[:, listed]
     vertebrae = [] if found is None else [v for v in found.vertebrae if v.level != S1_INDEX]
     rows: list[ViewRow] = []
     nearest = np.full((2, len(listed)), -1)
@@ -136,14 +141,18 @@ def compare(
                 ViewRow(
                     name, subject, view, visible, _region(level), NAMES[level],
                     float(apart[t, m]) if m >= 0 else np.nan, corner, NAMES[vertebrae[m].level] if m >= 0 else "",
+                    bool(whole[which, t]),
                 )
             )  # fmt: skip
         ends = _judged_rows(true[inside[which], 0], truth.complete)
         for i in range(len(vertebrae)):
             if index[i] >= 0 and i not in matched and ends[0] <= centroid[i, 0] <= ends[1]:
                 level = vertebrae[i].level
-                rows.append(ViewRow(name, subject, view, visible, _region(level), "", np.nan, np.nan, NAMES[level]))
-    joint = _joint_rows(name, subject, truth, listed, inside, vertebrae, found, nearest, distances)
+                found_level = NAMES[level]
+                rows.append(
+                    ViewRow(name, subject, view, visible, _region(level), "", np.nan, np.nan, found_level, True)
+                )
+    joint = _joint_rows(name, subject, truth, listed, inside, whole, vertebrae, found, nearest, distances)
     false = any(row.level == "" for row in rows)
     right = bool(joint) and all(row.identified for row in joint) and not false
     margin = 0.0 if found is None else min(found.reading.margin, 1e3)
@@ -151,9 +160,24 @@ def compare(
     return rows, joint, CaseRow(name, subject, int(inside.any(0).sum()), right, shift, margin, seconds)
 
 
+def whole_bodies(case: FilmCase) -> np.ndarray:
+    """(2, N) which bodies are whole in which view: all corners are known and in the film; of C1, its centroid is.
+
+    Corners are unknown where the CT's border cuts the body, and now and then where it could not be measured.
+    """
+    whole: np.ndarray = np.zeros((2, len(case.levels)), bool)
+    for view, film in enumerate(case.films):
+        points = np.where(
+            (case.levels == NAMES.index("C1"))[:, None, None], case.centroids[view][:, None], case.corners[view]
+        )
+        with np.errstate(invalid="ignore"):
+            whole[view] = ((points >= 0) & (points <= np.array(film.shape) - 1)).all((1, 2))
+    return whole
+
+
 def _joint_rows(
-    name: str, subject: str, truth: FilmCase, listed: np.ndarray, inside: np.ndarray, vertebrae: list,
-    found: Localization | None, nearest: np.ndarray, distances: list[np.ndarray],
+    name: str, subject: str, truth: FilmCase, listed: np.ndarray, inside: np.ndarray, whole: np.ndarray,
+    vertebrae: list, found: Localization | None, nearest: np.ndarray, distances: list[np.ndarray],
 ) -> list[JointRow]:  # fmt: skip
     rows = []
     visible = int(inside.any(0).sum())
@@ -190,7 +214,7 @@ def _joint_rows(
         rows.append(
             JointRow(
                 name, subject, visible, _region(level), NAMES[level], identified, strictly, off, paired,
-                float(confidence), right, float(found_confidence),
+                float(confidence), right, float(found_confidence), bool(whole[:, t].all()),
             )
         )  # fmt: skip
     return rows
