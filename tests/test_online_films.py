@@ -17,7 +17,7 @@ from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
 from scripts.io.tables import read_csv
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.films import MachineRange, draw_geometry, take_films
+from scripts.localization.films import MachineRange, build_films, draw_geometry, read_film_case, take_films
 from scripts.localization.known import unknown_boxes
 from scripts.localization.levels import NAMES, S1_INDEX
 from scripts.localization.loss import LocalizationLoss
@@ -253,6 +253,10 @@ def test_s1_of_a_manifest_reaches_the_localizer(tmp_path: Path, levels: tuple[in
     patient = load_patient(tmp_path / "cases" / "p.npz")
     wanted = [*(LEVEL_ORDER.index(n) for n in levels), *([S1_INDEX] if known else [])]
     assert patient.levels.tolist() == wanted
+    build_films(str(tmp_path / "cases.json"), str(tmp_path / "films"), pairs=1)
+    films = read_film_case(tmp_path / "films" / "p.npz", 0)
+    place = films.geometry.back_project(films.centroids[0][-1], films.centroids[1][-1])[0]
+    assert films.levels[-1] == S1_INDEX and np.linalg.norm(place - s1) < 0.5
     if known:
         away = np.array(s1) - case.centroids_mm[levels[-1]]
         assert patient.points[-1, 0] - patient.points[-2, 0] == pytest.approx(IPL_AXES @ away, abs=1.5)

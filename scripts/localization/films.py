@@ -34,7 +34,7 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.atomic import atomic_path
 from scripts.jobs import run_jobs
-from scripts.levels import LEVEL_ORDER
+from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.levels import S1_INDEX
 
 PIXEL_MM = 2.0
@@ -253,7 +253,11 @@ def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> N
     spacing_mm = PIXEL_MM if np.linalg.norm(volumes.affine[:3, :3], axis=0).min() > 0.75 * PIXEL_MM else 1.0
     patient = canonical_patient(volumes, bone_gain, VariantRange(), rng if variant else None, spacing_mm)
     landmarks = None if variant else known_landmarks(case.mask)
-    landmarks = landmarks or find_landmarks(patient.labels, patient.grid, patient.centroids)
+    # A deformed copy's mask moves along; the marks beside it do not.
+    others = {} if variant else {name: np.array(place) for name, place in case.unlabelled_mm.items()}
+    s1_mm = others.pop("S1", None)
+    centroids = patient.centroids | {level_number(name): place for name, place in others.items()}
+    landmarks = landmarks or find_landmarks(patient.labels, patient.grid, centroids, s1_mm)
     attenuation, grid = _coarse(patient.attenuation, patient.grid)
     cases = [take_films(attenuation, grid, landmarks, draw_geometry(grid, MachineRange(), rng)) for _ in range(pairs)]
     write_film_cases(path, cases, case.subject)
