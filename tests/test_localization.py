@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.benchmarks.localization import lowest_anchor, middle_anchor
 from scripts.data.normalisation import normalise_film
 from scripts.errors import UserError
 from scripts.films.film import NO_FILM
@@ -19,6 +20,7 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.anchors import Anchor
 from scripts.localization.annotate import annotate_films, fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
@@ -430,6 +432,19 @@ def test_cut_bodies_are_measured_apart() -> None:
     assert [summary[key]["lat"]["recall_10mm"] for key in ("all", "whole bodies")] == [0.75, 1]
     top = np.arange(4)
     assert whole_bodies(replace(cut, levels=top))[0].all() and not whole_bodies(replace(cut, levels=top + 1))[0, 0]
+
+
+def test_anchors_of_the_benchmark() -> None:
+    """Of L1 to L5 the middle is L3; where the lateral film ends in L5, the lowest whole one is L4."""
+    case = film_case(5)
+    rows, columns = case.centroids[1].T
+    assert middle_anchor(case) == (Anchor(22, "lat", (float(rows[2]), float(columns[2]))),)
+    assert lowest_anchor(case) == (Anchor(24),)
+    cut = replace(case, films=(case.films[0], case.films[1][:125]))
+    assert lowest_anchor(cut) == (Anchor(23),)
+    # S1 is no vertebra to name.
+    sacral = replace(case, levels=np.array([*case.levels[:4], NAMES.index("S1")]))
+    assert lowest_anchor(sacral) == (Anchor(23),)
 
 
 def test_calibration_error_by_hand() -> None:

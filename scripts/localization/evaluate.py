@@ -15,7 +15,8 @@ from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.documents import not_finite, without, write_json
 from scripts.io.tables import write_csv
-from scripts.localization.films import film_pairs, film_subject, read_film_case
+from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case
+from scripts.localization.found import Localization
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare
 
@@ -34,22 +35,7 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     Returns:
         the summary.
     """
-    views: list[ViewRow] = []
-    joint: list[JointRow] = []
-    cases: list[CaseRow] = []
-    for path, pair in tqdm(film_pairs(films), unit="pair", desc="films"):
-        subject = film_subject(path)
-        truth = read_film_case(path, pair)
-        started = time.perf_counter()
-        try:
-            found = localizer(*truth.films, truth.geometry)
-        except UserError:
-            found = None
-        seconds = time.perf_counter() - started
-        rows = compare(f"{path.stem}#{pair}", subject, truth, found, seconds)
-        views += rows[0]
-        joint += rows[1]
-        cases.append(rows[2])
+    views, joint, cases = measure_films(films, lambda truth: localizer(*truth.films, truth.geometry))
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("views", views), ("vertebrae", joint), ("cases", cases)):
@@ -59,6 +45,33 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     write_json(folder / "summary.json", without(summary, not_finite(summary)))
     write_text(folder / "summary.md", summary_table(summary))
     return summary
+
+
+def measure_films(
+    films: str, locate: Callable[[FilmCase], Localization]
+) -> tuple[list[ViewRow], list[JointRow], list[CaseRow]]:
+    """All rows of all film pairs of a folder.
+
+    Args:
+        films: folder made by `scripts.localization.films`, or several with commas between them.
+        locate: what annotates a pair; where it raises a `UserError`, nothing is found.
+    """
+    views: list[ViewRow] = []
+    joint: list[JointRow] = []
+    cases: list[CaseRow] = []
+    for path, pair in tqdm(film_pairs(films), unit="pair", desc="films"):
+        truth = read_film_case(path, pair)
+        started = time.perf_counter()
+        try:
+            found = locate(truth)
+        except UserError:
+            found = None
+        seconds = time.perf_counter() - started
+        rows = compare(f"{path.stem}#{pair}", film_subject(path), truth, found, seconds)
+        views += rows[0]
+        joint += rows[1]
+        cases.append(rows[2])
+    return views, joint, cases
 
 
 def summarise(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow]) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""What anchors, sizes of pixels and test-time views bring to the localizer, on films whose vertebrae are known.
+
+    python -m scripts.benchmarks.localization --films FILMS,PARTS [--weights FILE] [--cases plain,middle]
+
+Cases: ``plain``; ``one_view``, a single test-time view instead of the config's; ``middle``, an anchor at a vertebra in
+the middle of the lateral film; ``lowest``, an anchor for the lowest whole vertebra; ``no_size``, without the pixels'
+size and the geometry; ``no_size_middle``, the same with an anchor in the middle. A row for each folder and case. An
+anchor that does not fit what is found counts as nothing found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scripts.command import run_module
+from scripts.errors import UserError
+from scripts.io.tables import markdown_table
+from scripts.levels import LEVEL_ORDER
+from scripts.localization.anchors import Anchor
+from scripts.localization.evaluate import measure_films, summarise
+from scripts.localization.films import FilmCase
+from scripts.localization.found import Localization
+from scripts.localization.levels import S1_INDEX
+from scripts.localization.localizer import Localizer
+from scripts.localization.metrics import whole_bodies
+from scripts.localization.test_time_views import TestTimeView
+
+CASES = ("plain", "one_view", "middle", "lowest", "no_size", "no_size_middle")
+# A size of pixels this near to the true one (natural logarithm) counts as found.
+NEAR_SIZE = 0.2
+LAT = 1
+
+
+def middle_anchor(case: FilmCase) -> tuple[Anchor, ...]:
+    """The vertebra in the middle of those that the lateral film shows; none if it shows none."""
+    centroids, film = case.centroids[LAT], case.films[LAT]
+    inside = ((centroids >= 0) & (centroids <= np.array(film.shape) - 1)).all(1) & (case.levels != S1_INDEX)
+    seen = np.flatnonzero(inside)
+    if not len(seen):
+        return ()
+    middle = seen[len(seen) // 2]
+    row, column = (float(v) for v in centroids[middle])
+    return (Anchor(LEVEL_ORDER[case.levels[middle]], "lat", (row, column)),)
+
+
+def lowest_anchor(case: FilmCase) -> tuple[Anchor, ...]:
+    """The lowest vertebra that is whole in both films; none if there is none."""
+    whole = np.flatnonzero(whole_bodies(case).all(0) & (case.levels != S1_INDEX))
+    return (Anchor(LEVEL_ORDER[case.levels[whole[-1]]]),) if len(whole) else ()
+
+
+def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES, device: str | None = None) -> None:
+    """Print the table.
+
+    Args:
+        films: folders made by scripts.localization.films or film_parts, comma-separated.
+        weights: .pt or .ts file; the bundle's own if left out.
+        cases: of `CASES`, comma-separated.
+        device: cpu, cuda, ...
+
+    Raises:
+        UserError: a case is unknown.
+    """
+    if unknown := set(cases) - set(CASES):
+        raise UserError(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    localizer = Localizer(weights, device)
+    single = Localizer(weights, device, test_time_views=(TestTimeView(),))
+    near: list[bool] = []
+
+    def without_size(truth: FilmCase, anchors: tuple[Anchor, ...]) -> Localization:
+        near.append(False)
+        found = localizer(*truth.films, anchors=anchors)
+        pairs = zip((truth.geometry.ap, truth.geometry.lat), found.pixel_mm, strict=True)
+        near[-1] = all(abs(np.log(size[0] / view.pixel_mm[0])) < NEAR_SIZE for view, size in pairs)
+        return found
+
+    locate: dict[str, Callable[[FilmCase], Localization]] = {
+        "plain": lambda truth: localizer(*truth.films, truth.geometry),
+        "one_view": lambda truth: single(*truth.films, truth.geometry),
+        "middle": lambda truth: localizer(*truth.films, truth.geometry, anchors=middle_anchor(truth)),
+        "lowest": lambda truth: localizer(*truth.films, truth.geometry, anchors=lowest_anchor(truth)),
+        "no_size": lambda truth: without_size(truth, ()),
+        "no_size_middle": lambda truth: without_size(truth, middle_anchor(truth)),
+    }
+    rows = []
+    for folder in films.split(","):
+        for name in cases:
+            near.clear()
+            views, joint, pairs = measure_films(folder, locate[name])
+            row = summarise(views, joint, pairs)["all"]
+            true = [v for v in views if v.level]
+            rows.append(
+                [
+                    Path(folder).name,
+                    name,
+                    len(pairs),
+                    *(" / ".join(f"{row[view][key]:.3f}" for view in ("ap", "lat")) for key in MEASURES),
+                    f"{row['id_rate']['value']:.3f}, {row['id_rate_strict']['value']:.3f}",
+                    f"{np.mean([v.said == v.level for v in true]):.3f}",
+                    f"{row['calibration']['ece']:.3f}",
+                    f"{np.mean(near):.2f}" if near else "",
+                ]
+            )
+    print("\n".join(markdown_table(HEAD, rows)))
+
+
+MEASURES = ("recall_10mm", "precision_10mm", "centroid_mean_mm")
+HEAD = (
+    "films", "case", "pairs", "recall AP / LAT", "precision", "centroid mean mm", "id-rate, strict", "found and named",
+    "calibration error", "both sizes within 20 %",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    run_module(main)
