@@ -1,5 +1,6 @@
 """What lies over a vertebra in films and is not bone of the spine: gas in bowel loops, rib-like bands, tissue edges,
-calcified vessel walls. As line integrals to add to clean ones, drawn for a whole batch on any device.
+calcified vessel walls, vessels and hearts. As line integrals to add to clean ones, drawn for a whole batch on any
+device.
 
 They are for the engine that makes samples on the fly; `scripts.simulation` paints the same things into a CT.
 Shapes are drawn in mm about the middle of the film. Nothing is read back from the device.
@@ -43,6 +44,14 @@ class OverlayOptions:
         calcification_step: its height in line integrals.
         clumps: standard deviation of the smooth unevenness of fat and muscle, in line integrals.
         clumps_mm: its correlation length.
+        vessels: of each of ``vessel_count`` vessels down the film, as an aorta with contrast agent, in each view.
+        vessel_count: how many there may be.
+        vessel_mm: half their width.
+        vessel_density: excess over what they replace.
+        hearts: of each of ``heart_count`` large round shadows, as of a heart between the lungs, in each view.
+        heart_count: how many there may be.
+        heart_mm: half their width and height.
+        heart_step: greatest height in line integrals.
     """
 
     gas: ByRegion = (0.03, 0.2, 0.7)
@@ -59,6 +68,14 @@ class OverlayOptions:
     calcification_step: Range = (0.03, 0.2)
     clumps: Range = (0.0, 0.08)
     clumps_mm: Range = (5.0, 20.0)
+    vessels: ByRegion = (0.3, 0.3, 0.3)
+    vessel_count: int = 0
+    vessel_mm: Range = (8.0, 22.0)
+    vessel_density: Range = (0.05, 0.7)
+    hearts: ByRegion = (0.2, 0.2, 0.2)
+    heart_count: int = 0
+    heart_mm: Range = (25.0, 80.0)
+    heart_step: Range = (0.1, 1.5)
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,13 @@ def overlays(
         for _ in range(count):
             chalk = _calcification(rows, columns, half, options, draw)
             film += draw.happens(_probability(options.calcification, regions, draw)) * chalk
+        for _ in range(options.vessel_count * count):
+            vessel = _vessel(rows, columns, half, options, draw)
+            film += draw.happens(_probability(options.vessels, regions, draw)) * vessel
+        for _ in range(options.heart_count * count):
+            film += draw.happens(_probability(options.hearts, regions, draw)) * _heart(
+                rows, columns, half, options, draw
+            )
     return ap, lat
 
 
@@ -205,15 +229,23 @@ def _gas_loop(
 
 
 def _along(
-    rows: torch.Tensor, columns: torch.Tensor, half_mm: tuple[float, ...], most_rad: float, draw: Draw
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    half_mm: tuple[float, ...],
+    most_rad: float,
+    draw: Draw,
+    most_bend: float = 0.006,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distance from, and position along, a parabola somewhere on the film; ``most_rad`` tilts it off the rows."""
+    """Distance from, and position along, a parabola somewhere on the film; ``most_rad`` tilts it off the rows.
+
+    ``most_bend`` is half the largest curvature, per mm.
+    """
     angle = draw.uniform(-most_rad, most_rad)
     cosine, sine = angle.cos(), angle.sin()
     row = rows - draw.uniform(-1.1 * half_mm[0], 1.1 * half_mm[0])
     column = columns - draw.uniform(-1.1 * half_mm[1], 1.1 * half_mm[1])
     along, across = cosine * column + sine * row, cosine * row - sine * column
-    bend = draw.uniform(-0.006, 0.006)
+    bend = draw.uniform(-most_bend, most_bend)
     return (across - bend * along**2) / (1 + (2 * bend * along) ** 2).sqrt(), along
 
 
@@ -247,3 +279,26 @@ def _calcification(
     dashes = torch.sigmoid(4 * torch.sin(along / draw.uniform(2.0, 8.0) + draw.uniform(0.0, 6.28)) - 2)
     width = draw.uniform(0.6, 2.0)
     return draw.uniform(*options.calcification_step) * torch.exp(-((away / width) ** 2) / 2) * dashes
+
+
+def _vessel(
+    rows: torch.Tensor, columns: torch.Tensor, half_mm: tuple[float, ...], options: OverlayOptions, draw: Draw
+) -> torch.Tensor:
+    """A full tube that runs down the film and bends little."""
+    away, along = _along(columns.expand(1, 1, -1), rows, half_mm[::-1], 0.35, draw, 0.002)
+    width = draw.uniform(*options.vessel_mm)
+    ends = torch.sigmoid((draw.uniform(30.0, 200.0) - along.abs()) / 4)
+    thickness = 2 * (width**2 - away**2).clamp(min=0).sqrt()
+    return WATER_PER_MM * draw.uniform(*options.vessel_density) * thickness * ends
+
+
+def _heart(
+    rows: torch.Tensor, columns: torch.Tensor, half_mm: tuple[float, ...], options: OverlayOptions, draw: Draw
+) -> torch.Tensor:
+    """An ellipsoid's shadow, tilted."""
+    angle = draw.uniform(0.0, math.pi)
+    row = rows - draw.uniform(-half_mm[0], half_mm[0])
+    column = columns - draw.uniform(-half_mm[1], half_mm[1])
+    u = (angle.cos() * column + angle.sin() * row) / draw.uniform(*options.heart_mm)
+    v = (angle.cos() * row - angle.sin() * column) / draw.uniform(*options.heart_mm)
+    return draw.logarithmic(*options.heart_step) * (1 - u**2 - v**2).clamp(min=0).sqrt()
