@@ -12,7 +12,7 @@ from scripts.data.film_effects import FilmEffectOptions, apply_film_effects, col
 from scripts.data.film_overlays import Draw, OverlayOptions, overlays
 from scripts.data.normalisation import normalise_film
 from scripts.geometry.film import blur, blur_each, harden
-from scripts.geometry.projector import BONE_GAIN, bone_excess, bone_gain_at, hu_to_attenuation
+from scripts.geometry.projector import BONE_GAIN, WATER_PER_MM, bone_excess, bone_gain_at, hu_to_attenuation
 
 NO_OVERLAYS = OverlayOptions(
     gas=(0, 0, 0), bands=(0, 0, 0), edges=(0, 0, 0), calcification=(0, 0, 0), clumps=(0.0, 0.0)
@@ -144,6 +144,28 @@ def test_gas_is_dark_bands_are_bright_and_regions_have_their_own() -> None:
     assert (ap[16:].amin((1, 2)) < -0.2).float().mean() > 0.6 and ap[16:].max() < 0.3
     bands, _ = overlays((shape, shape), 1.0, replace(NO_OVERLAYS, bands=(0.0, 0.0, 1.0)), regions, draw)
     assert (bands[:16] == 0).all() and bands.min() >= -1e-6 and bands.max() > 0.1
+
+
+def test_vessels_and_hearts_are_as_thick_as_tubes_and_ellipsoids() -> None:
+    shape = torch.Size((64, 120, 120))
+    draw = Draw(64, torch.device("cpu"), seeded())
+    tube = replace(NO_OVERLAYS, vessel_count=1, vessels=(1, 1, 1), vessel_mm=(10.0, 10.0), vessel_density=(0.5, 0.5))
+    ap, lat = overlays((shape, shape), 1.0, tube, None, draw)
+    assert ap.amax() == pytest.approx(0.5 * 20 * WATER_PER_MM, rel=0.02) and not torch.equal(ap, lat)
+    # Across it, where it runs down the film: half of pi r^2, times the density.
+    across = torch.stack([film[60] for film in ap if film[60, [0, -1]].amax() == 0 and film[60].amax() > 0.2])
+    assert len(across) > 8
+    assert across.sum(1).median().item() == pytest.approx(0.5 * np.pi * 100 * WATER_PER_MM, rel=0.05)
+    ball = replace(NO_OVERLAYS, heart_count=1, hearts=(1, 1, 1), heart_mm=(20.0, 20.0), heart_step=(1.0, 1.0))
+    hearts, _ = overlays((shape, shape), 1.0, ball, None, draw)
+    rim = torch.ones(120, 120, dtype=torch.bool)
+    rim[1:-1, 1:-1] = False
+    whole = hearts[hearts[:, rim].amax(1) == 0]
+    assert len(whole) > 20 and whole.amax() <= 1
+    # The volume of half an ellipsoid of height 1.
+    assert torch.allclose(whole.sum((1, 2)), torch.tensor(2 / 3 * np.pi * 400).float(), rtol=0.01)
+    # Training for the generator has neither.
+    assert OverlayOptions().vessel_count == OverlayOptions().heart_count == 0
 
 
 def test_what_is_off_the_film_takes_no_part_in_normalising() -> None:
