@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.benchmarks.localization import lowest_anchor, middle_anchor
+from scripts.benchmarks.localization import lowest_anchor, middle_anchor, named_wrongly
 from scripts.data.normalisation import normalise_film
 from scripts.errors import UserError
 from scripts.films.film import NO_FILM
@@ -445,6 +445,16 @@ def test_anchors_of_the_benchmark() -> None:
     # S1 is no vertebra to name.
     sacral = replace(case, levels=np.array([*case.levels[:4], NAMES.index("S1")]))
     assert lowest_anchor(sacral) == (Anchor(23),)
+
+
+def test_a_pair_is_named_wrongly_if_most_of_it_is() -> None:
+    case = film_case(4)
+    rows = [
+        row
+        for name, found in (("a", found_as(case)), ("b", found_as(case, level_shift=1)), ("c", None))
+        for row in compare(name, "x", case, found, 0.5)[0]
+    ]
+    assert [named_wrongly(rows, name) for name in "abc"] == [False, True, True]
 
 
 def test_calibration_error_by_hand() -> None:

@@ -5,7 +5,8 @@
 Cases: ``plain``; ``one_view``, a single test-time view instead of the config's; ``middle``, an anchor at a vertebra in
 the middle of the lateral film; ``lowest``, an anchor for the lowest whole vertebra; ``no_size``, without the pixels'
 size and the geometry; ``no_size_middle``, the same with an anchor in the middle. A row for each folder and case. An
-anchor that does not fit what is found counts as nothing found.
+anchor that does not fit what is found counts as nothing found. A pair is named wrongly if most of what is found in it
+bears another vertebra's name; of right and wrong ones the table says how many were called uncertain.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from scripts.localization.films import FilmCase
 from scripts.localization.found import Localization
 from scripts.localization.levels import S1_INDEX
 from scripts.localization.localizer import Localizer
-from scripts.localization.metrics import whole_bodies
+from scripts.localization.metrics import ViewRow, whole_bodies
 from scripts.localization.test_time_views import TestTimeView
 
 CASES = ("plain", "one_view", "middle", "lowest", "no_size", "no_size_middle")
@@ -69,6 +70,7 @@ def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES
     localizer = Localizer(weights, device)
     single = Localizer(weights, device, test_time_views=(TestTimeView(),))
     near: list[bool] = []
+    doubts: list[bool] = []
 
     def without_size(truth: FilmCase, anchors: tuple[Anchor, ...]) -> Localization:
         near.append(False)
@@ -89,7 +91,17 @@ def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES
     for folder in films.split(","):
         for name in cases:
             near.clear()
-            views, joint, pairs = measure_films(folder, locate[name])
+            doubts.clear()
+
+            def doubting(truth: FilmCase, name: str = name) -> Localization:
+                doubts.append(True)
+                found = locate[name](truth)
+                doubts[-1] = found.levels_uncertain
+                return found
+
+            views, joint, pairs = measure_films(folder, doubting)
+            wrong = np.array([named_wrongly(views, pair.case) for pair in pairs])
+            doubted = np.array(doubts)
             row = summarise(views, joint, pairs)["all"]
             true = [v for v in views if v.level]
             rows.append(
@@ -101,16 +113,23 @@ def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES
                     f"{row['id_rate']['value']:.3f}, {row['id_rate_strict']['value']:.3f}",
                     f"{np.mean([v.said == v.level for v in true]):.3f}",
                     f"{row['calibration']['ece']:.3f}",
+                    *(f"{part.sum()} ({(part & doubted).sum()})" for part in (~wrong, wrong)),
                     f"{np.mean(near):.2f}" if near else "",
                 ]
             )
     print("\n".join(markdown_table(HEAD, rows)))
 
 
+def named_wrongly(views: list[ViewRow], case: str) -> bool:
+    """Whether at most half of what is found in a film pair bears its own name."""
+    named = [v.said == v.level for v in views if v.case == case and v.level and v.said]
+    return not named or sum(named) <= len(named) / 2
+
+
 MEASURES = ("recall_10mm", "precision_10mm", "centroid_mean_mm")
 HEAD = (
     "films", "case", "pairs", "recall AP / LAT", "precision", "centroid mean mm", "id-rate, strict", "found and named",
-    "calibration error", "both sizes within 20 %",
+    "calibration error", "pairs named rightly (called uncertain)", "wrongly", "both sizes within 20 %",
 )  # fmt: skip
 
 if __name__ == "__main__":
