@@ -78,4 +78,4 @@ def test_the_file_says_that_a_mark_was_not_seen() -> None:
     assert lateral.interpolated and lateral.confidence == 0 and lateral.corners is None and lateral.seen_in == "ap"
     assert not frontal.interpolated and frontal.confidence == pytest.approx(0.9) and frontal.seen_in == "ap"
     assert not any(mark.interpolated for i, mark in enumerate(marks.lat.marks) if i != 2)
-    assert any("seen in one view only" in text for text in reading_warnings(completed, reading))
+    assert any("seen in one view only" in text for text in reading_warnings(completed))

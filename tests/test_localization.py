@@ -33,7 +33,7 @@ from scripts.localization.films import (
     read_film_case,
     write_film_cases,
 )
-from scripts.localization.found import Localization, Vertebra, to_annotations
+from scripts.localization.found import Localization, Vertebra, to_annotations, why_uncertain
 from scripts.localization.levels import NAMES
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
@@ -445,6 +445,18 @@ def test_anchors_of_the_benchmark() -> None:
     # S1 is no vertebra to name.
     sacral = replace(case, levels=np.array([*case.levels[:4], NAMES.index("S1")]))
     assert lowest_anchor(sacral) == (Anchor(23),)
+
+
+def test_levels_are_uncertain_where_a_film_shows_the_sacrum_elsewhere() -> None:
+    sacrum = NAMES.index("S1")
+    case = replace(film_case(5), levels=np.array([*range(FIRST + 1, FIRST + 5), sacrum]))
+    found = found_as(case)
+    found.views[1].log_level[4, sacrum] = np.log(0.8)
+    assert why_uncertain(found.vertebrae, found.reading, found.views) == ""
+    found.views[1].log_level[3, sacrum] = np.log(0.6)
+    assert why_uncertain(found.vertebrae, found.reading, found.views) == "the LAT film shows the sacrum where L5 is"
+    # Without S1 nothing says where the count ends.
+    assert "sacrum is in sight" in why_uncertain(found.vertebrae[:4], found.reading, found.views)
 
 
 def test_a_pair_is_named_wrongly_if_most_of_it_is() -> None:

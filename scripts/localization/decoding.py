@@ -12,7 +12,7 @@ from scripts.localization.anchored import find_anchored, read_anchored, whole_ve
 from scripts.localization.anchors import Anchor
 from scripts.localization.completion import complete_pairs
 from scripts.localization.detection import Detections
-from scripts.localization.found import Localization, Vertebra, levels_uncertain, reading_warnings
+from scripts.localization.found import Localization, Vertebra, reading_warnings, why_uncertain
 from scripts.localization.pairing import Pairing, PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import Known, PathOptions, Reading, read_levels
 from scripts.localization.shared_rows import share_rows
@@ -79,10 +79,10 @@ def decode(
     ]  # fmt: skip
     if geometry is not None:
         views, vertebrae = complete_pairs(views, vertebrae, geometry)
-    warnings = [*said, *reading_warnings(vertebrae, reading, bool(anchors))]
+    doubt = "" if anchors else why_uncertain(vertebrae, reading, views)
+    warnings = [*said, *reading_warnings(vertebrae, doubt)]
     pixel_mm = tuple((float(s[0]), float(s[1])) for s in sizes)
-    uncertain = not anchors and levels_uncertain(vertebrae, reading)
-    return Localization(views, vertebrae, reading, warnings, (pixel_mm[0], pixel_mm[1]), tuple(anchors), uncertain)
+    return Localization(views, vertebrae, reading, warnings, (pixel_mm[0], pixel_mm[1]), tuple(anchors), bool(doubt))
 
 
 def _pair(

@@ -125,18 +125,31 @@ def _mark(vertebra: Vertebra, found: Localization, which: int, index: int) -> Ma
     )
 
 
-def levels_uncertain(vertebrae: Sequence[Vertebra], reading: Reading) -> bool:
-    """Whether all levels may be one too high or too low: no end of the spine is in sight, or the count is close."""
-    return not _ends_in_sight(vertebrae) or reading.margin < LEAST_MARGIN
-
-
-def reading_warnings(vertebrae: Sequence[Vertebra], reading: Reading, anchored: bool = False) -> list[str]:
-    """What one view alone shows, what neither shows between two, and how sure the count is.
+def why_uncertain(vertebrae: Sequence[Vertebra], reading: Reading, views: tuple[Detections, Detections]) -> str:
+    """Why all levels may be one too high or too low; empty if they are certain.
 
     Args:
         vertebrae: head to foot.
         reading: of their levels.
-        anchored: whether the user settled a level.
+        views: what both views show.
+    """
+    if not {NAMES[v.level] for v in vertebrae} & {"C1", "C2", "S1"}:
+        return "neither C2 nor the sacrum is in sight"
+    if reading.margin < LEAST_MARGIN:
+        return f"margin {reading.margin:.1f}"
+    for vertebra in vertebrae:
+        for name, index, view in zip(("AP", "LAT"), (vertebra.ap, vertebra.lat), views, strict=True):
+            if vertebra.level != S1_INDEX and index >= 0 and np.exp(view.log_level[index, S1_INDEX]) > 0.5:
+                return f"the {name} film shows the sacrum where {NAMES[vertebra.level]} is"
+    return ""
+
+
+def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "") -> list[str]:
+    """What one view alone shows, what neither shows between two, and how sure the count is.
+
+    Args:
+        vertebrae: head to foot.
+        doubt: as of `why_uncertain`; empty if the user settled a level.
     """
     warnings = []
     single = [NAMES[v.level] for v in vertebrae if v.seen_in != "both"]
@@ -146,17 +159,9 @@ def reading_warnings(vertebrae: Sequence[Vertebra], reading: Reading, anchored: 
         between = _missing_between(upper.level, lower.level)
         if between:
             warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
-    if not anchored and levels_uncertain(vertebrae, reading):
-        if not _ends_in_sight(vertebrae):
-            reason = "neither C2 nor the sacrum is in sight"
-        else:
-            reason = f"margin {reading.margin:.1f}"
-        warnings.append(f"{LEVELS_UNCERTAIN} ({reason}): settle one with an anchor")
+    if doubt:
+        warnings.append(f"{LEVELS_UNCERTAIN} ({doubt}): settle one with an anchor")
     return warnings
-
-
-def _ends_in_sight(vertebrae: Sequence[Vertebra]) -> bool:
-    return bool({NAMES[v.level] for v in vertebrae} & {"C1", "C2", "S1"})
 
 
 def _missing_between(upper: int, lower: int) -> list[int]:
