@@ -162,6 +162,23 @@ def test_a_vertebra_cut_by_padding_is_cut(tmp_path: Path) -> None:
         assert found.border_contact_mm2[20] == pytest.approx(area)
 
 
+@pytest.mark.parametrize(
+    ("unlabelled", "complaint"),
+    [
+        ({"L1": [0, 0, 0]}, "L1 has a label in the mask"),
+        ({"S1": [0, 0, -200]}, "S1 lies outside the CT"),
+        ({"L9": [0, 0, 0]}, "L9"),
+        ({"S1": [0, 0]}, "S1"),
+    ],
+)
+def test_marks_beside_the_mask_must_be_possible(tmp_path: Path, unlabelled: dict, complaint: str) -> None:
+    case = simulate_case(tmp_path, "p", levels=(20, 21))
+    row = {"subject": "p", "ct": case.ct.name, "mask": case.mask.name, "unlabelled_mm": unlabelled}
+    (tmp_path / "cases.json").write_text(json.dumps([row]))
+    with pytest.raises(UserError, match=complaint):
+        read_case(find_cases(tmp_path / "cases.json")[0], np.random.default_rng(0))
+
+
 def test_real_verse_folder(tmp_path: Path) -> None:
     """Cases without a CT are rejected with that reason; a cut vertebra is recorded and in no list."""
     document = prepare(DATA / "verse", tmp_path)

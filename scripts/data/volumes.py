@@ -88,6 +88,7 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         mask = _label_numbers(mask)
         numbering = find_numbering(mask, affine, _all_names(names, names_beside(case.mask)), case.labels)
     labels = _verse_labels(mask, numbering.levels, case)
+    _check_unlabelled(case, labels, affine)
     contact = border_contact(labels, affine)
     outside = None
     annotated: dict[int, np.ndarray] = {}
@@ -111,6 +112,16 @@ def read_case(case: CaseFiles, rng: np.random.Generator) -> CaseVolumes:
         check_scale({n: v for n, v in volumes_of(labels, size).items() if n not in cut and n not in unfit})
     metal = find_metal(hu, labels, size)
     return CaseVolumes(hu, labels, affine, contact, annotated, metal, convention, unfit, numbering.notes)
+
+
+def _check_unlabelled(case: CaseFiles, labels: np.ndarray, affine: np.ndarray) -> None:
+    present = np.unique(labels)
+    for name, place in case.unlabelled_mm.items():
+        if name != "S1" and level_number(name) in present:
+            raise UserError(f"unlabelled_mm: {name} has a label in the mask")
+        index = np.linalg.solve(affine, [*place, 1.0])[:3]
+        if (index < -0.5).any() or (index > np.array(labels.shape) - 0.5).any():
+            raise UserError(f"unlabelled_mm: {name} lies outside the CT; give world mm, RAS")
 
 
 def _read_volume(path: Path, what: str, case: CaseFiles) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
