@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scripts.data.film_effects import FilmEffectOptions
 from scripts.data.normalisation import normalise_film
@@ -13,6 +14,7 @@ from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeforma
 from scripts.data.online.pool import CasePool, Choice, load_cases
 from scripts.data.online.render import Field
 from scripts.data.online.samples import SampleOptions, make_samples
+from scripts.data.online.sheet import draw_sheet, read_options
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.cropping import crop_cube, network_input, place_cube, turned_upright
@@ -216,6 +218,14 @@ def test_real_cases_are_copied_with_contrast_agent(tmp_path):
     for old, new in zip(plain.vertebrae, copy.vertebrae, strict=True):
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(old.start, old.share.shape, strict=True))
         assert torch.equal(old.share, new.share) and not changed[box][old.share > 250].any()
+
+
+def test_a_sheet_of_fresh_samples_is_drawn_by_the_shipped_config(case, tmp_path):
+    write_case(tmp_path / "a.npz", case)
+    draw_sheet((str(tmp_path),), tmp_path / "sheet.jpg", count=2)
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 20
+    assert read_options().pixel_mm == 2.0
 
 
 def test_cases_are_stored_and_chosen(case, tmp_path):

@@ -1,7 +1,7 @@
 """A picture of fresh samples, to be looked at: both patches with mark and the shadow's outline, level by level.
 
 python -m scripts.data.online.sheet --cases CASES --output FILE.jpg [--count 20] [--seed 0]
-    [--config configs/online.json,configs/online_cases.json]
+    [--config configs/train.json,configs/online.json,configs/online_cases.json]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.data.online.samples import SampleOptions, make_samples
 from scripts.levels import level_name
 from scripts.paths import BUNDLE_ROOT
 
-CONFIG = ("configs/online.json", "configs/online_cases.json")
+CONFIG = ("configs/train.json", "configs/online.json", "configs/online_cases.json")
 
 
 def read_options(config: tuple[str, ...] = CONFIG) -> SampleOptions:
