@@ -118,10 +118,10 @@ def _check_unlabelled(case: CaseFiles, labels: np.ndarray, affine: np.ndarray) -
     present = np.unique(labels)
     for name, place in case.unlabelled_mm.items():
         if name != "S1" and level_number(name) in present:
-            raise UserError(f"unlabelled_mm: {name} has a label in the mask")
+            raise UserError(f"{case.key}: unlabelled_mm: {name} has a label in the mask")
         index = np.linalg.solve(affine, [*place, 1.0])[:3]
         if (index < -0.5).any() or (index > np.array(labels.shape) - 0.5).any():
-            raise UserError(f"unlabelled_mm: {name} lies outside the CT; give world mm, RAS")
+            raise UserError(f"{case.key}: unlabelled_mm: {name} lies outside the CT; give world mm, RAS")
 
 
 def _read_volume(path: Path, what: str, case: CaseFiles) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
