@@ -10,6 +10,7 @@ rotation. Follows the recipe measured in ``docs/localization.md``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,17 @@ def find_landmarks(
         box = boxes[number - 1] if number <= len(boxes) else None
         found.append(_one(labels, grid, number, centre, direction, box))
     return SpineLandmarks(tuple(found), s1_mm, complete)
+
+
+def split_marks(places: Mapping[str, Sequence[float] | np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+    """Marks by name as centroids by VerSe number, and that of S1, which has no such number; None without it.
+
+    >>> split_marks({"L5": (0, 0, 0)})
+    ({24: array([0, 0, 0])}, None)
+    """
+    marks = {name: np.array(place) for name, place in places.items()}
+    s1 = marks.pop("S1", None)
+    return {level_number(name): place for name, place in marks.items()}, s1
 
 
 def known_landmarks(mask: Path | None) -> SpineLandmarks | None:

@@ -22,7 +22,7 @@ from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import Anchor
 from scripts.localization.evaluate import measure_films, summarise
-from scripts.localization.films import FilmCase
+from scripts.localization.films import FilmCase, on_film
 from scripts.localization.found import Localization
 from scripts.localization.levels import S1_INDEX
 from scripts.localization.localizer import Localizer
@@ -37,9 +37,8 @@ LAT = 1
 
 def middle_anchor(case: FilmCase) -> tuple[Anchor, ...]:
     """The vertebra in the middle of those that the lateral film shows; none if it shows none."""
-    centroids, film = case.centroids[LAT], case.films[LAT]
-    inside = ((centroids >= 0) & (centroids <= np.array(film.shape) - 1)).all(1) & (case.levels != S1_INDEX)
-    seen = np.flatnonzero(inside)
+    centroids = case.centroids[LAT]
+    seen = np.flatnonzero(on_film(centroids, case.films[LAT].shape) & (case.levels != S1_INDEX))
     if not len(seen):
         return ()
     middle = seen[len(seen) // 2]
@@ -69,55 +68,51 @@ def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES
         raise UserError(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     localizer = Localizer(weights, device)
     single = Localizer(weights, device, test_time_views=(TestTimeView(),))
-    near: list[bool] = []
-    doubts: list[bool] = []
-
-    def without_size(truth: FilmCase, anchors: tuple[Anchor, ...]) -> Localization:
-        near.append(False)
-        found = localizer(*truth.films, anchors=anchors)
-        pairs = zip((truth.geometry.ap, truth.geometry.lat), found.pixel_mm, strict=True)
-        near[-1] = all(abs(np.log(size[0] / view.pixel_mm[0])) < NEAR_SIZE for view, size in pairs)
-        return found
-
     locate: dict[str, Callable[[FilmCase], Localization]] = {
         "plain": lambda truth: localizer(*truth.films, truth.geometry),
         "one_view": lambda truth: single(*truth.films, truth.geometry),
         "middle": lambda truth: localizer(*truth.films, truth.geometry, anchors=middle_anchor(truth)),
         "lowest": lambda truth: localizer(*truth.films, truth.geometry, anchors=lowest_anchor(truth)),
-        "no_size": lambda truth: without_size(truth, ()),
-        "no_size_middle": lambda truth: without_size(truth, middle_anchor(truth)),
+        "no_size": lambda truth: localizer(*truth.films),
+        "no_size_middle": lambda truth: localizer(*truth.films, anchors=middle_anchor(truth)),
     }
-    rows = []
-    for folder in films.split(","):
-        for name in cases:
-            near.clear()
-            doubts.clear()
-
-            def doubting(truth: FilmCase, name: str = name) -> Localization:
-                doubts.append(True)
-                found = locate[name](truth)
-                doubts[-1] = found.levels_uncertain
-                return found
-
-            views, joint, pairs = measure_films(folder, doubting)
-            wrong = np.array([named_wrongly(views, pair.case) for pair in pairs])
-            doubted = np.array(doubts)
-            row = summarise(views, joint, pairs)["all"]
-            true = [v for v in views if v.level]
-            rows.append(
-                [
-                    Path(folder).name,
-                    name,
-                    len(pairs),
-                    *(" / ".join(f"{row[view][key]:.3f}" for view in ("ap", "lat")) for key in MEASURES),
-                    f"{row['id_rate']['value']:.3f}, {row['id_rate_strict']['value']:.3f}",
-                    f"{np.mean([v.said == v.level for v in true]):.3f}",
-                    f"{row['calibration']['ece']:.3f}",
-                    *(f"{part.sum()} ({(part & doubted).sum()})" for part in (~wrong, wrong)),
-                    f"{np.mean(near):.2f}" if near else "",
-                ]
-            )
+    rows = [_row(folder, name, locate[name]) for folder in films.split(",") for name in cases]
     print("\n".join(markdown_table(HEAD, rows)))
+
+
+def _row(folder: str, name: str, locate: Callable[[FilmCase], Localization]) -> list[object]:
+    # Of each pair, whether it was called uncertain and whether both sizes were found.
+    said: list[tuple[bool, bool]] = []
+
+    def locate_and_note(truth: FilmCase) -> Localization:
+        try:
+            found = locate(truth)
+        except UserError:
+            said.append((True, False))
+            raise
+        said.append((found.levels_uncertain, _sizes_found(truth, found)))
+        return found
+
+    views, joint, pairs = measure_films(folder, locate_and_note)
+    wrong = np.array([named_wrongly(views, pair.case) for pair in pairs])
+    doubted, sized = np.array(said).T
+    row = summarise(views, joint, pairs)["all"]
+    return [
+        Path(folder).name,
+        name,
+        len(pairs),
+        *(" / ".join(f"{row[view][key]:.3f}" for view in ("ap", "lat")) for key in MEASURES),
+        f"{row['id_rate']['value']:.3f}, {row['id_rate_strict']['value']:.3f}",
+        f"{np.mean([v.said == v.level for v in views if v.level]):.3f}",
+        f"{row['calibration']['ece']:.3f}",
+        *(f"{part.sum()} ({(part & doubted).sum()})" for part in (~wrong, wrong)),
+        f"{sized.mean():.2f}" if name.startswith("no_size") else "",
+    ]
+
+
+def _sizes_found(truth: FilmCase, found: Localization) -> bool:
+    pairs = zip((truth.geometry.ap, truth.geometry.lat), found.pixel_mm, strict=True)
+    return all(abs(np.log(size[0] / view.pixel_mm[0])) < NEAR_SIZE for view, size in pairs)
 
 
 def named_wrongly(views: list[ViewRow], case: str) -> bool:

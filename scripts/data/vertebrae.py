@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from scripts.anatomy.landmarks import FILE_NAME as LANDMARKS_FILE
-from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks, write_landmarks
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks, split_marks, write_landmarks
 from scripts.data.cases import CaseFiles
 from scripts.data.contact_sheet import write_contact_sheet
 from scripts.data.items import VertebraItem
@@ -122,7 +122,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     write_films(folder, films, geometry)
     write_nifti(folder / "labelmap.nii.gz", patient.labels, patient.grid.affine)
     known = None if variant else known_landmarks(case.mask)
-    s1_mm = None if variant or "S1" not in case.unlabelled_mm else np.array(case.unlabelled_mm["S1"])
+    _, s1_mm = split_marks({} if variant else case.unlabelled_mm)
     # The middle of debris, or of half a vertebra, is not used as a mark.
     doubtful = volumes.unfit.keys() - patient.annotated
     found = find_landmarks(

@@ -10,11 +10,11 @@ from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import NEAR_SHARE, Anchor, nearest_mark, pitch
 from scripts.localization.detection import Detections
-from scripts.localization.levels import LEVELS, NAMES, S1_INDEX
+from scripts.localization.films import on_film
+from scripts.localization.levels import LEVELS, LUMBAR_ENDS, NAMES, S1_INDEX
 from scripts.localization.pairing import Pairing
 from scripts.localization.path import FORBIDDEN, Known, Reading
 
-LUMBAR_ENDS = [NAMES.index(name) for name in ("L4", "L5", "L6")]
 # Of vertebrae that may be the lowest whole one, from below: sacra and femoral heads lie below it.
 LOWEST_TRIED = 4
 # A vertebra that the user names is as near to one that was found, in distances of neighbours.
@@ -73,7 +73,7 @@ def whole_vertebrae(pairing: Pairing, views: Views, shapes: Sequence[tuple[int, 
     for index, view, shape in zip((pairing.ap, pairing.lat), views, shapes, strict=True):
         seen = np.flatnonzero(index >= 0)
         corners = view.corners[index[seen]]
-        whole[seen] &= ((corners >= 0) & (corners <= np.array(shape) - 1)).all(axis=(1, 2))
+        whole[seen] &= on_film(corners, shape).all(1)
     return whole
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks, split_marks
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.patient import canonical_patient
@@ -34,7 +34,7 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.atomic import atomic_path
 from scripts.jobs import run_jobs
-from scripts.levels import LEVEL_ORDER, level_number
+from scripts.levels import LEVEL_ORDER
 from scripts.localization.levels import S1_INDEX
 
 PIXEL_MM = 2.0
@@ -84,6 +84,13 @@ class FilmCase:
     corners: tuple[np.ndarray, np.ndarray]
     geometry: BiplanarGeometry
     complete: bool
+
+
+def on_film(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(...,) whether points (..., 2), row and column, lie on a film of (rows, columns); NaN does not."""
+    with np.errstate(invalid="ignore"):
+        inside: np.ndarray = ((points >= 0) & (points <= np.array(shape) - 1)).all(-1)
+    return inside
 
 
 def draw_geometry(
@@ -254,10 +261,8 @@ def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> N
     patient = canonical_patient(volumes, bone_gain, VariantRange(), rng if variant else None, spacing_mm)
     landmarks = None if variant else known_landmarks(case.mask)
     # A deformed copy's mask moves along; the marks beside it do not.
-    others = {} if variant else {name: np.array(place) for name, place in case.unlabelled_mm.items()}
-    s1_mm = others.pop("S1", None)
-    centroids = patient.centroids | {level_number(name): place for name, place in others.items()}
-    landmarks = landmarks or find_landmarks(patient.labels, patient.grid, centroids, s1_mm)
+    others, s1_mm = split_marks({} if variant else case.unlabelled_mm)
+    landmarks = landmarks or find_landmarks(patient.labels, patient.grid, patient.centroids | others, s1_mm)
     attenuation, grid = _coarse(patient.attenuation, patient.grid)
     cases = [take_films(attenuation, grid, landmarks, draw_geometry(grid, MachineRange(), rng)) for _ in range(pairs)]
     write_film_cases(path, cases, case.subject)

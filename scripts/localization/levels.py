@@ -9,6 +9,8 @@ from scripts.levels import LEVEL_ORDER, level_name
 NAMES = (*(level_name(number) for number in LEVEL_ORDER), "S1")
 LEVELS = len(NAMES)
 S1_INDEX = NAMES.index("S1")
+# What S1 may follow.
+LUMBAR_ENDS = [NAMES.index(name) for name in ("L4", "L5", "L6")]
 # Places in the table where another region begins.
 FIRST_THORACIC, FIRST_LUMBAR = NAMES.index("T1"), NAMES.index("L1")
 REGION_NAMES = ("cervical", "thoracic", "lumbar", "sacral")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.geometry.biplanar import View
-from scripts.localization.films import FilmCase
+from scripts.localization.films import FilmCase, on_film
 from scripts.localization.found import Localization
 from scripts.localization.levels import NAMES, S1_INDEX, region_index
 
@@ -108,11 +108,8 @@ def compare(
     """All rows of a film pair; without any finding everything counts as missed."""
     listed = np.flatnonzero(truth.levels != S1_INDEX)
     inside = np.array(
-        [
-            [np.all((p >= 0) & (p <= np.array(film.shape) - 1)) for p in centroids[listed]]
-            for film, centroids in zip(truth.films, truth.centroids, strict=True)
-        ]
-    ).reshape(2, -1)
+        [on_film(centroids[listed], film.shape) for film, centroids in zip(truth.films, truth.centroids, strict=True)]
+    )
     whole = whole_bodies(truth)[:, listed]
     vertebrae = [] if found is None else [v for v in found.vertebrae if v.level != S1_INDEX]
     rows: list[ViewRow] = []
@@ -170,8 +167,7 @@ def whole_bodies(case: FilmCase) -> np.ndarray:
         points = np.where(
             (case.levels == NAMES.index("C1"))[:, None, None], case.centroids[view][:, None], case.corners[view]
         )
-        with np.errstate(invalid="ignore"):
-            whole[view] = ((points >= 0) & (points <= np.array(film.shape) - 1)).all((1, 2))
+        whole[view] = on_film(points, film.shape).all(1)
     return whole
 
 

@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks
+from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, split_marks
 from scripts.data.online.case import OnlineCase
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid
 from scripts.io.atomic import atomic_file
-from scripts.levels import LEVEL_ORDER, level_number
-from scripts.localization.levels import S1_INDEX
+from scripts.levels import LEVEL_ORDER
+from scripts.localization.levels import LUMBAR_ENDS, S1_INDEX
 from scripts.simulation.patient import SimulatedPatient
 
 # Marks of a vertebra: its centroid, four corners of the mid-coronal section and four of the mid-sagittal one.
 CORONAL, SAGITTAL, MARKS = slice(1, 5), slice(5, 9), 9
 # A voxel belongs to a vertebra that fills more than half of it.
 HALF_SHARE = 127
-# What S1 may follow: L4, L5 or L6.
-LAST_LUMBAR = (23, 24, 25)
 
 
 @dataclass(frozen=True)
@@ -124,16 +122,17 @@ def patient_from_case(case: OnlineCase) -> FilmPatient:
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(vertebra.start, share.shape, strict=True))
         labels[box][share > HALF_SHARE] = vertebra.level
     centroids = {vertebra.level: grid.to_world(vertebra.centroid) for vertebra in case.vertebrae}
-    others = {level_number(n): grid.to_world(place) for n, place in case.unlabelled.items() if n != "S1"}
-    landmarks = find_landmarks(labels, grid, {**centroids, **others})
+    others, s1_mm = split_marks({name: grid.to_world(place) for name, place in case.unlabelled.items()})
+    landmarks = find_landmarks(labels, grid, centroids | others, s1_mm)
     sure = {vertebra.level for vertebra in case.vertebrae if vertebra.whole} | others.keys()
     kept = [i for i, v in enumerate(landmarks.vertebrae) if v.level in sure or v.sagittal_mm is not None]
     known = landmarks.vertebrae[kept[0] : kept[-1] + 1] if kept else ()
     # Where the last lumbar vertebra is not known, one without a mark lies above S1.
-    ends = bool(known) and known[-1].level in LAST_LUMBAR and known[-1] is landmarks.vertebrae[-1]
-    s1 = grid.to_world(case.unlabelled["S1"]) if ends and "S1" in case.unlabelled else None
-    known_ones = replace(landmarks, vertebrae=known, s1_mm=s1)
-    return patient_from_landmarks(case.name, case.hu, grid, known_ones, case.origin)
+    last = known[-1] if known and known[-1] is landmarks.vertebrae[-1] else None
+    if last is None or LEVEL_ORDER.index(last.level) not in LUMBAR_ENDS:
+        s1_mm = None
+    sure_ones = replace(landmarks, vertebrae=known, s1_mm=s1_mm)
+    return patient_from_landmarks(case.name, case.hu, grid, sure_ones, case.origin)
 
 
 def write_patient(path: Path, patient: FilmPatient, compress: bool = True) -> None:
