@@ -150,13 +150,15 @@ def test_other_peoples_shapes_find_the_bone(tmp_path: Path) -> None:
     # Only what is accepted gets a label, and prepare reads the case.
     case = CaseMarks("one", "x", tuple(VertebraMark(n, tuple(map(float, p)), "by eye") for n, p in marks.items()))
     case = case.decided({21: ("accepted", ""), 22: ("accepted", ""), 23: ("rejected", "blurred")})
-    write_marks(tmp_path / "marks.json", replace(case, s1_mm=(1.0, -2.5, -130.0)))
+    x, y, z = (round(float(v), 1) for v in marks[23])
+    s1 = (x, y, z - 10.0)
+    write_marks(tmp_path / "marks.json", replace(case, s1_mm=s1))
     case = read_marks(tmp_path / "marks.json")
     row = write_case(tmp_path / "one", ct, fitted, case)
     (tmp_path / "manifest.json").write_text(json.dumps([row]))
     files = find_cases(tmp_path / "manifest.json")[0]
     assert files.label_origin == FITTED
-    assert files.unlabelled_mm == {"L4": pytest.approx(marks[23], abs=0.06), "S1": (1.0, -2.5, -130.0)}
+    assert files.unlabelled_mm == {"L4": pytest.approx(marks[23], abs=0.06), "S1": pytest.approx(s1)}
     volumes = read_case(files, rng)
     assert set(np.unique(volumes.labels)) == {0, 21, 22}
     assert set(volumes.annotated) == {21, 22}
