@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 SCRIPTS = ROOT / "scripts"
 # From the ground up; docs/contributing.md says what each is for.
 ROOMS = (
-    "errors", "ending", "command", "paths", "levels", "jobs", "drawing",
+    "errors", "ending", "command", "paths", "levels", "jobs", "threads", "drawing",
     "geometry", "io", "anatomy", "films", "export", "simulation", "data", "learning", "reconstruction", "localization",
     "spine", "measure", "render", "job", "serving", "viewer", "release", "deploy", "benchmarks", "cli",
 )  # fmt: skip

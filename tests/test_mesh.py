@@ -15,7 +15,7 @@ from scripts.drawing import level_colour
 from scripts.errors import UserError
 from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_ORDER
-from scripts.spine.mesh import decimated, vertebra_mesh, write_glb, write_meshes, write_stl
+from scripts.spine.mesh import decimated, vertebra_mesh, vertex_normals, write_glb, write_meshes, write_stl
 from tests.conftest import SAMPLE
 
 RADIUS = 14.0
@@ -40,6 +40,18 @@ def test_ball_against_the_analytic_one(hard: bool, sign: float) -> None:
     if not hard:
         radii = np.linalg.norm((mesh.vertices - affine[:3, 3]) / [sign * 0.9, 1.1, 1.3] - CENTRE, axis=1)
         assert np.abs(radii - RADIUS).max() < 0.05
+
+
+def test_normals_of_an_ellipsoid_are_the_analytic_ones() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4)
+    half_axes = np.array([30.0, 20.0, 10.0])
+    vertices, faces = ball.vertices.view(np.ndarray) * half_axes, ball.faces.view(np.ndarray)
+    expected = vertices / half_axes**2
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    cosines = np.einsum("nk,nk->n", vertex_normals(vertices, faces), expected)
+    assert np.degrees(np.arccos(cosines.min())) < 2.0
+    # A point of no triangle has none.
+    assert (vertex_normals(np.vstack([vertices, np.zeros(3)]), faces)[-1] == 0).all()
 
 
 def test_a_volume_that_fills_its_cube_is_still_closed() -> None:

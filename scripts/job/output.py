@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from scripts.render.surfaces import View
 from scripts.render.turntable import check_turntable, write_turntable
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.reconstruction import Reconstruction
+from scripts.threads import map_in_threads
 
 REPORT_FILE = "report.json"
 DICOM_FOLDER = "dicom"
@@ -86,7 +88,10 @@ def write_reconstruction(
         write_nifti(folder / "spine.nii.gz", result.labels, result.grid.affine)
         write_annotations(folder / "annotations.json", annotations)
         clock.stop("volume")
-        write_meshes({p.level: p.mesh for p in result.parts if p.found}, folder, options.mesh_formats, options.decimate)
+        found = [part for part in result.parts if part.found]
+        meshes = map_in_threads(attrgetter("mesh"), found)
+        by_level = {part.level: mesh for part, mesh in zip(found, meshes, strict=True)}
+        write_meshes(by_level, folder, options.mesh_formats, options.decimate)
         clock.stop("meshes")
         draw = partial(
             draw_panels,

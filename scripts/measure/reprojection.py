@@ -223,12 +223,11 @@ def _best_place(picture: np.ndarray, total: np.ndarray, ring: np.ndarray) -> tup
     middle = len(moves) // 2
     scores = np.full((len(moves), len(moves)), -1.0)
     limit = np.array(picture.shape) - 1
+    there_columns = np.clip(columns + moves[:, None], 0, limit[1])
     for i, down in enumerate(moves):
-        there_rows = np.clip(rows + down, 0, limit[0])
-        for j, along in enumerate(moves):
-            there = picture[there_rows, np.clip(columns + along, 0, limit[1])]
-            there = there - there.mean()
-            scores[i, j] = float(template @ there) / max(norm * float(np.linalg.norm(there)), 1e-9)
+        there = picture[np.clip(rows + down, 0, limit[0]), there_columns]
+        there = there - there.mean(axis=1, keepdims=True)
+        scores[i] = there @ template / np.maximum(norm * np.linalg.norm(there, axis=1), 1e-9)
     home = scores[middle, middle]
     # A best place at the border of what was tried is none: the correlation may rise further.
     peak = scores == maximum_filter(scores, 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -22,9 +21,9 @@ from scripts.measure.spine_angles import SpineAngle, spine_angles
 from scripts.measure.status import Status, flag_texts, judge
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
+from scripts.threads import map_in_threads
 
 # More are no faster: half of the time goes into short steps, which wait for each other.
-POSE_THREADS = 2
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
 # there lies near enough to make a new part.
 _POSES: WeakKeyDictionary[ReconstructedVertebra, VertebraPose | str] = WeakKeyDictionary()
@@ -114,8 +113,8 @@ def spine_poses(parts: list[ReconstructedVertebra]) -> tuple[dict[int, VertebraP
     why: dict[int, str] = {}
     marks = np.array([part.vertebra.cube.body_centroid_mm for part in parts])
     new = [(p, down) for p, down in zip(parts, spine_directions(marks), strict=True) if p not in _POSES]
-    with ThreadPoolExecutor(POSE_THREADS) as threads:
-        _POSES.update(zip((p for p, _ in new), threads.map(lambda both: _pose_or_reason(*both), new), strict=True))
+    answers = map_in_threads(lambda both: _pose_or_reason(*both), new)
+    _POSES.update(zip((p for p, _ in new), answers, strict=True))
     for part in parts:
         answer = _POSES[part]
         if isinstance(answer, str):

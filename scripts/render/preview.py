@@ -26,6 +26,7 @@ from scripts.levels import in_order, level_name
 from scripts.measure.plate_lines import FilmLines
 from scripts.render.angle_lines import draw_lines
 from scripts.render.surfaces import ANGLES, Surfaces, View, display_surfaces, render_surfaces
+from scripts.threads import map_in_threads
 
 # Caption and the side of the patient that lies at the picture's left and right edge.
 _CAPTIONS: dict[View, tuple[str, str, str]] = {
@@ -110,8 +111,9 @@ def draw_panels(
         shown = {n: [(line + 0.5) * mm for line in both[which]] for n, both in (outlines or {}).items()}
         drawn = lines[which] if lines else None
         panels[caption] = _film_panel(film, mm, points, shift, window, scale, margins, side, shown, flagged, drawn)
-    for view in views if bodies else ():
-        image, number = render_surfaces(surfaces, size_mm, ANGLES[view], scale)
+    shown_views = views if bodies else ()
+    images = map_in_threads(lambda view: render_surfaces(surfaces, size_mm, ANGLES[view], scale), shown_views)
+    for view, (image, number) in zip(shown_views, images, strict=True):
         panels[_CAPTIONS[view]] = _spine_panel(image, number, bodies, spine_shift, window, scale, view, flagged)
     return panels, in_order(list({*ap, *bodies})), scale
 

@@ -9,7 +9,8 @@ from scipy.ndimage import find_objects, gaussian_filter
 
 from scripts.drawing import BACKGROUND, level_colour
 from scripts.levels import level_name
-from scripts.spine.mesh import display_mesh
+from scripts.spine.mesh import display_mesh, vertex_normals
+from scripts.threads import map_in_threads
 
 View = Literal["front", "left", "back", "right", "oblique", "side", "top"]
 # Degrees the viewer has walked around the patient (from in front towards the patient's left), and has risen.
@@ -64,15 +65,17 @@ def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxe
 
 def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
     """Display surface of every vertebra, in mm from the labelmap's outer corner."""
-    surfaces = {}
-    for number, box in enumerate(find_objects(labelmap), start=1):
-        if box is not None:
-            level_name(number)
-            affine = np.diag([voxel_mm] * 3 + [1.0])
-            affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in box]
-            mesh = display_mesh(labelmap[box] == number, affine)
-            surfaces[number] = (mesh.vertices.view(np.ndarray), mesh.vertex_normals, mesh.faces.view(np.ndarray))
-    return surfaces
+    boxes = {number: box for number, box in enumerate(find_objects(labelmap), start=1) if box is not None}
+
+    def surface(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        level_name(number)
+        affine = np.diag([voxel_mm] * 3 + [1.0])
+        affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in boxes[number]]
+        mesh = display_mesh(labelmap[boxes[number]] == number, affine)
+        vertices, faces = mesh.vertices.view(np.ndarray), mesh.faces.view(np.ndarray)
+        return vertices, vertex_normals(vertices, faces), faces
+
+    return dict(zip(boxes, map_in_threads(surface, boxes), strict=True))
 
 
 def render_surfaces(

@@ -109,6 +109,20 @@ def display_mesh(mask: np.ndarray, affine: np.ndarray) -> trimesh.Trimesh:
     return vertebra_mesh(blurred, affine @ shift, min(level, 0.9 * float(blurred.max())))
 
 
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals, each the mean of its triangles' weighted by area; trimesh, by angle, is slower.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3), each triangle anticlockwise from outside.
+    """
+    first, second, third = (vertices[faces[:, k]] for k in range(3))
+    area = np.cross(second - first, third - first)
+    corner = faces.ravel()
+    normals = np.stack([np.bincount(corner, area[:, k].repeat(3), len(vertices)) for k in range(3)], axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
 def write_stl(mesh: trimesh.Trimesh, path: str | Path) -> None:
     """Write a binary STL in the mesh's own RAS mm; the header names unit and frame and nothing of the patient.
 
@@ -214,6 +228,7 @@ def write_glb(meshes: dict[int, trimesh.Trimesh], path: str | Path) -> None:
     scene.graph.update(frame_from=scene.graph.base_frame, frame_to=GLB_ROOT, matrix=RAS_MM_TO_GLTF)
     for number in in_order(list(meshes)):
         mesh = _bare(meshes[number])
+        mesh.vertex_normals = vertex_normals(mesh.vertices.view(np.ndarray), mesh.faces.view(np.ndarray))
         mesh.visual = TextureVisuals(material=_material(number))
         scene.add_geometry(mesh, node_name=names[number], geom_name=names[number], parent_node_name=GLB_ROOT)
     _write(path, trimesh.exchange.gltf.export_glb(scene, include_normals=True))
