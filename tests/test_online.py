@@ -11,6 +11,7 @@ from scripts.data.online import samples
 from scripts.data.online.case import case_from_simulation, read_case, write_case
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeformation, draw_samples
+from scripts.data.online.memory import pick_with_copies
 from scripts.data.online.pool import CasePool, Choice, load_cases
 from scripts.data.online.render import Field
 from scripts.data.online.samples import SampleOptions, make_samples
@@ -249,3 +250,13 @@ def test_cases_are_stored_and_chosen(case, tmp_path):
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"b\.npz"):
         read_case(tmp_path / "b.npz")
+
+
+def test_copies_with_contrast_agent_do_not_crowd_out_other_patients() -> None:
+    """Every patient is as likely as any other, and a copy in one of two times."""
+    names = ["a", "b", *(f"b~contrast{n}" for n in range(5)), "c~contrast0"]
+    rng = np.random.default_rng(3)
+    drawn = [pick_with_copies(names, str, rng) for _ in range(3000)]
+    share = {name: drawn.count(name) / len(drawn) for name in names}
+    expected = {"a": 1 / 3, "b": 1 / 6, **{f"b~contrast{n}": 1 / 30 for n in range(5)}, "c~contrast0": 1 / 3}
+    np.testing.assert_allclose([share[n] for n in names], [expected[n] for n in names], atol=0.03)

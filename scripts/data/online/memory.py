@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from scripts.errors import UserError
@@ -28,6 +29,27 @@ class Patient(Protocol):
 
 
 P = TypeVar("P", bound=Patient)
+Item = TypeVar("Item")
+# Between a patient's name and the number of the copy with contrast agent.
+CONTRAST = "~contrast"
+
+
+def pick_with_copies(found: Sequence[Item], name: Callable[[Item], str], rng: np.random.Generator) -> Item:
+    """One of some patients and of their copies with contrast agent.
+
+    Every patient is as likely as any other, however many copies there are of it, and one in two times it is a copy.
+
+    Args:
+        found: to choose from, at least one.
+        name: of the patient of an item; that of a copy continues with `CONTRAST`.
+        rng: source.
+    """
+    people = sorted({name(item).split(CONTRAST)[0] for item in found})
+    person = people[rng.integers(len(people))]
+    plain = [item for item in found if name(item) == person]
+    copies = [item for item in found if name(item).startswith(person + CONTRAST)]
+    chosen = copies if copies and (not plain or rng.random() < 0.5) else plain
+    return chosen[rng.integers(len(chosen))]
 
 
 class MemoryPool(Generic[P]):

@@ -12,7 +12,7 @@ import torch
 
 from scripts.data.online.case import OnlineCase, case_from_simulation, read_case, write_case
 from scripts.data.online.files import simulate_once, stored_files
-from scripts.data.online.memory import MemoryPool
+from scripts.data.online.memory import CONTRAST, MemoryPool, pick_with_copies
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.samples import Pick
 from scripts.errors import UserError
@@ -69,7 +69,7 @@ class CasePool(MemoryPool[OnlineCase]):
         for level in rng.permutation(self.choice.levels):
             for table in (real, simulated) if wants_real else (simulated, real):
                 if found := table.get(int(level)):
-                    return found[rng.integers(len(found))]
+                    return pick_with_copies(found, lambda pick: pick[0].name, rng)
         raise UserError("no patient in memory has a whole vertebra to learn from")
 
 
@@ -108,7 +108,7 @@ def contrast_copy(case: OnlineCase, number: int) -> OnlineCase:
         # A vessel that touches a body would take dark marrow for soft tissue.
         box = vertebra.box()
         hu[box] = torch.where(vertebra.share > 127, case.hu[box], hu[box])
-    return replace(case, name=f"{case.name}~contrast{number}", hu=hu)
+    return replace(case, name=f"{case.name}{CONTRAST}{number}", hu=hu)
 
 
 def simulate_case(number: int, options: SimulationOptions, folder: Path) -> Path:

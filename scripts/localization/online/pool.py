@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from scripts.command import run_module
 from scripts.data.online.case import read_case
 from scripts.data.online.files import do_all, simulate_once, stored_files
-from scripts.data.online.memory import MemoryPool
+from scripts.data.online.memory import CONTRAST, MemoryPool, pick_with_copies
 from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.levels import S1_INDEX
@@ -65,7 +66,7 @@ class PatientPool(MemoryPool[FilmPatient]):
         if not simulated or (real and rng.random() < self.real_share):
             # Level by level: many of the real ones may show the same part of the spine.
             level = rng.choice(sorted({int(n) for patient in real for n in patient.levels}))
-            return _one([patient for patient in real if level in patient.levels], rng)
+            return pick_with_copies([patient for patient in real if level in patient.levels], attrgetter("name"), rng)
         return _one(simulated, rng)
 
 
@@ -100,7 +101,7 @@ class GrowingPatients(PatientPool):
 
 
 def load_patients(
-    folders: str | Sequence[str], without: Sequence[str] = HELD_OUT, contrast_copies: int = 1
+    folders: str | Sequence[str], without: Sequence[str] = HELD_OUT, contrast_copies: int = 6
 ) -> list[FilmPatient]:
     """Patients of one or several folders of files of `write_patient`, or of cases of the generator's engine.
 
@@ -131,7 +132,7 @@ def contrast_copy(patient: FilmPatient, number: int) -> FilmPatient:
     levels = [LEVEL_ORDER[level] for level in patient.levels[listed]]
     rng = np.random.default_rng([number, *patient.name.encode()])
     hu = add_contrast(patient.hu.numpy(), patient.grid, levels, patient.points[listed, 0], rng)
-    return replace(patient, name=f"{patient.name}~contrast{number}", hu=torch.from_numpy(hu))
+    return replace(patient, name=f"{patient.name}{CONTRAST}{number}", hu=torch.from_numpy(hu))
 
 
 def load_patient(path: Path) -> FilmPatient:
