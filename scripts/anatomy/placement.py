@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -74,6 +75,17 @@ def to_shape_frame(numbers: torch.Tensor, tilt: torch.Tensor) -> tuple[torch.Ten
     shift = -(own * numbers[:, None, :3]).sum(2)
     upright = rotation_matrix(lean)
     return (own[:, :, None] * upright[:, None]).sum(3), shift
+
+
+def from_mark(numbers: np.ndarray, tilt_deg: float) -> np.ndarray:
+    """(3,) mm along I, P, L of a vertebra's cube, from the mark to the centroid of the body that lies as said.
+
+    Args:
+        numbers: (9,) how the mean shape lies.
+        tilt_deg: by which the vertebra leans in the cube's sagittal plane, feet towards the back.
+    """
+    upright = rotation_matrix(torch.tensor([[0.0, 0.0, np.deg2rad(tilt_deg)]], dtype=torch.float64))[0].numpy()
+    return upright.T @ numbers[:3]
 
 
 def shape_distance(

@@ -20,6 +20,7 @@ from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.reconstruction import Reconstruction
+from scripts.spine.refine_marks import refine_marks
 from scripts.spine.session import reconstruct_films
 
 SHIPPED = NetworkOptions()
@@ -58,7 +59,7 @@ def read_job_films(job: Job) -> Films:
 
 
 def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
-    """The job's own marks, or those that the annotation network finds.
+    """The job's own marks, or those that the annotation network finds, moved to where the other one sees the bodies.
 
     Raises:
         UserError: the marks cannot be read or run the wrong way, the films show no vertebra, or the anchors do not fit.
@@ -67,7 +68,7 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
         marks = read_annotations(job.annotations)
         check_order(marks, str(job.annotations))
         return renumber(marks, job.anchor)
-    return annotate_films(films, networks.localizer, anchors=job.anchor)[0]
+    return refine_marks(films, annotate_films(films, networks.localizer, anchors=job.anchor)[0], networks.predictor)
 
 
 def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networks) -> tuple[Films, Reconstruction]:

@@ -19,15 +19,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from scripts.anatomy.placement import from_mark
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.mark_order import check_order
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
+from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.leaning import Lean
 from scripts.io.annotations import Annotations
 from scripts.levels import level_name
 from scripts.reconstruction.predictor import Predictor
-from scripts.reconstruction.steady import steady_numbers
+from scripts.reconstruction.steady import USUAL, steady_numbers
 from scripts.spine.assembly import (
     LocatedVertebra,
     ReconstructedVertebra,
@@ -158,6 +160,25 @@ class Session:
             v.level: (level, *ap, *lat, v.confidence, lean.frontal_deg, lean.sagittal_deg, *lies)
             for v, ((level, ap, lat, lean), lies) in zip(wanted, keys, strict=True)
         }
+
+    def read_bodies(self, annotations: Annotations) -> dict[int, np.ndarray]:
+        """Where the network sees the body of each vertebra that both views mark: VerSe number -> world mm (3,).
+
+        Args:
+            annotations: the marks, at least one pair.
+
+        Raises:
+            UserError: the marks do not belong to these films, or none is a pair.
+        """
+        with self._lock:
+            self.films.check_marks(annotations)
+            spine = locate_vertebrae(annotations, self.films.geometry, self._lattice)
+            keys = self._keys(spine, spine)
+        bodies = {}
+        for v, (_, lies) in zip(spine, keys, strict=True):
+            away = from_mark(np.array(lies) - USUAL, v.lean.left_over_deg())
+            bodies[v.level] = v.cube.body_centroid_mm + v.lean.rotation() @ away @ IPL_AXES
+        return bodies
 
     def _keys(self, wanted: list[LocatedVertebra], spine: list[LocatedVertebra]) -> list[Key]:
         """What each reconstruction depends on; reads how the spine's vertebrae lie, where that is not known yet."""

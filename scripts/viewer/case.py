@@ -23,6 +23,7 @@ from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
 from scripts.spine.reconstruction import Reconstruction
+from scripts.spine.refine_marks import refine_marks
 from scripts.viewer.choice import picture_file
 from scripts.viewer.fingerprints import films_fingerprint, level_fingerprints, marks_fingerprint
 from scripts.viewer.memory import (
@@ -194,9 +195,9 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
 
 
 def _find_marks(films: Films) -> Annotations:
-    """What the annotation network finds; none where it finds nothing, so that they can be set by hand."""
+    """What the networks find; none where they find nothing, so that they can be set by hand."""
     try:
-        return annotate_films(films, localizer())[0]
+        return refine_marks(films, annotate_films(films, localizer())[0], predictor())
     except UserError:
         return Annotations(ViewMarks(films.shapes[0], ()), ViewMarks(films.shapes[1], ()))
 

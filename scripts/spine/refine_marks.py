@@ -1,0 +1,63 @@
+"""Automatic marks, moved to where the reconstruction network sees the vertebral bodies.
+
+The annotation network sees the whole films at 2 mm, the reconstruction network each vertebra's own patches at 1 mm: its
+reader says how far the body lies from the mark (`scripts.anatomy.placement`), and all readings of a spine are weighed
+against each other and against how automatic marks err (`scripts.reconstruction.steady`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scripts.films.film import Films
+from scripts.geometry.biplanar import View
+from scripts.io.annotations import Annotations, Mark, ViewMarks
+from scripts.reconstruction.predictor import Predictor
+from scripts.spine.session import Session
+
+# A second round gains as much as the first on a real chest, a third nothing.
+ROUNDS = 2
+# A body that is read further away than this is more likely to be misread.
+LARGEST_MOVE_MM = 8.0
+
+
+def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, rounds: int = ROUNDS) -> Annotations:
+    """Marks whose pairs lie where the network sees the bodies; corners move along.
+
+    Only pairs that the annotation network set move. All stay where they are if the films do not know how they lie to
+    each other, since that is then taken from the marks, and with networks that do not read where a body lies.
+
+    Args:
+        films: the radiographs.
+        annotations: their marks.
+        predictor: the reconstruction network.
+        rounds: readings one after the other, each at the marks of the one before.
+    """
+    if not (predictor.takes_level and films.in_one_frame):
+        return annotations
+    automatic = [{m.level for m in view.marks if m.set_by == "model"} for view in (annotations.ap, annotations.lat)]
+    movable = automatic[0] & automatic[1]
+    if not movable:
+        return annotations
+    session, refined = Session(films, predictor), annotations
+    for _ in range(rounds):
+        bodies = {n: body for n, body in session.read_bodies(refined).items() if n in movable}
+        ap = _moved(annotations.ap, films.geometry.ap, bodies)
+        refined = replace(annotations, ap=ap, lat=_moved(annotations.lat, films.geometry.lat, bodies))
+    return refined
+
+
+def _moved(marks: ViewMarks, view: View, bodies: dict[int, np.ndarray]) -> ViewMarks:
+    """The marks of a view at the projections of bodies, world mm (3,), that do not lie too far from them."""
+    return replace(marks, marks=tuple(_at(m, view, bodies[m.level]) if m.level in bodies else m for m in marks.marks))
+
+
+def _at(mark: Mark, view: View, body: np.ndarray) -> Mark:
+    place = view.project(body[None])[0]
+    move = place - mark.centroid
+    if np.linalg.norm(move * view.pixel_mm) > LARGEST_MOVE_MM:
+        return mark
+    corners = mark.corners and tuple((row + float(move[0]), column + float(move[1])) for row, column in mark.corners)
+    return replace(mark, centroid=(float(place[0]), float(place[1])), corners=corners)
