@@ -85,7 +85,7 @@ def from_mark(numbers: np.ndarray, tilt_deg: float) -> np.ndarray:
         tilt_deg: by which the vertebra leans in the cube's sagittal plane, feet towards the back.
     """
     upright = rotation_matrix(torch.tensor([[0.0, 0.0, np.deg2rad(tilt_deg)]], dtype=torch.float64))[0].numpy()
-    return upright.T @ numbers[:3]
+    return upright @ numbers[:3]
 
 
 def shape_distance(
