@@ -25,6 +25,7 @@ import inspect
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -102,6 +103,12 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        # Who reads the output, as `head` does, has seen enough; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if debug or error.errno not in MENDED_BY_USER:
             raise
@@ -114,6 +121,14 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _output_is_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -147,3 +149,17 @@ def test_every_verb_explains_every_option(verb: str) -> None:
 def test_every_module_that_is_a_command_has_types_for_its_words() -> None:
     found = [c for p in (ROOT / "scripts").rglob("*.py") for c in module_commands(p.with_suffix(""))]
     assert len(found) > 30 and all(options_of(command) for command in found)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As in ``python -m scripts ... | head -1``."""
+    code = "from scripts.command import run_module\ndef say() -> None:\n    [print('line') for _ in range(100000)]\n"
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"{code}run_module(say)"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert program.stdout is not None and program.stderr is not None
+    assert program.stdout.readline() == "line\n"
+    program.stdout.close()
+    assert program.stderr.read() == ""
+    assert program.wait() == 141
