@@ -25,6 +25,7 @@ import inspect
 import io
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,11 +125,10 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
 
 
 def _output_is_closed() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Whether stdout is a pipe that nobody reads from any more; a broken pipe may also be another one."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager
