@@ -70,6 +70,16 @@ def test_nothing_moves_without_a_frame_or_a_pair(films: Films, predictor: Predic
     assert refine_marks(films, alone, predictor) == alone
 
 
+def test_what_cannot_be_read_stays(films: Films, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks at no place in the room, and answers of damaged weights; `reconstruct` says what is wrong."""
+    truth = read_annotations(SAMPLE / "annotations.json")
+    far = replace(truth, ap=shifted(truth.ap, "model", 1e7), lat=shifted(truth.lat, "model", 0.0))
+    assert refine_marks(films, far, predictor) == far
+    found = replace(truth, ap=shifted(truth.ap, "model", 0.0), lat=shifted(truth.lat, "model", 0.0))
+    monkeypatch.setattr(predictor, "read", lambda inputs, levels, tilts: np.full((len(levels), 9), np.nan))
+    assert refine_marks(films, found, predictor) == found
+
+
 def test_a_body_lies_where_the_mean_shape_has_its_centroid() -> None:
     rng = np.random.default_rng(0)
     for tilt in (-20.0, 0.0, 35.0):

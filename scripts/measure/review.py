@@ -23,7 +23,6 @@ from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 from scripts.threads import map_in_threads
 
-# More are no faster: half of the time goes into short steps, which wait for each other.
 # A part's pose does not change while a session hands out the same part: whatever lies near enough to turn the spine
 # there lies near enough to make a new part.
 _POSES: WeakKeyDictionary[ReconstructedVertebra, VertebraPose | str] = WeakKeyDictionary()

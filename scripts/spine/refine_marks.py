@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.geometry.biplanar import View
 from scripts.io.annotations import Annotations, Mark, ViewMarks
@@ -27,7 +28,8 @@ def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, r
     """Marks whose pairs lie where the network sees the bodies; corners move along.
 
     Only pairs that the annotation network set move. All stay where they are if the films do not know how they lie to
-    each other, since that is then taken from the marks, and with networks that do not read where a body lies.
+    each other, since that is then taken from the marks, with networks that do not read where a body lies, and where
+    marks cannot be read at; what is wrong with them is said when they are reconstructed.
 
     Args:
         films: the radiographs.
@@ -43,7 +45,10 @@ def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, r
         return annotations
     session, refined = Session(films, predictor), annotations
     for _ in range(rounds):
-        bodies = {n: body for n, body in session.read_bodies(refined).items() if n in movable}
+        try:
+            bodies = {n: body for n, body in session.read_bodies(refined).items() if n in movable}
+        except UserError:
+            return annotations
         ap = _moved(annotations.ap, films.geometry.ap, bodies)
         refined = replace(annotations, ap=ap, lat=_moved(annotations.lat, films.geometry.lat, bodies))
     return refined
@@ -57,7 +62,8 @@ def _moved(marks: ViewMarks, view: View, bodies: dict[int, np.ndarray]) -> ViewM
 def _at(mark: Mark, view: View, body: np.ndarray) -> Mark:
     place = view.project(body[None])[0]
     move = place - mark.centroid
-    if np.linalg.norm(move * view.pixel_mm) > LARGEST_MOVE_MM:
+    # Written so that NaN, from damaged weights, moves nothing.
+    if not np.linalg.norm(move * view.pixel_mm) <= LARGEST_MOVE_MM:
         return mark
     corners = mark.corners and tuple((row + float(move[0]), column + float(move[1])) for row, column in mark.corners)
     return replace(mark, centroid=(float(place[0]), float(place[1])), corners=corners)
