@@ -12,10 +12,11 @@ from scripts.anatomy.distances import pair_statistics
 from scripts.errors import UserError
 from scripts.levels import LEVEL_NUMBERS
 from scripts.localization.anchors import Anchor
-from scripts.localization.decoding import PixelSizes, decode
+from scripts.localization.decoding import decode
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization
 from scripts.localization.levels import NAMES
+from scripts.localization.matching import PixelSizes
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.path import PathOptions
 from scripts.localization.unknown_size import GUESSED, find_at_any_size
@@ -52,7 +53,10 @@ def read(known: bool, anchors: Sequence[Anchor] = (), scores: tuple[float, float
         shapes = ((0, 0), (ROWS, COLUMNS))
         return decode(views, sizes, None, PairingOptions(), path, 2.0, anchors, shapes)
 
-    return find_at_any_size((None, film), anchors, PathOptions(), 2048.0, detect, decode_at)
+    def reread(found: Localization, path: PathOptions) -> Localization:
+        return found
+
+    return find_at_any_size((None, film), anchors, PathOptions(), 2048.0, detect, decode_at, reread)
 
 
 def test_levels_that_are_seen_tell_the_size() -> None:

@@ -1,12 +1,14 @@
 """What anchors, sizes of pixels and test-time views bring to the localizer, on films whose vertebrae are known.
 
-    python -m scripts.benchmarks.localization --films FILMS,PARTS [--weights FILE] [--cases plain,middle]
+    python -m scripts.benchmarks.localization --films FILMS,PARTS [--weights FILE] [--generator-weights FILE]
+        [--cases plain,middle]
 
-Cases: ``plain``; ``one_view``, a single test-time view instead of the config's; ``middle``, an anchor at a vertebra in
-the middle of the lateral film; ``lowest``, an anchor for the lowest whole vertebra; ``no_size``, without the pixels'
-size and the geometry; ``no_size_middle``, the same with an anchor in the middle. A row for each folder and case. An
-anchor that does not fit what is found counts as nothing found. A pair is named wrongly if most of what is found in it
-bears another vertebra's name; of right and wrong ones the table says how many were called uncertain.
+Cases: ``plain``; ``films_alone``, without the second opinion of the reconstruction network; ``one_view``, a single
+test-time view instead of the config's; ``middle``, an anchor at a vertebra in the middle of the lateral film;
+``lowest``, an anchor for the lowest whole vertebra; ``no_size``, without the pixels' size and the geometry;
+``no_size_middle``, the same with an anchor in the middle. A row for each folder and case. An anchor that does not fit
+what is found counts as nothing found. A pair is named wrongly if most of what is found in it bears another vertebra's
+name; of right and wrong ones the table says how many were called uncertain.
 """
 
 from __future__ import annotations
@@ -21,15 +23,18 @@ from scripts.errors import UserError
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import Anchor
-from scripts.localization.evaluate import measure_films, summarise
+from scripts.localization.annotate import annotate_films
+from scripts.localization.evaluate import as_films, measure_films, summarise
 from scripts.localization.films import FilmCase, on_film
 from scripts.localization.found import Localization
 from scripts.localization.levels import S1_INDEX
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import ViewRow, whole_bodies
 from scripts.localization.test_time_views import TestTimeView
+from scripts.reconstruction.predictor import Predictor
+from scripts.spine.patch_levels import PatchLevels
 
-CASES = ("plain", "one_view", "middle", "lowest", "no_size", "no_size_middle")
+CASES = ("plain", "films_alone", "one_view", "middle", "lowest", "no_size", "no_size_middle")
 # A size of pixels this near to the true one (natural logarithm) counts as found.
 NEAR_SIZE = 0.2
 LAT = 1
@@ -52,12 +57,19 @@ def lowest_anchor(case: FilmCase) -> tuple[Anchor, ...]:
     return (Anchor(LEVEL_ORDER[case.levels[whole[-1]]]),) if len(whole) else ()
 
 
-def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES, device: str | None = None) -> None:
+def main(
+    films: str,
+    weights: Path | None = None,
+    generator_weights: Path | None = None,
+    cases: tuple[str, ...] = CASES,
+    device: str | None = None,
+) -> None:
     """Print the table.
 
     Args:
         films: folders made by scripts.localization.films or film_parts, comma-separated.
-        weights: .pt or .ts file; the bundle's own if left out.
+        weights: of the annotation network, .pt or .ts file; the bundle's own if left out.
+        generator_weights: of the reconstruction network.
         cases: of `CASES`, comma-separated.
         device: cpu, cuda, ...
 
@@ -67,14 +79,22 @@ def main(films: str, weights: Path | None = None, cases: tuple[str, ...] = CASES
     if unknown := set(cases) - set(CASES):
         raise UserError(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     localizer = Localizer(weights, device)
-    single = Localizer(weights, device, test_time_views=(TestTimeView(),))
+    single = Localizer(weights, device, test_time_views=(TestTimeView(),)) if "one_view" in cases else localizer
+    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto"))
+
+    def annotate(
+        truth: FilmCase, network: Localizer = localizer, anchors: tuple[Anchor, ...] = (), sized: bool = True
+    ) -> Localization:
+        return annotate_films(as_films(truth, sized), network, anchors=anchors, read_patches=read_patches)[1]
+
     locate: dict[str, Callable[[FilmCase], Localization]] = {
-        "plain": lambda truth: localizer(*truth.films, truth.geometry),
-        "one_view": lambda truth: single(*truth.films, truth.geometry),
-        "middle": lambda truth: localizer(*truth.films, truth.geometry, anchors=middle_anchor(truth)),
-        "lowest": lambda truth: localizer(*truth.films, truth.geometry, anchors=lowest_anchor(truth)),
-        "no_size": lambda truth: localizer(*truth.films),
-        "no_size_middle": lambda truth: localizer(*truth.films, anchors=middle_anchor(truth)),
+        "plain": annotate,
+        "films_alone": lambda truth: annotate_films(as_films(truth), localizer)[1],
+        "one_view": lambda truth: annotate(truth, single),
+        "middle": lambda truth: annotate(truth, anchors=middle_anchor(truth)),
+        "lowest": lambda truth: annotate(truth, anchors=lowest_anchor(truth)),
+        "no_size": lambda truth: annotate(truth, sized=False),
+        "no_size_middle": lambda truth: annotate(truth, anchors=middle_anchor(truth), sized=False),
     }
     rows = [_row(folder, name, locate[name]) for folder in films.split(",") for name in cases]
     print("\n".join(markdown_table(HEAD, rows)))

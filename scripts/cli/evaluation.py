@@ -43,19 +43,29 @@ def evaluate(
     print(f"  {output / 'metrics.csv'}\n  {output / 'summary.json'}")
 
 
-def evaluate_localization(films: str, output: Path, weights: Path | None = None, device: str | None = None) -> None:
+def evaluate_localization(
+    films: str,
+    output: Path,
+    weights: Path | None = None,
+    generator_weights: Path | None = None,
+    device: str | None = None,
+) -> None:
     """Measure the annotation network on films whose vertebrae are known.
 
     Args:
         films: folder made by python -m scripts.localization.films, or several with commas between them.
         output: folder for views.csv, vertebrae.csv, cases.csv, summary.json and summary.md.
-        weights: .pt or .ts file; the bundle's own if left out.
+        weights: of the annotation network, .pt or .ts file; the bundle's own if left out.
+        generator_weights: of the reconstruction network, which is asked for a second opinion on levels.
         device: cpu, cuda, ...
     """
     from scripts.localization.evaluate import evaluate_films
     from scripts.localization.localizer import Localizer
+    from scripts.reconstruction.predictor import Predictor
+    from scripts.spine.patch_levels import PatchLevels
 
-    evaluate_films(films, str(output), Localizer(weights, device))
+    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto"))
+    evaluate_films(films, str(output), Localizer(weights, device), read_patches)
     print((output / "summary.md").read_text())
 
 

@@ -18,6 +18,7 @@ def annotate(
     anchor: Anchors = (),
     interpolate: bool = False,
     weights: Path | None = None,
+    generator_weights: Path | None = None,
     device: str | None = None,
 ) -> None:
     """Find every vertebra in two radiographs: levels, corners and centroids, matched, with confidence.
@@ -29,17 +30,21 @@ def annotate(
         lat: lateral radiograph; may be left out.
         anchor: a level that you know, as L5 (the lowest whole vertebra) or T12@lat:ROW,COLUMN (the one there).
         interpolate: add what no view shows between two vertebrae, flagged and without confidence.
-        weights: .pt or .ts file; the bundle's own if left out.
+        weights: of the annotation network, .pt or .ts file; the bundle's own if left out.
+        generator_weights: of the reconstruction network, which is asked for a second opinion on levels.
         device: cpu, cuda, ...
     """
     from scripts.films.pair import read_films
     from scripts.levels import level_name
     from scripts.localization.annotate import annotate_films, check_annotated, write_annotated
     from scripts.localization.localizer import Localizer
+    from scripts.reconstruction.predictor import Predictor
+    from scripts.spine.patch_levels import PatchLevels
 
     check_annotated(output)
     films = read_films(ap, lat, reading)
-    marks, found = annotate_films(films, Localizer(weights, device), interpolate, anchor)
+    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto"))
+    marks, found = annotate_films(films, Localizer(weights, device), interpolate, anchor, read_patches)
     picture = write_annotated(output, films, marks, found)
     for view, found_there in zip(films.views, (marks.ap, marks.lat), strict=True):
         if view.film.there:

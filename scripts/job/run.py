@@ -19,6 +19,7 @@ from scripts.localization.anchors import renumber
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
 from scripts.reconstruction.predictor import Predictor
+from scripts.spine.patch_levels import PatchLevels
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.refine_marks import refine_marks
 from scripts.spine.session import reconstruct_films
@@ -68,7 +69,9 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
         marks = read_annotations(job.annotations)
         check_order(marks, str(job.annotations))
         return renumber(marks, job.anchor)
-    return refine_marks(films, annotate_films(films, networks.localizer, anchors=job.anchor)[0], networks.predictor)
+    read_patches = PatchLevels(networks.predictor)
+    found, _ = annotate_films(films, networks.localizer, anchors=job.anchor, read_patches=read_patches)
+    return refine_marks(films, found, networks.predictor)
 
 
 def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networks) -> tuple[Films, Reconstruction]:

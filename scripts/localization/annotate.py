@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,16 @@ from scripts.localization.found import Localization, to_annotations
 from scripts.localization.localizer import Localizer
 from scripts.localization.picture import draw_annotations, write_picture
 
+# Films and what was found in them -> as of `scripts.localization.patch_levels.PatchReader`.
+FilmPatchReader = Callable[[Films, Localization], np.ndarray | None]
+
 
 def annotate_films(
-    films: Films, localizer: Localizer, interpolate: bool = False, anchors: Sequence[Anchor] = ()
+    films: Films,
+    localizer: Localizer,
+    interpolate: bool = False,
+    anchors: Sequence[Anchor] = (),
+    read_patches: FilmPatchReader | None = None,
 ) -> tuple[Annotations, Localization]:
     """Marks of all vertebrae of a pair of films, or of one film alone.
 
@@ -30,6 +38,7 @@ def annotate_films(
         localizer: the network.
         interpolate: add vertebrae that no view shows between two that are not neighbours, flagged, confidence 0.
         anchors: what the user says of levels.
+        read_patches: a second opinion on levels (`scripts.spine.patch_levels`); without it the films alone say them.
 
     Raises:
         UserError: there is no vertebra in the films, or the anchors do not fit what is found.
@@ -44,7 +53,8 @@ def annotate_films(
     ['L1', 'L2', 'L3']
     """
     sizes = (films.ap.spacing_mm, films.lat.spacing_mm)
-    found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes, anchors)
+    reader = partial(read_patches, films) if read_patches else None
+    found = localizer(*films.shown, films.geometry if films.in_one_frame else None, sizes, anchors, reader)
     annotations = to_annotations(found, films.shapes, films.name)
     empty = [
         f"{view.name}: no vertebra was found in this film: is it the right one, are its bones bright (--invert)?"

@@ -12,9 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.errors import UserError
+from scripts.films.film import Films, Radiograph
+from scripts.films.pair import pair_geometry
 from scripts.io.atomic import write_text
 from scripts.io.documents import not_finite, without, write_json
 from scripts.io.tables import write_csv
+from scripts.localization.annotate import FilmPatchReader, annotate_films
 from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case
 from scripts.localization.found import Localization
 from scripts.localization.localizer import Localizer
@@ -24,18 +27,23 @@ FIELDS_OF_VIEW = {"up to 6": (1, 6), "7 to 9": (7, 9), "10 and more": (10, 99)}
 BOOTSTRAPS = 1000
 
 
-def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, Any]:
+def evaluate_films(
+    films: str, output: str, localizer: Localizer, read_patches: FilmPatchReader | None = None
+) -> dict[str, Any]:
     """Annotate every pair of a folder of films and compare with the truth.
 
     Args:
         films: folder made by `scripts.localization.films`, or several with commas between them.
         output: gets ``views.csv``, ``vertebrae.csv``, ``cases.csv``, ``summary.json`` and ``summary.md``.
         localizer: what annotates.
+        read_patches: a second opinion on levels.
 
     Returns:
         the summary.
     """
-    views, joint, cases = measure_films(films, lambda truth: localizer(*truth.films, truth.geometry))
+    views, joint, cases = measure_films(
+        films, lambda truth: annotate_films(as_films(truth), localizer, read_patches=read_patches)[1]
+    )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("views", views), ("vertebrae", joint), ("cases", cases)):
@@ -45,6 +53,23 @@ def evaluate_films(films: str, output: str, localizer: Localizer) -> dict[str, A
     write_json(folder / "summary.json", without(summary, not_finite(summary)))
     write_text(folder / "summary.md", summary_table(summary))
     return summary
+
+
+def as_films(case: FilmCase, sized: bool = True) -> Films:
+    """A stored pair as films that were read from files.
+
+    Args:
+        case: the pair.
+        sized: whether the films know their pixels' size, and how they lie to each other.
+    """
+    if sized:
+        ap, lat = (
+            Radiograph(film, view.pixel_mm)
+            for film, view in zip(case.films, (case.geometry.ap, case.geometry.lat), strict=True)
+        )
+        return Films(ap, lat, case.geometry, True)
+    ap, lat = (Radiograph(film, None) for film in case.films)
+    return Films(ap, lat, pair_geometry(ap, lat), False)
 
 
 def measure_films(

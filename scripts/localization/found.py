@@ -13,6 +13,7 @@ from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import Anchor
 from scripts.localization.detection import Detections
 from scripts.localization.levels import NAMES, S1_INDEX
+from scripts.localization.matching import Matched
 from scripts.localization.path import Reading
 
 # How a warning of this kind begins.
@@ -68,6 +69,7 @@ class Localization:
         pixel_mm: what the network took each film's pixels for, (row, column).
         anchors: what the user said of levels.
         levels_uncertain: whether all levels may be one too high or too low.
+        matched: what was read.
     """
 
     views: tuple[Detections, Detections]
@@ -77,6 +79,7 @@ class Localization:
     pixel_mm: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (1.0, 1.0))
     anchors: tuple[Anchor, ...] = ()
     levels_uncertain: bool = False
+    matched: Matched | None = None
 
 
 def to_annotations(found: Localization, shapes: tuple[tuple[int, int], tuple[int, int]], case: str = "") -> Annotations:

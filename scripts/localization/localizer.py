@@ -19,13 +19,15 @@ from scripts.geometry.cropping import smooth_for_pitch
 from scripts.learning.loading import choose_device, load_network
 from scripts.localization.anchored import Views
 from scripts.localization.anchors import Anchor
-from scripts.localization.decoding import PixelSizes, decode
+from scripts.localization.decoding import decode, read_matched
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.films import PIXEL_MM
 from scripts.localization.found import Localization
+from scripts.localization.matching import PixelSizes
 from scripts.localization.network import INPUTS
 from scripts.localization.network_input import pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
+from scripts.localization.patch_levels import PatchReader
 from scripts.localization.path import PathOptions
 from scripts.localization.test_time_views import TestTimeView, average_views
 from scripts.localization.unknown_size import find_at_any_size
@@ -92,6 +94,7 @@ class Localizer:
         geometry: BiplanarGeometry | None = None,
         pixel_mm: tuple[Size | None, Size | None] = (None, None),
         anchors: Sequence[Anchor] = (),
+        read_patches: PatchReader | None = None,
     ) -> Localization:
         """Find all vertebrae.
 
@@ -101,6 +104,7 @@ class Localizer:
             geometry: of both films; None if their files do not say how they lie to each other.
             pixel_mm: then still the size of each film's pixels, (row, column), None where it is not known either.
             anchors: what the user says of levels.
+            read_patches: a second opinion on the levels of what was found.
 
         Raises:
             UserError: there is no film, or no vertebra in it, or the anchors do not fit what is found.
@@ -110,14 +114,32 @@ class Localizer:
         anchored = _Anchored(tuple(anchors), (_shape(ap), _shape(lat)))
         if geometry is not None:
             sizes = [np.array(view.pixel_mm) for view in (geometry.ap, geometry.lat)]
-            return self._decode(self._both((ap, lat), sizes), sizes, geometry, anchored)
+            found = self._decode(self._both((ap, lat), sizes), sizes, geometry, anchored)
+            return self._with_patches(found, self.path, read_patches)
         films = ((ap, pixel_mm[0]), (lat, pixel_mm[1]))
         if all(film is None or size is not None for film, size in films):
             known = [np.ones(2) if size is None else np.asarray(size, float) for _, size in films]
-            return self._decode(self._both((ap, lat), known), known, None, anchored)
-        return self._any_size((ap, lat), anchored)
+            found = self._decode(self._both((ap, lat), known), known, None, anchored)
+            return self._with_patches(found, self.path, read_patches)
+        return self._any_size((ap, lat), anchored, read_patches)
 
-    def _any_size(self, films: tuple[np.ndarray | None, np.ndarray | None], anchored: _Anchored) -> Localization:
+    def _with_patches(self, found: Localization, path: PathOptions, read_patches: PatchReader | None) -> Localization:
+        """What was found, its levels read again with what its patches say of them."""
+        said = read_patches(found) if read_patches else None
+        if said is None or found.matched is None:
+            return found
+        try:
+            return read_matched(found.matched, path, self.detection.score_bias, said)
+        except UserError:
+            # Anchors fit what the films alone show.
+            return found
+
+    def _any_size(
+        self,
+        films: tuple[np.ndarray | None, np.ndarray | None],
+        anchored: _Anchored,
+        read_patches: PatchReader | None,
+    ) -> Localization:
         """Films of unknown size."""
         searched = replace(self.detection, neighbours=True)
         pairing = replace(self.pairing, scale_spread=self.pairing.unknown_scale_spread)
@@ -129,7 +151,10 @@ class Localizer:
             bias = self.detection.score_bias
             return decode(views, sizes, None, pairing, path, bias, anchors, anchored.shapes)
 
-        return find_at_any_size(films, anchored.anchors, self.path, LARGEST_PX * PIXEL_MM, detect, decode_at)
+        def reread(found: Localization, path: PathOptions) -> Localization:
+            return self._with_patches(found, path, read_patches)
+
+        return find_at_any_size(films, anchored.anchors, self.path, LARGEST_PX * PIXEL_MM, detect, decode_at, reread)
 
     def detect(
         self, film: np.ndarray, size_mm: np.ndarray, frontal: bool, options: DetectionOptions | None = None

@@ -47,6 +47,8 @@ class PathOptions:
         size: spread of the patient's size (standard deviation of its logarithm).
         sizes: of the patient, relative to the mean.
         end: weight of what the network says about first and last of a region.
+        films: weight of what the whole films say of a level, where the vertebra's own patches were read too.
+        patches: weight of what these say (`scripts.localization.patch_levels`).
         anchored: weight of everything that the network says of levels where the user settles one: its opinions of one
             film's vertebrae are wrong together.
     """
@@ -64,6 +66,8 @@ class PathOptions:
     size: float = 0.063
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
     end: float = 0.25
+    films: float = 0.5
+    patches: float = 1.0
     anchored: float = 0.2
 
 

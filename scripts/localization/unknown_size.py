@@ -11,10 +11,10 @@ import numpy as np
 from scripts.errors import UserError
 from scripts.localization.anchored import Views
 from scripts.localization.anchors import Anchor
-from scripts.localization.decoding import NOTHING_FOUND, PixelSizes
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra
 from scripts.localization.levels import NAMES
+from scripts.localization.matching import NOTHING_FOUND, PixelSizes
 from scripts.localization.path import PathOptions
 
 # Heights of film to try, mm; the network was trained at 0.8 to 1.25 of true size.
@@ -38,6 +38,7 @@ Film = np.ndarray | None
 # Detections of one film at one size of its pixels; whether it is the frontal one.
 Detect = Callable[[np.ndarray, np.ndarray, bool], Detections]
 Decode = Callable[[Views, PixelSizes, Sequence[Anchor], PathOptions], Localization]
+Reread = Callable[[Localization, PathOptions], Localization]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def find_at_any_size(
     largest_mm: float,
     detect: Detect,
     decode: Decode,
+    reread: Reread,
 ) -> Localization:
     """Each view at several sizes, then both at the sizes at which they agree best.
 
@@ -74,14 +76,14 @@ def find_at_any_size(
         largest_mm: sizes that make a film longer than this are not tried.
         detect: finds vertebrae in one film.
         decode: levels and pairs of what was found.
+        reread: reads the levels again, once the sizes are chosen.
 
     Raises:
         UserError: there is no vertebra in the films, or the anchors do not fit what is found.
     """
     alone, together = replace(path, spacing=DISTANCE_WEIGHT_ALONE), replace(path, size=SIZE_SPREAD)
     tries = [_likeliest_sizes(film, i, anchors, alone, largest_mm, detect, decode) for i, film in enumerate(films)]
-    best: Localization | None = None
-    guessed = False
+    best: tuple[float, Localization, _Try, _Try] | None = None
     refused = NOTHING_FOUND
     for one, other in itertools.product(*tries):
         try:
@@ -91,18 +93,22 @@ def find_at_any_size(
             refused = str(error) if anchors and len(one.found) + len(other.found) else refused
             continue
         total = found.reading.score + one.plausibility + other.plausibility
-        if best is None or total > best.reading.score:
-            # No vertebra is more certain than the size at which the film is read.
-            best = replace(
-                found,
-                vertebrae=[_doubted(v, one.share, other.share) for v in found.vertebrae],
-                reading=replace(found.reading, score=total),
-            )
-            guessed = not anchors and min(one.share, other.share) < SURE_SHARE
+        if best is None or total > best[0]:
+            best = (total, found, one, other)
     if best is None:
         raise UserError(refused)
+    _, found, one, other = best
+    found = reread(found, together)
+    # No vertebra is more certain than the size at which the film is read.
+    vertebrae = [_doubted(v, one.share, other.share) for v in found.vertebrae]
+    guessed = not anchors and min(one.share, other.share) < SURE_SHARE
     notes = [NOTE, GUESSED] if guessed else [NOTE]
-    return replace(best, warnings=[*notes, *best.warnings], levels_uncertain=best.levels_uncertain or guessed)
+    return replace(
+        found,
+        vertebrae=vertebrae,
+        warnings=[*notes, *found.warnings],
+        levels_uncertain=found.levels_uncertain or guessed,
+    )
 
 
 def no_detections() -> Detections:

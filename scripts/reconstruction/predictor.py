@@ -37,13 +37,13 @@ class Predictor:
 
     def __init__(
         self,
-        weights: Path | None = None,
+        weights: Path | str | None = None,
         device: str | None = None,
         batch_size: int = 4,
         bundle_root: Path = BUNDLE_ROOT,
         precision: str = "float32",
     ) -> None:
-        self.weights = weights or bundle_root / "models" / "model.pt"
+        self.weights = Path(weights) if weights else bundle_root / "models" / "model.pt"
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.batch_size = batch_size if self.device.type == "cuda" else min(batch_size, _fitting_batch())
@@ -53,7 +53,7 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        if self.takes_level and not hasattr(self.network, "known_or_likeliest"):
+        if self.takes_level and not hasattr(self.network, "read_levels"):
             raise UserError(f"{self.weights}: exported by an older version of this program; export it again")
 
     @torch.inference_mode()
@@ -118,6 +118,22 @@ class Predictor:
             images, (given, lean) = self._images(inputs[part]), self._conditions(levels[part], tilts[part])
             with self._autocast():
                 rows.append(self.network.read(images, given, lean).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    @torch.inference_mode()
+    def read_levels(self, inputs: Sequence[torch.Tensor]) -> np.ndarray:
+        """(N, `TABLE_SIZE`) log probabilities of VerSe numbers, as the network reads them off the films.
+
+        Only for networks that make use of levels (``takes_level``).
+
+        Args:
+            inputs: raw network inputs, (4, 120, 120) each; at least one.
+        """
+        rows = []
+        for start in range(0, len(inputs), READ_AT_A_TIME):
+            images = self._images(inputs[start : start + READ_AT_A_TIME])
+            with self._autocast():
+                rows.append(self.network.read_levels(images).float().cpu().numpy())
         return np.concatenate(rows)
 
     def _images(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -163,17 +163,13 @@ def locate_vertebrae(
     if not paired:
         raise UserError("no vertebra is marked in both views")
     ap, lat = annotations.ap.by_level(), annotations.lat.by_level()
-    ap_pixels = np.array([ap[number].centroid for number in paired])
-    lat_pixels = np.array([lat[number].centroid for number in paired])
-    points, residuals = geometry.back_project(ap_pixels, lat_pixels)
-    if not (np.abs(points) < FARTHEST_MM).all() or not np.isfinite(residuals).all():
-        raise UserError("the marks' rays meet at no place in the room: the films' geometry or spacing is impossible")
-    leans = spine_leans(points)
+    pixels = [np.array([view[number].centroid for number in paired]) for view in (ap, lat)]
+    cubes, residuals, leans = place_pairs(pixels[0], pixels[1], geometry, lattice)
     return [
         LocatedVertebra(
             level=number,
-            cube=place_cube(points[i], lattice),
-            pixels=(ap_pixels[i], lat_pixels[i]),
+            cube=cubes[i],
+            pixels=(pixels[0][i], pixels[1][i]),
             residual_mm=float(residuals[i]),
             confidence=min(ap[number].confidence, lat[number].confidence),
             lean=leans[i],
@@ -182,6 +178,26 @@ def locate_vertebrae(
         for i, number in enumerate(paired)
         if not levels or number in levels
     ]
+
+
+def place_pairs(
+    ap_pixels: np.ndarray, lat_pixels: np.ndarray, geometry: BiplanarGeometry, lattice: Grid
+) -> tuple[list[Cube], np.ndarray, list[Lean]]:
+    """Cubes of vertebrae along one spine, how far their rays miss each other (mm), and how they lean.
+
+    Args:
+        ap_pixels: (N, 2) centroids in AP, head to foot.
+        lat_pixels: (N, 2) in LAT.
+        geometry: of the films.
+        lattice: the canonical grid that both views share.
+
+    Raises:
+        UserError: the rays meet nowhere.
+    """
+    points, residuals = geometry.back_project(ap_pixels, lat_pixels)
+    if not (np.abs(points) < FARTHEST_MM).all() or not np.isfinite(residuals).all():
+        raise UserError("the marks' rays meet at no place in the room: the films' geometry or spacing is impossible")
+    return [place_cube(point, lattice) for point in points], residuals, spine_leans(points)
 
 
 def resolve_overlaps(found: Sequence[tuple[LocatedVertebra, np.ndarray]]) -> list[ReconstructedVertebra]:

@@ -22,6 +22,7 @@ from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
 from scripts.localization.found import LEVELS_UNCERTAIN
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
+from scripts.spine.patch_levels import PatchLevels
 from scripts.spine.reconstruction import Reconstruction
 from scripts.spine.refine_marks import refine_marks
 from scripts.viewer.choice import picture_file
@@ -197,7 +198,8 @@ def reconstruction_of(folder: Path, names: list[str]) -> tuple[OpenCase, Reconst
 def _find_marks(films: Films) -> Annotations:
     """What the networks find; none where they find nothing, so that they can be set by hand."""
     try:
-        return refine_marks(films, annotate_films(films, localizer())[0], predictor())
+        found, _ = annotate_films(films, localizer(), read_patches=PatchLevels(predictor()))
+        return refine_marks(films, found, predictor())
     except UserError:
         return Annotations(ViewMarks(films.shapes[0], ()), ViewMarks(films.shapes[1], ()))
 

@@ -151,6 +151,16 @@ class LevelGenerator(nn.Module):
         return self.reader.level_logits(image)[:, 1:].argmax(1) + 1
 
     @torch.jit.export
+    def read_levels(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, `TABLE_SIZE`) log probabilities of VerSe numbers, where nobody says which vertebra it is.
+
+        The mean of two readings: of the films, and of those of the mirrored patient.
+        """
+        mirrored = torch.cat([image[:, :2].flip(3), image[:, 2:]], 1)
+        seen = [self.reader.level_logits(films).log_softmax(1) for films in (image, mirrored)]
+        return (seen[0] + seen[1]) / 2
+
+    @torch.jit.export
     def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
         """(B, 9) place (mm), turn (degrees) and log stretches of the vertebrae's mean shapes; zeros for unknown levels.
 
