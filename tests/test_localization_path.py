@@ -9,6 +9,7 @@ import pytest
 
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.found import FROM_THE_SACRUM, Vertebra, reading_warnings
 from scripts.localization.levels import END_NAMES, NAMES, S1_INDEX, ends_of
 from scripts.localization.pairing import PairingOptions, pair_by_distance, pair_by_sequence
 from scripts.localization.path import S1_PITCH_MM, PathOptions, read_levels
@@ -229,3 +230,23 @@ def test_films_whose_sizes_are_guesses_may_differ_in_scale() -> None:
     both = (found.ap >= 0) & (found.lat >= 0)
     # One after the other in both views: the two films show the same spine without a gap in one of them.
     assert (np.diff(found.ap[both]) == 1).all() and (np.diff(found.lat[both]) == 1).all() and both.sum() == 6
+
+
+def vertebrae(*names: str) -> list[Vertebra]:
+    return [Vertebra(NAMES.index(name), i, i, np.eye(len(NAMES))[0], 0.9, 0.0) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("T12", "L1", "L2", "L3", "L4", "L5", "S1"), True),
+        (("L2", "L3", "L4", "L5", "L6", "S1"), False),
+        (("C2", "C3", "L5", "S1"), False),
+        (("T12", "L1", "L2"), False),
+    ],
+)
+def test_a_count_from_the_sacrum_says_so(names: tuple[str, ...], said: bool) -> None:
+    """verse083 has six lumbar vertebrae, and all its films are named one level too high."""
+    assert (FROM_THE_SACRUM in reading_warnings(vertebrae(*names))) is said
+    assert FROM_THE_SACRUM not in reading_warnings(vertebrae(*names), settled=True)
+    assert FROM_THE_SACRUM not in reading_warnings(vertebrae(*names), "margin 1.0")

@@ -87,7 +87,7 @@ def read_matched(
     if matched.geometry is not None:
         views, vertebrae = complete_pairs(views, vertebrae, matched.geometry)
     doubt = "" if anchors else why_uncertain(vertebrae, reading, views)
-    warnings = [*said, *reading_warnings(vertebrae, doubt)]
+    warnings = [*said, *reading_warnings(vertebrae, doubt, bool(anchors))]
     pixel_mm = tuple((float(s[0]), float(s[1])) for s in matched.sizes)
     sizes = (pixel_mm[0], pixel_mm[1])
     return Localization(views, vertebrae, reading, warnings, sizes, anchors, bool(doubt), matched)

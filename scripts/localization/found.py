@@ -18,6 +18,7 @@ from scripts.localization.path import Reading
 
 # How a warning of this kind begins.
 LEVELS_UNCERTAIN = "levels are uncertain by one"
+FROM_THE_SACRUM = "levels are counted from the sacrum, taking it that there are five lumbar vertebrae"
 # Below this many nats between the best reading and one a level off, the user gets a warning.
 LEAST_MARGIN = 2.0
 
@@ -147,12 +148,13 @@ def why_uncertain(vertebrae: Sequence[Vertebra], reading: Reading, views: tuple[
     return ""
 
 
-def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "") -> list[str]:
+def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "", settled: bool = False) -> list[str]:
     """What one view alone shows, what neither shows between two, and how sure the count is.
 
     Args:
         vertebrae: head to foot.
         doubt: as of `why_uncertain`; empty if the user settled a level.
+        settled: whether the user did.
     """
     warnings = []
     single = [NAMES[v.level] for v in vertebrae if v.seen_in != "both"]
@@ -164,7 +166,19 @@ def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "") -> list[str
             warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
     if doubt:
         warnings.append(f"{LEVELS_UNCERTAIN} ({doubt}): settle one with an anchor")
+    elif not settled and counted_from_sacrum([v.level for v in vertebrae]):
+        warnings.append(FROM_THE_SACRUM)
     return warnings
+
+
+def counted_from_sacrum(levels: Sequence[int]) -> bool:
+    """Whether the sacrum alone says which level is which, as if nobody had four or six lumbar vertebrae.
+
+    Args:
+        levels: places in the level table.
+    """
+    names = {NAMES[level] for level in levels}
+    return "S1" in names and not names & {"C1", "C2", "L6"}
 
 
 def _missing_between(upper: int, lower: int) -> list[int]:

@@ -66,7 +66,7 @@ class PathOptions:
     size: float = 0.063
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
     end: float = 0.25
-    films: float = 0.5
+    films: float = 0.35
     patches: float = 1.0
     anchored: float = 0.2
 
