@@ -41,8 +41,13 @@ def choose_precision(name: str, device: torch.device) -> str:
         raise UserError(f"precision is one of {', '.join(PRECISIONS)}, not '{name}'")
     if name != "auto":
         return name
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
-    return "bfloat16" if native else "float32"
+    return "bfloat16" if computes_in_bfloat16(device) else "float32"
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 by itself; a processor that emulates it is ten times slower than in
+    float32."""
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
 
 
 def _processor_has_bfloat16() -> bool:
