@@ -43,7 +43,8 @@ def annotate(
 
     check_annotated(output)
     films = read_films(ap, lat, reading)
-    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto"))
+    both = films.ap.there and films.lat.there
+    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto")) if both else None
     marks, found = annotate_films(films, Localizer(weights, device), interpolate, anchor, read_patches)
     picture = write_annotated(output, films, marks, found)
     for view, found_there in zip(films.views, (marks.ap, marks.lat), strict=True):
