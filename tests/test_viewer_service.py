@@ -701,21 +701,22 @@ def test_outdated_results_are_neither_measured_nor_exported(address: str) -> Non
     client = browser(address)
     case = client.post("/api/sample").json()
     path = f"/api/cases/{case['id']}"
-    levels = {"levels": "T8,T12"}
+    # L1 lies too far from T8 to be read otherwise when that moves, on processors with and without bfloat16.
+    levels = {"levels": "T8,L1"}
     assert case["keys"] == {}
-    assert "not reconstructed: T8, T12" in client.get(f"{path}/export/csv", params=levels).json()["error"]
-    lines = client.post(f"{path}/reconstruct", json={"levels": ["T8", "T12"]}).text.splitlines()
+    assert "not reconstructed: T8, L1" in client.get(f"{path}/export/csv", params=levels).json()["error"]
+    lines = client.post(f"{path}/reconstruct", json={"levels": ["T8", "L1"]}).text.splitlines()
     made = {line["level"]: line["key"] for line in map(json.loads, lines) if "key" in line}
     table = client.get(f"{path}/export/csv", params=levels)
     assert table.status_code == 200 and "use" in table.text.splitlines()[0]
     views = json.loads(json.dumps(case["marks"]))
     views["ap"]["vertebrae"][7]["centroid"][1] += 4
     told = client.put(f"{path}/marks", json={"views": views, "levels_confirmed": True}).json()
-    assert told["keys"]["T8"] != made["T8"] and told["keys"]["T12"] == made["T12"] and told["made"] == ["T12"]
+    assert told["keys"]["T8"] != made["T8"] and told["keys"]["L1"] == made["L1"] and told["made"] == ["L1"]
     for route in ("export/csv", "measurements"):
         answer = client.get(f"{path}/{route}", params=levels)
         assert answer.status_code == 400 and answer.json()["error"].startswith("outdated or not reconstructed: T8.")
-    report = client.get(f"{path}/export/json", params={"levels": "T12"}).json()
+    report = client.get(f"{path}/export/json", params={"levels": "L1"}).json()
     assert report["levels_confirmed"] is True
     # The old marks again: what was made from them is theirs.
     told = client.put(f"{path}/marks", json={"views": case["marks"]}).json()
