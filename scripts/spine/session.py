@@ -69,6 +69,11 @@ class Progress:
     level: int | None = None
 
 
+def smoothed_views(films: Films) -> list[torch.Tensor]:
+    """AP and LAT (rows, columns), smoothed for patches of the networks' pixel size."""
+    return [torch.from_numpy(smooth_for_pitch(v.film.pixels, v.view.pixel_mm)) for v in films.views]
+
+
 class Session:
     """Reconstructions of one film pair by one network. Calls may come from several threads; they take turns.
 
@@ -210,9 +215,7 @@ class Session:
     def _inputs(self, vertebrae: list[LocatedVertebra]) -> list[torch.Tensor]:
         """Network inputs, each cropped once."""
         if self._smooth is None:
-            self._smooth = [
-                torch.from_numpy(smooth_for_pitch(v.film.pixels, v.view.pixel_mm)) for v in self.films.views
-            ]
+            self._smooth = smoothed_views(self.films)
         ap, lat = self._smooth
         for v in vertebrae:
             if _marked(v) not in self._cropped:
