@@ -18,13 +18,11 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.session import Session
 
-# A second round gains as much as the first on a real chest, a third nothing.
-ROUNDS = 2
 # A body that is read further away than this is more likely to be misread.
 LARGEST_MOVE_MM = 8.0
 
 
-def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, rounds: int = ROUNDS) -> Annotations:
+def refine_marks(films: Films, annotations: Annotations, predictor: Predictor) -> Annotations:
     """Marks whose pairs lie where the network sees the bodies; corners move along.
 
     Only pairs that the annotation network set move. All stay where they are if the films do not know how they lie to
@@ -35,7 +33,6 @@ def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, r
         films: the radiographs.
         annotations: their marks.
         predictor: the reconstruction network.
-        rounds: readings one after the other, each at the marks of the one before.
     """
     if not (predictor.takes_level and films.in_one_frame):
         return annotations
@@ -43,15 +40,13 @@ def refine_marks(films: Films, annotations: Annotations, predictor: Predictor, r
     movable = automatic[0] & automatic[1]
     if not movable:
         return annotations
-    session, refined = Session(films, predictor), annotations
-    for _ in range(rounds):
-        try:
-            bodies = {n: body for n, body in session.read_bodies(refined).items() if n in movable}
-        except UserError:
-            return annotations
-        ap = _moved(annotations.ap, films.geometry.ap, bodies)
-        refined = replace(annotations, ap=ap, lat=_moved(annotations.lat, films.geometry.lat, bodies))
-    return refined
+    try:
+        seen = Session(films, predictor).read_bodies(annotations)
+    except UserError:
+        return annotations
+    bodies = {n: body for n, body in seen.items() if n in movable}
+    ap, lat = (_moved(getattr(annotations, name), getattr(films.geometry, name), bodies) for name in ("ap", "lat"))
+    return replace(annotations, ap=ap, lat=lat)
 
 
 def _moved(marks: ViewMarks, view: View, bodies: dict[int, np.ndarray]) -> ViewMarks:
