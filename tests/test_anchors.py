@@ -124,11 +124,22 @@ def test_a_spine_read_one_too_high_is_settled() -> None:
 
 
 def test_the_lowest_whole_one_is_neither_cut_nor_the_sacrum() -> None:
-    # The last body reaches over the film's lower edge.
-    rows = np.array([160.0, 193.0, 226.0, 259.0, 292.0])
+    # The last body reaches 12 mm over the film's lower edge.
+    rows = np.array([167.0, 200.0, 233.0, 266.0, 299.0])
     assert said(found_with(OPINIONS, "L4", rows)) == ["L1", "L2", "L3", "L4", "L5"]
     with_sacrum = ["L2", "L3", "L4", "L5", "S1"]
     assert said(found_with(with_sacrum, "L5")) == with_sacrum
+
+
+def test_a_body_at_the_films_border_is_whole_or_cut_as_its_level_says() -> None:
+    """Corners are found to some millimetres, so near the border other evidence decides which one the user means."""
+    border = np.array([167.0, 200.0, 233.0, 266.0, 299.0])
+    for shift, anchor in ((-11.0, "L3"), (-14.0, "L4"), (-11.0, "L4"), (-14.0, "L3")):
+        # The corners of the last body lie 1 mm beyond the film's lower edge, or 2 mm inside.
+        assert said(found_with(OPINIONS, anchor, border + shift)) == OPINIONS, (shift, anchor)
+    # Far from it nothing is left to decide.
+    assert said(found_with(OPINIONS, "L3", border)) == OPINIONS
+    assert said(found_with(OPINIONS, "L5", border - 60)) == ["L1", "L2", "L3", "L4", "L5"]
 
 
 def test_a_vertebra_that_was_missed_is_where_the_user_says() -> None:

@@ -442,6 +442,10 @@ def test_anchors_of_the_benchmark() -> None:
     assert lowest_anchor(case) == (Anchor(24),)
     cut = replace(case, films=(case.films[0], case.films[1][:125]))
     assert lowest_anchor(cut) == (Anchor(23),)
+    # Corners that could not be measured say nothing; a border that is near does.
+    unmeasured = tuple(np.where(np.arange(5)[:, None, None] == 4, np.nan, corners) for corners in case.corners)
+    assert lowest_anchor(replace(case, corners=(unmeasured[0], unmeasured[1]))) == (Anchor(24),)
+    assert lowest_anchor(replace(cut, corners=(unmeasured[0], unmeasured[1]))) == (Anchor(23),)
     # S1 is no vertebra to name.
     sacral = replace(case, levels=np.array([*case.levels[:4], NAMES.index("S1")]))
     assert lowest_anchor(sacral) == (Anchor(23),)

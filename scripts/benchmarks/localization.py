@@ -38,6 +38,8 @@ CASES = ("plain", "films_alone", "one_view", "middle", "lowest", "no_size", "no_
 # A size of pixels this near to the true one (natural logarithm) counts as found.
 NEAR_SIZE = 0.2
 LAT = 1
+# Of the distance of neighbours: a centroid that lies further from a border belongs to a whole body.
+BORDER_SHARE = 0.75
 
 
 def middle_anchor(case: FilmCase) -> tuple[Anchor, ...]:
@@ -52,8 +54,15 @@ def middle_anchor(case: FilmCase) -> tuple[Anchor, ...]:
 
 
 def lowest_anchor(case: FilmCase) -> tuple[Anchor, ...]:
-    """The lowest vertebra that is whole in both films; none if there is none."""
-    whole = np.flatnonzero(whole_bodies(case).all(0) & (case.levels != S1_INDEX))
+    """The lowest vertebra that is whole in both films; none if there is none.
+
+    A body whose corners could not be measured counts as whole if no border of the film is near.
+    """
+    in_view = whole_bodies(case)
+    for view, (film, points, corners) in enumerate(zip(case.films, case.centroids, case.corners, strict=True)):
+        pitch = np.median(np.abs(np.diff(points[:, 0]))) if len(points) > 1 else np.inf
+        in_view[view] |= np.isnan(corners).any((1, 2)) & (film.shape[0] - 1 - points[:, 0] > BORDER_SHARE * pitch)
+    whole = np.flatnonzero(in_view.all(0) & (case.levels != S1_INDEX))
     return (Anchor(LEVEL_ORDER[case.levels[whole[-1]]]),) if len(whole) else ()
 
 

@@ -10,13 +10,15 @@ from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import NEAR_SHARE, Anchor, nearest_mark, pitch
 from scripts.localization.detection import Detections
-from scripts.localization.films import on_film
 from scripts.localization.levels import LEVELS, LUMBAR_ENDS, NAMES, S1_INDEX
 from scripts.localization.pairing import Pairing
 from scripts.localization.path import FORBIDDEN, Known, Reading
 
 # Of vertebrae that may be the lowest whole one, from below: sacra and femoral heads lie below it.
 LOWEST_TRIED = 4
+# Corners at the border of a film are found to about this: a body with all corners in the film may be cut, and one with
+# a corner beyond it may be whole, but not if it is this far outside.
+CORNER_MM, CUT_MM = 2.0, -8.0
 # A vertebra that the user names is as near to one that was found, in distances of neighbours.
 FARTHEST_SHARE = 2.5
 Views = tuple[Detections, Detections]
@@ -61,20 +63,24 @@ def _added(view: Detections, like: int, centroid: np.ndarray) -> tuple[Detection
     return view.added(like, centroid, place, score=np.ones(1), **unknown), place
 
 
-def whole_vertebrae(pairing: Pairing, views: Views, shapes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(N,) whether all corners of each paired vertebra lie on the films that show it.
+def inside_films(
+    pairing: Pairing, views: Views, shapes: Sequence[tuple[int, int]], sizes: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(N,) how far inside the films that show it the outermost corner of each paired vertebra lies, mm.
 
     Args:
         pairing: N vertebrae.
         views: AP and LAT, in pixels of the films.
         shapes: (rows, columns) of the films.
+        sizes: (row, column) mm of the films' pixels.
     """
-    whole: np.ndarray = np.ones(len(pairing.ap), bool)
-    for index, view, shape in zip((pairing.ap, pairing.lat), views, shapes, strict=True):
+    inside: np.ndarray = np.full(len(pairing.ap), np.inf)
+    for index, view, shape, size in zip((pairing.ap, pairing.lat), views, shapes, sizes, strict=True):
         seen = np.flatnonzero(index >= 0)
         corners = view.corners[index[seen]]
-        whole[seen] &= on_film(corners, shape).all(1)
-    return whole
+        borders = np.minimum(corners, np.array(shape) - 1 - corners) * np.asarray(size)
+        inside[seen] = np.minimum(inside[seen], borders.min((1, 2)))
+    return inside
 
 
 def read_anchored(
@@ -82,7 +88,7 @@ def read_anchored(
     anchors: Sequence[Anchor],
     places: Sequence[int],
     pairing: Pairing,
-    whole: np.ndarray,
+    inside_mm: np.ndarray,
 ) -> tuple[Reading, list[str]]:
     """The likeliest reading in which all anchors hold.
 
@@ -91,7 +97,7 @@ def read_anchored(
         anchors: vertebrae whose level the user knows.
         places: for each anchor the index of its detection in its view, -1 for the lowest vertebra.
         pairing: of the detections, head to foot.
-        whole: (N,) bool, whether each vertebra lies on the films with all its corners.
+        inside_mm: (N,) how far each vertebra lies inside the films (`inside_films`).
 
     Returns:
         the reading, and what the user should know of it.
@@ -102,7 +108,7 @@ def read_anchored(
     free = read(None)
     # What is a vertebra at all is read without the anchors; they say only which.
     taken = free.levels >= 0
-    ways = _ways(anchors, places, pairing, whole, taken)
+    ways = _ways(anchors, places, pairing, inside_mm, taken)
     reading = max((read(known) for known in ways), key=lambda way: way.score)
     names = ", ".join(str(anchor) for anchor in anchors)
     if reading.score < FORBIDDEN / 2:
@@ -118,11 +124,11 @@ def read_anchored(
 
 
 def _ways(
-    anchors: Sequence[Anchor], places: Sequence[int], pairing: Pairing, whole: np.ndarray, taken: np.ndarray
+    anchors: Sequence[Anchor], places: Sequence[int], pairing: Pairing, inside_mm: np.ndarray, taken: np.ndarray
 ) -> Iterator[Known]:
     """What is known of each vertebra; one way for each that may be the lowest whole one."""
-    count = len(pairing.ap)
-    allowed: np.ndarray = np.repeat(taken[:, None], LEVELS, axis=1)
+    count, levels = len(pairing.ap), np.arange(LEVELS)
+    log_prior: np.ndarray = np.repeat(np.where(taken, 0.0, FORBIDDEN)[:, None], LEVELS, axis=1)
     certain: np.ndarray = np.zeros(count, bool)
     lowest: int | None = None
     for anchor, place in zip(anchors, places, strict=True):
@@ -131,19 +137,26 @@ def _ways(
             lowest = level
             continue
         vertebra = int(np.flatnonzero((pairing.ap if anchor.view == "ap" else pairing.lat) == place)[0])
-        allowed[vertebra] = (np.arange(LEVELS) == level) & (allowed[vertebra] | ~certain[vertebra])
+        possible = (log_prior[vertebra] == 0) | ~certain[vertebra]
+        log_prior[vertebra] = np.where((levels == level) & possible, 0.0, FORBIDDEN)
         certain[vertebra] = True
     if lowest is None:
-        yield Known(allowed, certain)
+        yield Known(log_prior, certain)
         return
-    candidates = np.flatnonzero(whole & (taken | certain))[::-1][:LOWEST_TRIED]
+    candidates = np.flatnonzero((inside_mm > CUT_MM) & (taken | certain))[::-1][:LOWEST_TRIED]
     for last in candidates if len(candidates) else [count - 1]:
-        ours, sure = allowed.copy(), certain.copy()
-        ours[last] &= np.arange(LEVELS) == lowest
+        ours, sure = log_prior.copy(), certain.copy()
+        ours[last] += np.where(levels == lowest, _log_chance(inside_mm[last]), FORBIDDEN)
         sure[last] = True
         # Below it: the sacrum, a vertebra that the film's edge cuts, or what is not a vertebra.
-        below = np.arange(count) > last
-        sacrum = (np.arange(LEVELS) == S1_INDEX) & (lowest in LUMBAR_ENDS)
-        cut = (np.arange(LEVELS) > lowest) & taken[below][:, None]
-        ours[below] = np.where(whole[below][:, None], sacrum, cut | sacrum)
+        for below in range(last + 1, count):
+            cut = _log_chance(-inside_mm[below]) if taken[below] else FORBIDDEN
+            ours[below] = np.where(levels > lowest, cut, FORBIDDEN)
+            if lowest in LUMBAR_ENDS:
+                ours[below, S1_INDEX] = 0.0
         yield Known(ours, sure)
+
+
+def _log_chance(beyond_mm: np.ndarray | float) -> float:
+    """Log probability that a corner lies on the side of a film's border on which it was found, or not."""
+    return float(-np.logaddexp(0.0, -beyond_mm / CORNER_MM))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scripts.geometry.biplanar import BiplanarGeometry
-from scripts.localization.anchored import read_anchored, whole_vertebrae
+from scripts.localization.anchored import inside_films, read_anchored
 from scripts.localization.anchors import Anchor
 from scripts.localization.completion import complete_pairs
 from scripts.localization.detection import Detections
@@ -71,8 +71,8 @@ def read_matched(
 
     views, pairing, anchors = matched.views, matched.pairing, matched.anchors
     if anchors:
-        whole = whole_vertebrae(pairing, views, matched.shapes)
-        reading, said = read_anchored(read, anchors, matched.places, pairing, whole)
+        inside_mm = inside_films(pairing, views, matched.shapes, matched.sizes)
+        reading, said = read_anchored(read, anchors, matched.places, pairing, inside_mm)
     else:
         reading, said = read(None), []
     confidence = 1 / (1 + np.exp(-score_bias) * (1 - matched.score) / np.maximum(matched.score, 1e-6))

@@ -76,11 +76,12 @@ class Known:
     """What is known of detections beforehand.
 
     Args:
-        allowed: (N, LEVELS) whether each may have each level; without any it is not a vertebra.
+        log_prior: (N, LEVELS) what each level of each costs, 0 or less; `FORBIDDEN` what cannot be. Where nothing can
+            be, it is not a vertebra.
         certain: (N,) whether each is a vertebra for certain.
     """
 
-    allowed: np.ndarray
+    log_prior: np.ndarray
     certain: np.ndarray
 
 
@@ -133,7 +134,7 @@ def read_levels(
     odds = np.log(np.clip(scores, 1e-4, 1 - 1e-4)) - np.log1p(-np.clip(scores, 1e-4, 1 - 1e-4))
     skipping = options.false - np.maximum(odds, 0)
     if known is not None:
-        evidence = np.where(known.allowed, evidence, FORBIDDEN)
+        evidence = np.maximum(evidence + known.log_prior, FORBIDDEN)
         skipping = np.where(known.certain, FORBIDDEN, skipping)
     chains = [
         (size, prior, _Chain(evidence, log_end, skipping, steps_mm, size, options)) for size, prior in _sizes(options)
