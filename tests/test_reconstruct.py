@@ -46,6 +46,18 @@ def reconstruct(sample: Path, *more: str) -> int:
     )  # fmt: skip
 
 
+def test_the_mean_says_how_many_vertebrae_the_truth_has(
+    sample: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film shows vertebrae that the true labelmap does not; they are no part of the mean."""
+    rows = [{"level": "L1", "volume_cm3": 40.0, "dice": 0.8, "hd95_mm": 3.0}, {"level": "L2", "volume_cm3": 42.0}]
+    means = dict.fromkeys(("dice", "average_dice", "ellipsoid_at_mark_dice", "ellipsoid_dice"), 0.8)
+    report = {"vertebrae": rows, "warnings": [], "seconds": {}} | {f"mean_{name}": v for name, v in means.items()}
+    monkeypatch.setattr("scripts.job.run.run_job", lambda *_: report)
+    assert reconstruct(sample) == 0
+    assert "mean Dice 0.800 over the 1 vertebrae that the truth has" in capsys.readouterr().out
+
+
 def test_three_levels_of_the_sample_come_back(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files, frame, levels and order; and better than an ellipsoid of the vertebra's own size and place."""
     assert reconstruct(sample, "--levels=T11,T12,L1", f"--truth={sample}/labelmap.nii.gz") == 0

@@ -76,8 +76,9 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
     for warning in report["warnings"]:
         print(f"warning: {warning}")
     if "mean_dice" in report:
+        measured = sum("dice" in row for row in report["vertebrae"])
         print(
-            f"mean Dice {report['mean_dice']:.3f} over {len(report['vertebrae'])} vertebrae "
+            f"mean Dice {report['mean_dice']:.3f} over the {measured} vertebrae that the truth has "
             f"(average vertebrae of their levels at the marks: {report['mean_average_dice']:.3f}; "
             f"ellipsoids of their size: {report['mean_ellipsoid_at_mark_dice']:.3f} at the marks, "
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
