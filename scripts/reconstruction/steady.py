@@ -70,8 +70,8 @@ ERRORS = (
 # Of marks, mm down, back and left, from which places are read: what a person sets, and what the network does.
 PLACES = 3
 MARKS = (Spread(0.0, 0.0, 0.7),) * PLACES
-# Automatic marks are off by 3 mm to the side too. But where the annotation network is misled there, so is the reader: on
-# real films its readings to the side have nothing to do with the error (docs/localization-experiments.md).
+# Automatic marks are off by 3 mm to the side too. But where the annotation network is misled there, so is the reader:
+# on real films its readings to the side have nothing to do with the error (docs/localization-experiments.md).
 AUTOMATIC_MARKS = (Spread(1.0, 2.0, 1.5, 4.0), Spread(1.0, 2.0, 1.5, 4.0), MARKS[2])
 # And down and back the reader sees no more than this share of how far they are off.
 SEEN_OF_AUTOMATIC = 0.7
