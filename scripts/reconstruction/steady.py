@@ -101,17 +101,19 @@ def steady_numbers(
     share = np.where(model, SEEN_OF_AUTOMATIC, 1.0)
     found = np.empty_like(read, dtype=float)
     for i in range(NUMBERS):
-        together = PEOPLE[i].covariance(places)
-        seen = together + ERRORS[i].covariance(places)
+        # Covariances of what is wanted with what is read, and of what is read.
+        shared = PEOPLE[i].covariance(places)
+        of_readings = shared + ERRORS[i].covariance(places)
         if i < PLACES:
             marks = _marks_covariance(i, model, places)
-            together = together + marks * share
-            seen = seen + share[:, None] * marks * share
-        found[:, i] = USUAL[i] + together @ np.linalg.solve(seen, read[:, i] - USUAL[i])
+            shared = shared + marks * share
+            of_readings = of_readings + share[:, None] * marks * share
+        found[:, i] = USUAL[i] + shared @ np.linalg.solve(of_readings, read[:, i] - USUAL[i])
     return np.rint(found / step) * step
 
 
 def _marks_covariance(axis: int, automatic: np.ndarray, places: np.ndarray) -> np.ndarray:
     """(N, N) of how far marks are off along an axis; those by hand and automatic ones have nothing in common."""
-    kinds = ((automatic, AUTOMATIC_MARKS[axis]), (~automatic, MARKS[axis]))
-    return sum((np.where(of_kind[:, None] & of_kind, s.covariance(places), 0) for of_kind, s in kinds), np.zeros(()))
+    by_network, by_hand = (kind[axis].covariance(places) for kind in (AUTOMATIC_MARKS, MARKS))
+    both_by_hand = np.where(np.outer(~automatic, ~automatic), by_hand, 0.0)
+    return np.where(np.outer(automatic, automatic), by_network, both_by_hand)

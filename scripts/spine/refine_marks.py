@@ -45,8 +45,8 @@ def refine_marks(films: Films, annotations: Annotations, predictor: Predictor) -
     except UserError:
         return annotations
     bodies = {n: body for n, body in seen.items() if n in movable}
-    ap, lat = (_moved(getattr(annotations, name), getattr(films.geometry, name), bodies) for name in ("ap", "lat"))
-    return replace(annotations, ap=ap, lat=lat)
+    ap = _moved(annotations.ap, films.geometry.ap, bodies)
+    return replace(annotations, ap=ap, lat=_moved(annotations.lat, films.geometry.lat, bodies))
 
 
 def _moved(marks: ViewMarks, view: View, bodies: dict[int, np.ndarray]) -> ViewMarks:
