@@ -204,6 +204,26 @@ def test_a_training_by_the_clock_ends(monkeypatch):
         TimeBudget(0.0, [optimizer])
 
 
+def test_a_training_starts_from_the_weights_that_it_is_given(tmp_path) -> None:
+    """Until this test, the shipped weights were loaded over those of --init_weights, without a word."""
+    stack = ("train", "online", "minutes", "level", "pose", "recipes/pose_cpu")
+    given = torch.load(ROOT / "models" / "model.pt", weights_only=True)
+    given["reader.level.weight"] = torch.full_like(given["reader.level.weight"], 0.5)
+    torch.save({"model": given}, tmp_path / "given.pt")
+    parser = ConfigParser()
+    parser.read_config([ROOT / "configs" / f"{name}.json" for name in stack])
+    parser.update({"bundle_root": str(ROOT), "init_weights": str(tmp_path / "given.pt")})
+    loading = ("CheckpointLoader", "WarmStart")
+    handlers = [h for h in parser["train#handlers"] if h["_target_"].rpartition(".")[2] in loading]
+    assert len(handlers) == 2
+    parser["train#handlers"] = handlers
+    engine = Engine(lambda *_: None)
+    for handler in parser.get_parsed_content("train#handlers"):
+        handler.attach(engine)
+    engine.run([0], max_epochs=1)
+    assert (parser.get_parsed_content("network").reader.level.weight == 0.5).all()
+
+
 def test_a_budget_starts_from_the_rate_that_the_optimizer_was_made_with() -> None:
     """Training of the localizer builds a OneCycleLR, which sets a 25th of the rate; it was trained so for six hours."""
     parameter = torch.nn.Parameter(torch.zeros(1))
