@@ -11,8 +11,10 @@ from scipy.ndimage import binary_fill_holes
 
 from scripts.drawing import level_colour
 from scripts.errors import UserError
+from scripts.geometry.frames import Grid
 from scripts.render.preview import compose, draw_panels, drawn_spine
-from scripts.render.surfaces import View, render_labelmap
+from scripts.render.surfaces import ANGLES, View, mesh_surfaces, render_labelmap, render_surfaces
+from scripts.spine.mesh import vertebra_mesh
 
 
 def markers() -> np.ndarray:
@@ -104,6 +106,23 @@ def test_scale_shape_and_gapless_surface(view: View, width_mm: float, scale: flo
     assert silhouette.sum() == pytest.approx(np.pi * (14 * voxel_mm * scale) ** 2, rel=0.05)
     assert (binary_fill_holes(silhouette) == silhouette).all()
     assert np.allclose(np.argwhere(silhouette).mean(axis=0), (np.array(image.shape[:2]) - 1) / 2, atol=0.6)
+
+
+def test_surfaces_that_exist_are_drawn_where_the_labelmap_has_them() -> None:
+    labels = markers()
+    grid = Grid((-40.0, 120.0, 300.0), labels.shape, 0.7)
+    meshes = {n: vertebra_mesh((labels == n).astype(np.float32), grid.affine) for n in (19, 20, 21, 22)}
+    of_labels = drawn_spine(labels, grid.spacing_mm)
+    of_meshes = drawn_spine(labels, grid.spacing_mm, mesh_surfaces(meshes, grid))
+    assert of_meshes.size_mm.tolist() == of_labels.size_mm.tolist()
+    for view in ("front", "left", "oblique", "top"):
+        (picture, expected), (image, found) = (
+            render_surfaces(spine.surfaces, spine.size_mm, ANGLES[view], 3.0) for spine in (of_labels, of_meshes)
+        )
+        both, either = (found > 0) & (found == expected), (found > 0) | (expected > 0)
+        assert both.sum() > 0.8 * either.sum(), view
+        # Inside out, it would show its far side, and differ by more than 20.
+        assert np.abs(image.astype(int) - picture)[both].mean() < 15
 
 
 def test_thin_parts_stay_and_light_comes_from_above() -> None:

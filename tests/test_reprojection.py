@@ -17,7 +17,7 @@ from scripts.films.film import Films
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, place_cube
 from scripts.geometry.frames import Grid
-from scripts.geometry.projector import project_pair
+from scripts.geometry.projector import project_pair, project_volume
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.io.nifti import read_nifti
 from scripts.job.options import OutputOptions
@@ -87,8 +87,15 @@ def test_shadows_lie_where_the_geometry_says(beam: Beam, truth: tuple[np.ndarray
         assert np.allclose(outline.min(0), pixels.min(0), atol=1.5 / view.pixel_size_mm(points[16])[0])
         assert np.allclose(outline.max(0), pixels.max(0), atol=1.5 / view.pixel_size_mm(points[16])[0])
         # Volume: the sum of thickness over the raster, mm of bone times the area of a ray there.
-        area = float(np.prod(raster_of(view, [whole]).view.pixel_size_mm(surface.mean(0))[0]))
+        window = raster_of(view, [whole]).view
+        area = float(np.prod(window.pixel_size_mm(surface.mean(0))[0]))
         assert shadow.thickness.sum() * area == pytest.approx(whole.mask.sum(), rel=0.03)
+        # Pixel by pixel: what rays through the mask measure.
+        rays = project_volume(torch.from_numpy(whole.mask.astype(np.float32)), whole.vertebra.cube.grid.affine, window)
+        (row, column), (rows, columns) = shadow.corner, shadow.thickness.shape
+        expected = rays[row : row + rows, column : column + columns].numpy()
+        assert np.abs(shadow.thickness - expected).max() < 1
+        assert expected.sum() == pytest.approx(rays.sum().item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])

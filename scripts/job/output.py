@@ -28,7 +28,7 @@ from scripts.render.preview import PREVIEW_VIEWS, compose, draw_panels, drawn_sp
 from scripts.render.report import withheld
 from scripts.render.report_page import report_page
 from scripts.render.report_tables import write_tables
-from scripts.render.surfaces import View
+from scripts.render.surfaces import View, mesh_surfaces
 from scripts.render.turntable import check_turntable, write_turntable
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.reconstruction import Reconstruction
@@ -97,7 +97,7 @@ def write_reconstruction(
             draw_panels,
             *films.pixels,
             {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
-            drawn_spine(result.labels, result.grid.spacing_mm),
+            drawn_spine(result.labels, result.grid.spacing_mm, mesh_surfaces(by_level, result.grid)),
             (films.geometry.ap.pixel_mm[1], films.geometry.lat.pixel_mm[1]),
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
             frozenset(checked.flags),

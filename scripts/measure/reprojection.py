@@ -17,14 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, maximum_filter
 from skimage.measure import find_contours
 
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.cropping import smooth_for_pitch
 from scripts.geometry.frames import apply_affine
-from scripts.geometry.projector import project_volume
 from scripts.spine.assembly import ReconstructedVertebra
 
 VIEWS = ("ap", "lat")
@@ -129,17 +127,19 @@ def raster_of(view: View, parts: Sequence[ReconstructedVertebra]) -> Raster:
 
 
 def cast_shadow(part: ReconstructedVertebra, raster: Raster) -> Shadow:
-    """The projection of one vertebra's mask on a raster."""
+    """The projection of one vertebra's mask on a raster: each voxel is shared among the four pixels around it."""
     assert part.box is not None
-    pixels = raster.view.project(_corners(part))
-    low, high = np.floor(pixels.min(0)).astype(int) - 2, np.ceil(pixels.max(0)).astype(int) + 2
-    low, high = np.maximum(low, 0), np.minimum(high, np.array(raster.view.shape) - 1)
-    point = np.asarray(raster.view.principal_point) - low
-    shape = (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
-    window = replace(raster.view, principal_point=_pair(point), shape=shape)
-    grid = part.vertebra.cube.grid.crop(tuple(s.start for s in part.box), (1, 1, 1))  # type: ignore[arg-type]
-    mask = torch.from_numpy(part.mask[part.box].astype(np.float32))
-    thickness = project_volume(mask, grid.affine, window).numpy()
+    grid = part.vertebra.cube.grid
+    voxels = np.argwhere(part.mask[part.box]) + [s.start for s in part.box]
+    pixels = raster.view.project(grid.to_world(voxels))
+    size = np.array(raster.view.shape)
+    pixels = pixels[((pixels > -1) & (pixels < size)).all(1)]
+    if not len(pixels):
+        return Shadow((0, 0), np.zeros((1, 1), np.float32), ())
+    low = np.maximum(np.floor(pixels.min(0)).astype(int) - 2, 0)
+    high = np.minimum(np.floor(pixels.max(0)).astype(int) + 3, size - 1)
+    area = float(np.prod(raster.view.pixel_size_mm(_corners(part).mean(0))[0]))
+    thickness = _splat(pixels - low, (high - low + 1)) * np.float32(grid.spacing_mm**3 / area)
     outlines = tuple(raster.to_film(line - 1 + low) for line in find_contours(np.pad(thickness, 1), OUTLINE_MM))
     return Shadow((int(low[0]), int(low[1])), thickness, outlines)
 
@@ -237,6 +237,20 @@ def _best_place(picture: np.ndarray, total: np.ndarray, ring: np.ndarray) -> tup
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
     move = (float(moves[row]) * RASTER_MM, float(moves[column]) * RASTER_MM)
     return float(home), move, float(scores[row, column] - home)
+
+
+def _splat(pixels: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """How many points (N, 2) fall on each pixel, (rows, columns) float32, each shared among the four around it."""
+    # Points beyond the first or the last pixel fall into the rim.
+    rows, columns = shape + 2
+    first = np.floor(pixels).astype(int)
+    part = pixels - first
+    place = (first[:, 0] + 1) * columns + first[:, 1] + 1
+    total = np.zeros(rows * columns)
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        weight = np.abs(1 - down - part[:, 0]) * np.abs(1 - across - part[:, 1])
+        total += np.bincount(place + down * columns + across, weight, rows * columns)
+    return total.reshape(rows, columns)[1:-1, 1:-1].astype(np.float32)
 
 
 def _band(image: np.ndarray) -> np.ndarray:

@@ -138,12 +138,13 @@ class DrawnSpine:
     size_mm: np.ndarray
 
 
-def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0) -> DrawnSpine:
-    """Surfaces of a labelmap for pictures: made once, drawn from many sides.
+def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0, surfaces: Surfaces | None = None) -> DrawnSpine:
+    """What is drawn of a labelmap: made once, drawn from many sides.
 
     Args:
         labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
         voxel_mm: edge of a voxel in mm.
+        surfaces: of its vertebrae, in mm from its outer corner; made from the labelmap if None.
 
     Raises:
         UserError: a label is not a vertebra.
@@ -159,7 +160,11 @@ def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0) -> DrawnSpine:
             voxels = np.argwhere(crop[box] == number)
             front = voxels[voxels[:, 1] < voxels[:, 1].min() + 20 / voxel_mm]
             bodies[number] = (front.mean(axis=0) + [s.start + 0.5 for s in box]) * voxel_mm
-    surfaces = display_surfaces(crop, voxel_mm)
+    if surfaces is None:
+        surfaces = display_surfaces(crop, voxel_mm)
+    else:
+        corner_mm = np.array([s.start - margin for s in boxes[0]]) * voxel_mm
+        surfaces = {n: (vertices - corner_mm, normals, faces) for n, (vertices, normals, faces) in surfaces.items()}
     return DrawnSpine(surfaces, {n: bodies[n] for n in in_order(list(bodies))}, np.array(crop.shape) * voxel_mm)
 
 

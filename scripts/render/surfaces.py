@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import trimesh
 from scipy.ndimage import find_objects, gaussian_filter
 
 from scripts.drawing import BACKGROUND, level_colour
+from scripts.geometry.frames import Grid
 from scripts.levels import level_name
 from scripts.spine.mesh import display_mesh, vertex_normals
 from scripts.threads import map_in_threads
@@ -76,6 +79,22 @@ def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
         return vertices, vertex_normals(vertices, faces), faces
 
     return dict(zip(boxes, map_in_threads(surface, boxes), strict=True))
+
+
+def mesh_surfaces(meshes: Mapping[int, trimesh.Trimesh], grid: Grid) -> Surfaces:
+    """Surfaces that exist already, in mm from the outer corner of a labelmap's grid.
+
+    Args:
+        meshes: VerSe number -> closed surface in world RAS mm.
+        grid: of the labelmap.
+    """
+    found = {}
+    for number, mesh in meshes.items():
+        # The turn from world to grid axes is no mirror image, so triangles keep their outer side.
+        vertices = (grid.to_index(mesh.vertices.view(np.ndarray)) + 0.5) * grid.spacing_mm
+        faces = mesh.faces.view(np.ndarray)
+        found[number] = vertices, vertex_normals(vertices, faces), faces
+    return found
 
 
 def render_surfaces(
