@@ -228,7 +228,7 @@ def test_a_report_withholds_what_is_not_finite_and_says_so() -> None:
         "level": "T5", "confidence": math.nan, "residual_mm": 1.0, "flags": [], "use": "check", "reasons": [],
         "marks_set_by": {"ap": "automatic", "lat": "by hand"},
         "measurements": {**measures, "width_mm": math.inf, "tilt_frontal": angle, "heights_mm": [1.0, math.nan, 2.0]},
-        "reprojection": {name: {"correlation": -math.inf} for name in ("ap", "lat")},
+        "reprojection": {name: {"mark_mm": -math.inf} for name in ("ap", "lat")},
     }  # fmt: skip
     ends = {"upper_end": "T4", "lower_end": "T12", "end_vertebrae_chosen_by": "program"}
     spine = {"cobb": [], "midline_bend": None, "kyphosis": [{**angle, **ends}], "lordosis": []}

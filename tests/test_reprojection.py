@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -66,14 +65,6 @@ def part(
     return ReconstructedVertebra(LocatedVertebra(number, home, (pixels[0][0], pixels[1][0]), 0.0, 1.0), mask)
 
 
-def moved(whole: ReconstructedVertebra, by_mm: np.ndarray) -> ReconstructedVertebra:
-    """A part that was reconstructed elsewhere."""
-    cube = whole.vertebra.cube
-    origin = np.array(cube.grid.origin_mm) + by_mm
-    grid = replace(cube.grid, origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])))
-    return ReconstructedVertebra(replace(whole.vertebra, cube=replace(cube, grid=grid)), whole.probability)
-
-
 @pytest.mark.parametrize("beam", list(Beam))
 def test_shadows_lie_where_the_geometry_says(beam: Beam, truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]]) -> None:
     labels, grid, points = truth
@@ -99,7 +90,7 @@ def test_shadows_lie_where_the_geometry_says(beam: Beam, truth: tuple[np.ndarray
 
 
 @pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])
-def test_a_vertebra_beside_its_bone_is_flagged_and_the_others_are_not(
+def test_a_vertebra_far_from_its_mark_is_flagged_and_the_others_are_not(
     beam: Beam, truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]]
 ) -> None:
     labels, grid, points = truth
@@ -108,23 +99,18 @@ def test_a_vertebra_beside_its_bone_is_flagged_and_the_others_are_not(
     bodies: list[np.ndarray | None] = [points[n] for n in LEVELS]
     _, good = reproject(films.geometry, films.pixels, parts, bodies)
     assert not any(agreement.complaints for both in good for agreement in both)
-    assert min(agreement.correlation for both in good for agreement in both) > 0.3
     assert max(agreement.mark_mm or 0 for both in good for agreement in both) < 0.1
-    # World x grows to the right: 9 mm to the left of the bone, so that the AP film shows it 9 mm to the right.
-    parts[2] = moved(parts[2], np.array([-9.0, 0, 0]))
-    _, found = reproject(films.geometry, films.pixels, parts, bodies)
-    ap, lat = found[2]
-    # The neighbours' shadows go on agreeing: the offset is found, but it is not enough for a complaint.
-    assert ap.offset_mm == pytest.approx((0, -9), abs=1.5) and ap.correlation < good[2][0].correlation - 0.1
-    assert not lat.complaints
-    _, [(alone, _)] = reproject(films.geometry, films.pixels, parts[2:3], bodies[2:3])
-    assert alone.offset_mm == pytest.approx((0, -9), abs=1.5) and "the film shows it" in alone.complaints[0]
-    assert not any(agreement.complaints for i in (0, 1, 3, 4) for agreement in found[i])
-    # On the bone, but far from its mark: the other way of being wrong.
-    parts[2] = part(labels, grid, 16, points[16], films.geometry)
-    bodies[2] = points[16] + [0, -10.0, 0]
+    assert max(agreement.outside for both in good for agreement in both) == 0
+    # 10 mm in front of its mark: only the lateral film shows it.
+    bodies[2] = points[16] + [0, 10.0, 0]
     _, found = reproject(films.geometry, films.pixels, parts, bodies)
     assert "10 mm from the mark" in found[2][1].complaints[0] and not found[2][0].complaints
+    assert not any(agreement.complaints for i in (0, 1, 3, 4) for agreement in found[i])
+    # A film that ends in the middle of the vertebra.
+    ap, lat = films.pixels
+    middle = round(float(parts[2].vertebra.pixels[0][0]))
+    _, cut = reproject(films.geometry, (ap[:middle], lat), parts, bodies)
+    assert cut[2][0].outside == pytest.approx(0.5, abs=0.2) and cut[4][0].outside == 1 and cut[2][1].outside == 0
 
 
 class FollowsTheMark:
@@ -167,7 +153,6 @@ def test_a_wrong_mark_is_flagged_in_every_output(
         page = (folder / "report.html").read_text()
         if wrong:
             assert list(flagged) == ["T9"] and "out of line" in flagged["T9"][0]
-            assert report["vertebrae"][2]["reprojection"]["ap"]["offset_mm"] == pytest.approx([0, -9], abs=1.5)
             assert any(w.startswith("T9: ") for w in report["warnings"])
             assert page.count('class="not"') == 1 and "out of line" in page
             assert {row["level"] for row in report["vertebrae"] if row["use"] == "do not use"} == {"T9"}

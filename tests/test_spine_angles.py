@@ -153,7 +153,7 @@ def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:
     row = {
         "level": "T5", "use": "check", "reasons": ["one, two", "three"], "centroid_mm": [1.0, 2.0, 3.0],
         "marks_set_by": {"ap": "automatic", "lat": "by hand"},
-        "reprojection": {"ap": {"correlation": 0.25, "offset_mm": [0.0, 2.0]}},
+        "reprojection": {"ap": {"mark_mm": 2.25, "outside_film": 0.0}},
         "measurements": {"tilt_frontal": angle, "wedge_frontal": None, "heights_mm": [20.0, 19.0, 18.0],
                          "width_mm": None},
         "withheld": {"width": "90 mm is no width"},
@@ -177,8 +177,8 @@ def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:
     assert first == {
         "level": "T5", "use": "check", "reasons": "one, two; three", "centroid_mm_x": "1.0", "centroid_mm_y": "2.0",
         "centroid_mm_z": "3.0", "marks_set_by_ap": "automatic", "marks_set_by_lat": "by hand",
-        "reprojection_ap_correlation": "0.25", "reprojection_ap_offset_mm_rows": "0.0",
-        "reprojection_ap_offset_mm_columns": "2.0", "tilt_frontal_deg": "3.5", "tilt_frontal_sd_deg": "0.5",
+        "reprojection_ap_mark_mm": "2.25", "reprojection_ap_outside_film": "0.0",
+        "tilt_frontal_deg": "3.5", "tilt_frontal_sd_deg": "0.5",
         "wedge_frontal_deg": "", "wedge_frontal_sd_deg": "", "heights_front_mm": "20.0", "heights_middle_mm": "19.0",
         "heights_back_mm": "18.0", "width_mm": "", "withheld": "width: 90 mm is no width",
         "levels": "levels not confirmed", "levels_confirmed": "False", "levels_uncertain": "False",

@@ -115,9 +115,6 @@ def withheld(report: dict[str, Any]) -> dict[str, Any]:
 
 def _agreement(agreement: Agreement) -> dict[str, Any]:
     return {
-        "correlation": round(agreement.correlation, 3),
-        "offset_mm": list(agreement.offset_mm),
-        "gain": round(agreement.gain, 3),
         "mark_mm": None if agreement.mark_mm is None else round(agreement.mark_mm, 2),
         "outside_film": round(agreement.outside, 3),
     }

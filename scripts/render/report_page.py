@@ -108,7 +108,7 @@ def _ends(name: str, angle: dict[str, Any]) -> str:
 
 _HEADS = (
     "level", "confidence", "residual mm", "tilt frontal", "tilt sagittal", "rotation", "wedge", "heights mm a/m/p",
-    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "film r AP/LAT", "use",
+    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "off its marks mm AP/LAT", "use",
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def _table_row(row: dict[str, Any]) -> str:
         cells += [_number(ratio, 2) for ratio in ratios]
         cells += [_number(size, 0) for size in (measures["width_mm"], measures["depth_mm"])]
     films = row.get("reprojection")
-    cells.append("/".join(_number(films[name]["correlation"], 2) for name in VIEWS) if films else "")
+    cells.append("/".join(_number(films[name]["mark_mm"], 1) for name in VIEWS) if films else "")
     cells.append(row["use"])
     kind = {Use.GOOD: "", Use.CHECK: ' class="flag"', Use.NOT: ' class="not"'}[Use(row["use"])]
     return f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

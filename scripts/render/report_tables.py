@@ -87,7 +87,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list) and all(isinstance(item, str) for item in value):
         yield name, "; ".join(value)
     elif isinstance(value, list):
-        for place, item in zip("xyz" if len(value) == 3 else ("rows", "columns"), value, strict=True):
+        for place, item in zip("xyz", value, strict=True):
             yield f"{name}_{place}", item
     else:
         yield name, "" if value is None else value
