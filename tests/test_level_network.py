@@ -89,10 +89,27 @@ def test_a_mirrored_patient_is_read_mirrored():
     # Only the frontal view shows left and right.
     mirrored = torch.cat([image[:, :2].flip(-1), image[:, 2:]], 1)
     with torch.inference_mode():
-        read, again = level.read(image, known, tilt), level.read(mirrored, known, tilt)
+        assert torch.allclose(level.see(image)[:, 1], level.reader.see(mirrored), atol=1e-4)
+        read, again = (level.read(level.see(films), known, tilt) for films in (image, mirrored))
     signs = torch.tensor([1.0, 1, -1, -1, -1, 1, 1, 1, 1])
     assert read[0].abs().min() > 0 and (read[1] == 0).all()
     assert torch.allclose(read, again * signs, atol=1e-4)
+
+
+def test_patches_that_were_seen_just_now_are_not_looked_at_again(monkeypatch):
+    predictor = Predictor(device="cpu")
+    torch.manual_seed(0)
+    inputs = list(torch.rand(3, 4, 120, 120))
+    looked_at: list[int] = []
+    see = predictor.network.see
+    monkeypatch.setattr(predictor.network, "see", lambda images: (looked_at.append(len(images)), see(images))[1])
+    alone = predictor.read_levels(inputs[2:])
+    levels = predictor.read_levels(inputs)
+    assert looked_at == [1, 2] and np.allclose(levels[2], alone[0], atol=1e-5)
+    numbers = predictor.read([*inputs[1:], inputs[0] * 0.5], [8, 9, 7], [0.0, 5.0, 0.0])
+    assert looked_at == [1, 2, 1]
+    fresh = Predictor(device="cpu").read([*inputs[1:], inputs[0] * 0.5], [8, 9, 7], [0.0, 5.0, 0.0])
+    assert np.allclose(numbers, fresh, atol=1e-4) and np.abs(numbers[0] - numbers[1]).max() > 0.01
 
 
 def test_what_is_read_off_one_vertebra_alone_counts_less():
@@ -103,7 +120,7 @@ def test_what_is_read_off_one_vertebra_alone_counts_less():
     image, known, tilt = torch.rand(1, 4, 120, 120), torch.tensor([20]), torch.zeros(1)
     shares = torch.tensor([0.8, 0.85, 0.5, 1.0, 0.8, 0.85, 0.65, 0.85, 0.9])
     with torch.inference_mode():
-        read = level.read(image, known, tilt)
+        read = level.read(level.see(image), known, tilt)
         assert read.abs().min() > 0
         assert torch.allclose(level(image, known, tilt), level(image, known, tilt, read * shares), atol=1e-4)
         assert not torch.allclose(level(image, known, tilt), level(image, known, tilt, read), atol=1e-2)

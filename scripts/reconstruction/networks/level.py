@@ -130,8 +130,10 @@ class LevelGenerator(nn.Module):
             level = self._likeliest(image)
         if tilt is None:
             tilt = torch.zeros(image.shape[0], device=image.device)
-        if numbers is None:
-            numbers = self.read(image, level, tilt) * self.alone
+        if numbers is None and self.training:
+            numbers = self.reader(image, level, tilt) * _is_known(level) * self.alone
+        elif numbers is None:
+            numbers = self.read(self.see(image), level, tilt) * self.alone
         prior = self.prior(level, tilt, numbers)
         ap, lat = self.fusion(image)
         ap, lat = self.lift.encode(ap, lat)
@@ -151,29 +153,38 @@ class LevelGenerator(nn.Module):
         return self.reader.level_logits(image)[:, 1:].argmax(1) + 1
 
     @torch.jit.export
-    def read_levels(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, `TABLE_SIZE`) log probabilities of VerSe numbers, where nobody says which vertebra it is.
-
-        The mean of two readings: of the films, and of those of the mirrored patient.
-        """
-        mirrored = torch.cat([image[:, :2].flip(3), image[:, 2:]], 1)
-        seen = [self.reader.level_logits(films).log_softmax(1) for films in (image, mirrored)]
-        return (seen[0] + seen[1]) / 2
+    def see(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 2, F) what the reader sees in the films, and in those of the mirrored patient."""
+        return torch.stack(self.reader.see_mirrored(image), 1)
 
     @torch.jit.export
-    def read(self, image: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+    def read_levels(self, seen: torch.Tensor) -> torch.Tensor:
+        """(B, `TABLE_SIZE`) log probabilities of VerSe numbers, where nobody says which vertebra it is.
+
+        Args:
+            seen: (B, 2, F) what the films show; the answer is the mean of both readings.
+        """
+        return self.reader.levels(seen).float().log_softmax(2).mean(1)
+
+    @torch.jit.export
+    def read(self, seen: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
         """(B, 9) place (mm), turn (degrees) and log stretches of the vertebrae's mean shapes; zeros for unknown levels.
 
-        Once trained, the mean of two readings: of the films, and of those of the mirrored patient.
+        Args:
+            seen: (B, 2, F) what the films show; the answer is the mean of both readings.
+            level: (B,) int64 VerSe numbers, 0 where unknown.
+            tilt: (B,) degrees by which each leans in the sagittal plane of its cube.
         """
-        numbers = self.reader(image, level, tilt)
-        if not self.training:
-            mirrored = torch.cat([image[:, :2].flip(3), image[:, 2:]], 1)
-            numbers = (numbers + self.reader(mirrored, level, tilt) * self.mirror) / 2
-        return numbers * (level > 0).to(torch.float32)[:, None]
+        mirrored = self.reader.numbers_of(seen[:, 1], level, tilt) * self.mirror
+        return (self.reader.numbers_of(seen[:, 0], level, tilt) + mirrored) / 2 * _is_known(level)
 
     def _expected(self, prior: torch.Tensor) -> torch.Tensor:
         return prior * -self.prior_logit
+
+
+def _is_known(level: torch.Tensor) -> torch.Tensor:
+    """(B, 1) 1 for levels that are known, 0 for others."""
+    return (level > 0).to(torch.float32)[:, None]
 
 
 class FineBackbone(nn.Module):

@@ -75,7 +75,12 @@ class PoseReader(nn.Module):
         Returns:
             (B, 9) float32: place (mm), turn (degrees) and log stretches of each mean shape.
         """
-        known = torch.cat([self._seen(image), self.level(level), tilt.float()[:, None] / 20], 1)
+        return self.numbers_of(self.see(image), level, tilt)
+
+    @torch.jit.export
+    def numbers_of(self, seen: torch.Tensor, level: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+        """The same, of what it sees in the films: (B, seen) instead of an image."""
+        known = torch.cat([seen, self.level(level), tilt.float()[:, None] / 20], 1)
         return self.numbers(known).float() * self.unit
 
     @torch.jit.export
@@ -84,15 +89,35 @@ class PoseReader(nn.Module):
 
         Learned by itself, from what the reader sees: `scripts.reconstruction.training.levels.LevelClassifier`.
         """
-        return self.levels(self._seen(image).detach()).float()
+        return self.levels(self.see(image).detach()).float()
 
-    def _seen(self, image: torch.Tensor) -> torch.Tensor:
+    @torch.jit.export
+    def see(self, image: torch.Tensor) -> torch.Tensor:
         """Both views' features, (B, seen)."""
+        ap, lat = self._fused(image)
+        return torch.cat([self._see_ap(ap), self._see_lat(lat)], 1)
+
+    @torch.jit.export
+    def see_mirrored(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What it sees in the films, and in those of the patient whose left and right are exchanged: (B, seen) each.
+
+        The mirrored patient has the same lateral film. Pixels are fused by what they show, not by where they lie, so
+        that a mirrored film fused is the fused film mirrored.
+        """
+        ap, lat = self._fused(image)
+        beside = self._see_lat(lat)
+        return torch.cat([self._see_ap(ap), beside], 1), torch.cat([self._see_ap(ap.flip(3)), beside], 1)
+
+    def _fused(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ap, lat = self.fusion(image)
         # The fusion stays as the generator's training left it: its gradients would cost as much as all the rest.
-        ap, lat = ap.detach(), lat.detach()
-        ap, lat = self.ap_look(self.ap_encoder(ap)).flatten(1), self.lat_look(self.lat_encoder(lat)).flatten(1)
-        return torch.cat([ap.float(), lat.float()], 1)
+        return ap.detach(), lat.detach()
+
+    def _see_ap(self, ap: torch.Tensor) -> torch.Tensor:
+        return self.ap_look(self.ap_encoder(ap)).flatten(1).float()
+
+    def _see_lat(self, lat: torch.Tensor) -> torch.Tensor:
+        return self.lat_look(self.lat_encoder(lat)).flatten(1).float()
 
 
 def _head(features: int, width: int) -> nn.Sequential:
