@@ -177,15 +177,16 @@ class _Looked:
         to_sample = ((2 / (self.spacing * size))[:, None] * frame)[::-1]
         offset = ((2 * (centre - self.first) / self.spacing + 1) / size - 1)[::-1]
         matrix, shift = (torch.as_tensor(np.ascontiguousarray(v), dtype=torch.float32) for v in (to_sample.T, offset))
-        where = torch.addmm(shift, _own_places(), matrix).view(*SAMPLES, 3)
+        # What each axis adds; a product of all places with the matrix takes three times as long.
+        down, back, left = (line[:, None] * row for line, row in zip(_own_places(), matrix, strict=True))
+        where = down[:, None, None] + (back[:, None] + (left + shift))
         return F.grid_sample(self.volume[None, None], where[None], align_corners=False)[0, 0].numpy()
 
 
 @cache
-def _own_places() -> torch.Tensor:
-    """(N, 3) mm in the own frame, of all that is looked at."""
-    axes = [torch.arange(n) * STEP_MM + low for n, low in zip(SAMPLES, REACH_MM[:, 0].tolist(), strict=True)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).float()
+def _own_places() -> tuple[torch.Tensor, ...]:
+    """Along each axis of the own frame, the places (n,) in mm that are looked at."""
+    return tuple(torch.arange(n) * STEP_MM + low for n, low in zip(SAMPLES, REACH_MM[:, 0].tolist(), strict=True))
 
 
 def _endplate(plate: Plate, to_world: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> Endplate:
