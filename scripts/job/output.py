@@ -93,11 +93,12 @@ def write_reconstruction(
         by_level = {part.level: mesh for part, mesh in zip(found, meshes, strict=True)}
         write_meshes(by_level, folder, options.mesh_formats, options.decimate)
         clock.stop("meshes")
+        spine = drawn_spine(result.labels, result.grid.spacing_mm, mesh_surfaces(by_level, result.grid))
         draw = partial(
             draw_panels,
             *films.pixels,
             {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
-            drawn_spine(result.labels, result.grid.spacing_mm, mesh_surfaces(by_level, result.grid)),
+            spine,
             (films.geometry.ap.pixel_mm[1], films.geometry.lat.pixel_mm[1]),
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
             frozenset(checked.flags),
@@ -111,7 +112,7 @@ def write_reconstruction(
         of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
         clock.stop("pictures")
         if options.turntable:
-            write_turntable(folder / options.turntable, result.labels, result.grid.spacing_mm)
+            write_turntable(folder / options.turntable, spine)
             clock.stop("turntable")
         report = make_report(films, annotations, result, predictor, truth, checked, when or datetime.now().astimezone())
         report["seconds"] = {name: round(value, 3) for name, value in clock.seconds.items()}

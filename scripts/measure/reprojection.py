@@ -19,8 +19,6 @@ from scripts.spine.assembly import ReconstructedVertebra
 
 VIEWS = ("ap", "lat")
 RASTER_MM = 1.0
-# Pixels of the raster around all vertebrae.
-MARGIN = 4
 MAX_MARK_MM = 8.0
 # A chord through less bone than this is no outline.
 OUTLINE_MM = 1.0
@@ -93,7 +91,7 @@ def raster_of(view: View, parts: Sequence[ReconstructedVertebra]) -> Raster:
     corners = np.concatenate([_corners(part) for part in parts])
     step = RASTER_MM / view.pixel_size_mm(corners.mean(0))[0]
     pixels = view.project(corners) / step
-    low, high = np.floor(pixels.min(0)) - MARGIN, np.ceil(pixels.max(0)) + MARGIN
+    low, high = np.floor(pixels.min(0)), np.ceil(pixels.max(0))
     first = low * step
     coarse = replace(
         view,
@@ -105,19 +103,19 @@ def raster_of(view: View, parts: Sequence[ReconstructedVertebra]) -> Raster:
 
 
 def cast_shadow(part: ReconstructedVertebra, raster: Raster) -> Shadow:
-    """The projection of one vertebra's mask on a raster: each voxel is shared among the four pixels around it."""
+    """The projection of one vertebra's mask on a raster: each voxel is shared among the four pixels around it.
+
+    Args:
+        part: a found vertebra, one of those that the raster was made for.
+        raster: of the film.
+    """
     assert part.box is not None
     grid = part.vertebra.cube.grid
     voxels = np.argwhere(part.mask[part.box]) + [s.start for s in part.box]
     pixels = raster.view.project(grid.to_world(voxels))
-    size = np.array(raster.view.shape)
-    pixels = pixels[((pixels > -1) & (pixels < size)).all(1)]
-    if not len(pixels):
-        return Shadow((0, 0), np.zeros((1, 1), np.float32), ())
-    low = np.maximum(np.floor(pixels.min(0)).astype(int) - 2, 0)
-    high = np.minimum(np.floor(pixels.max(0)).astype(int) + 3, size - 1)
+    low = np.floor(pixels.min(0)).astype(int)
     area = float(np.prod(raster.view.pixel_size_mm(_corners(part).mean(0))[0]))
-    thickness = _splat(pixels - low, (high - low + 1)) * np.float32(grid.spacing_mm**3 / area)
+    thickness = _splat(pixels - low) * np.float32(grid.spacing_mm**3 / area)
     outlines = tuple(raster.to_film(line - 1 + low) for line in find_contours(np.pad(thickness, 1), OUTLINE_MM))
     return Shadow((int(low[0]), int(low[1])), thickness, outlines)
 
@@ -173,18 +171,17 @@ def reproject(
     return list(zip(*shadows, strict=True)), list(zip(*agreements, strict=True))
 
 
-def _splat(pixels: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """How many points (N, 2) fall on each pixel, (rows, columns) float32, each shared among the four around it."""
-    # Points beyond the first or the last pixel fall into the rim.
-    rows, columns = shape + 2
+def _splat(pixels: np.ndarray) -> np.ndarray:
+    """How many points (N, 2) fall on each pixel from (0, 0) on, float32, each shared among the four around it."""
     first = np.floor(pixels).astype(int)
     part = pixels - first
-    place = (first[:, 0] + 1) * columns + first[:, 1] + 1
+    rows, columns = first.max(0) + 2
+    place = first[:, 0] * columns + first[:, 1]
     total = np.zeros(rows * columns)
     for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
         weight = np.abs(1 - down - part[:, 0]) * np.abs(1 - across - part[:, 1])
         total += np.bincount(place + down * columns + across, weight, rows * columns)
-    return total.reshape(rows, columns)[1:-1, 1:-1].astype(np.float32)
+    return total.reshape(rows, columns).astype(np.float32)
 
 
 def _corners(part: ReconstructedVertebra) -> np.ndarray:

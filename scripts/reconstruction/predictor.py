@@ -54,10 +54,10 @@ class Predictor:
         self.normalise = Compose(parser.get_parsed_content("normalise_transforms"))
         self.network = load_network(self.weights, lambda: parser.get_parsed_content("network_def"), self.device)
         self.takes_level = bool(getattr(self.network, "takes_level", False))
-        # What the network sees in the patches that it was asked about last, by their content.
-        self._seen: dict[bytes, torch.Tensor] = {}
         if self.takes_level and not hasattr(self.network, "see"):
             raise UserError(f"{self.weights}: exported by an older version of this program; export it again")
+        # What the network sees in the patches that it was asked about last, by their content.
+        self._seen: dict[bytes, torch.Tensor] = {}
 
     @torch.inference_mode()
     def __call__(

@@ -108,7 +108,7 @@ def _ends(name: str, angle: dict[str, Any]) -> str:
 
 _HEADS = (
     "level", "confidence", "residual mm", "tilt frontal", "tilt sagittal", "rotation", "wedge", "heights mm a/m/p",
-    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "off its marks mm AP/LAT", "use",
+    "a/p", "m/p", "p/p&prime;", "width mm", "depth mm", "mm from marks AP/LAT", "use",
 )  # fmt: skip
 
 

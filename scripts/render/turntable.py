@@ -9,21 +9,19 @@ import numpy as np
 from PIL import Image
 
 from scripts.errors import UserError
-from scripts.render.surfaces import display_surfaces, render_surfaces
+from scripts.render.preview import DrawnSpine
+from scripts.render.surfaces import render_surfaces
 
 FRAMES, FRAMES_A_SECOND = 48, 16
 HEIGHT_PX = 480
 
 
-def write_turntable(
-    path: Path, labelmap: np.ndarray, voxel_mm: float = 1.0, frames: int = FRAMES, height_px: int = HEIGHT_PX
-) -> None:
+def write_turntable(path: Path, spine: DrawnSpine, frames: int = FRAMES, height_px: int = HEIGHT_PX) -> None:
     """Once around the spine, starting in front and going to the patient's left.
 
     Args:
         path: ``.gif``, or ``.mp4`` (H.264, which needs the package ``av``).
-        labelmap: (I, P, L) uint8 of VerSe numbers.
-        voxel_mm: edge of a voxel.
+        spine: surfaces of the vertebrae, as `scripts.render.preview.drawn_spine` makes them.
         frames: of the turn.
         height_px: of the picture, about.
 
@@ -31,15 +29,11 @@ def write_turntable(
         UserError: nothing to show, another kind of file, or ``av`` is missing.
     """
     check_turntable(path.name)
-    inside = np.argwhere(labelmap > 0)
-    if not len(inside):
+    if not spine.surfaces:
         raise UserError("no vertebra to turn: nothing was reconstructed")
-    low, high = inside.min(0), inside.max(0) + 1
-    crop = np.pad(labelmap[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], 3)
-    size = np.array(crop.shape) * voxel_mm
+    surfaces, size = spine.surfaces, spine.size_mm
     scale = height_px / float(size[0])
     width = float(np.hypot(size[1], size[2]))
-    surfaces = display_surfaces(crop, voxel_mm)
     pictures = [render_surfaces(surfaces, size, (360.0 * i / frames, 0.0), scale, width)[0] for i in range(frames)]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
