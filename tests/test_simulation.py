@@ -310,6 +310,7 @@ def test_licences_of_everything_that_ships() -> None:
         assert name in (DONORS_FOLDER / "LICENSES.md").read_text()
 
 
+ALL_BUT_TWO = tuple(s for s in shape_subjects() if s not in ("spl", "verse009"))
 SMALL = SimulationOptions(spacing_mm=3.0, whole_share=0.0, part_mm=(200.0, 220.0), seed=5)
 
 
@@ -375,6 +376,7 @@ def test_screws_are_metal_and_inside_bone() -> None:
         (0, {}, "at least one"),
         (1, {"spacing_mm": 9.0}, "spacing"),
         (1, {"spine": SpineOptions(without=("artisynth", "bodyparts3d", "spl"))}, "no shape of C"),
+        (1, {"spine": SpineOptions(without=ALL_BUT_TWO)}, "no cervical level is left that two have"),
         (1, {"ingredients": replace(SMALL.ingredients, donors=("nobody",), donor_share=1.0)}, "no donor"),
     ],
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from scripts.anatomy.shapes import SACRUM
 from scripts.anatomy.sizes import subject_size
+from scripts.errors import UserError
 from scripts.levels import LEVEL_NUMBERS, REGIONS, TABLE_SIZE, level_name, region
 from scripts.simulation.processes import PROCESSES
 
@@ -135,6 +136,9 @@ def variation(without: tuple[str, ...] = ()) -> Variation:
 
     Args:
         without: subjects that take no part.
+
+    Raises:
+        UserError: in some region no two of the others have the same level, so how people differ there is unknown.
     """
     rows, length = measured_vertebrae()
     return summarise([row for row in rows if row.subject not in without], length)
@@ -176,6 +180,9 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
     """Statistics of some vertebrae: pooled by region, centred by level."""
     levels = np.array([row.number for row in rows])
     names = np.array([row.subject for row in rows])
+    for name in REGIONS.values():
+        if not any(region(level) == name and (levels == level).sum() > 1 for level in np.unique(levels)):
+            raise UserError(f"without these subjects no {name} level is left that two have: name fewer")
     numbers = centred(np.array([row.numbers for row in rows]), levels)
     size = centred(np.array([[row.log_size] for row in rows]), levels)[:, 0]
     known = np.isfinite(size)
