@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from scripts.anatomy.landmarks import BodyLandmarks, SpineLandmarks
 from scripts.data.online.build import build
@@ -29,7 +30,7 @@ from scripts.localization.online.patient import FilmPatient, patient_from_landma
 from scripts.localization.online.pool import PatientPool, load_patient, load_patients
 from scripts.localization.online.render import draw_films, render_views
 from scripts.localization.online.samples import FilmSampleOptions
-from scripts.localization.online.spine_shift import SpineShiftOptions, draw_spine_shift, shift_source
+from scripts.localization.online.spine_shift import HEIGHTS_MM, SpineShiftOptions, draw_spine_shift, shift_source
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.windows import WindowOptions, draw_windows
 from tests.bundle_command import bundle, options
@@ -38,7 +39,8 @@ from tests.film_windows import cut_window, targets_of_view
 
 CPU = torch.device("cpu")
 STILL = BodyDeformation(turn_deg=0, size=0, stretch=0, bend_mm=0, posture_mm=0, mirror_prob=0)
-UNSHIFTED, SHIFTED = SpineShiftOptions(share=0), SpineShiftOptions(share=1)
+UNSHIFTED, SHIFTED = SpineShiftOptions(share=0), SpineShiftOptions(share=1, twist_deg=0)
+TWISTED = SpineShiftOptions(share=1, spread_mm=(0, 0))
 SHAPE = (192, 96)
 FIRST = NAMES.index("T3")
 
@@ -179,6 +181,30 @@ def test_only_what_is_near_the_spine_is_shifted() -> None:
         np.testing.assert_allclose(back[0], centroids, atol=0.01)
     assert 10 < farthest < 32
     np.testing.assert_allclose(np.std(spreads, (0, 1))[1:], SHIFTED.spread_mm, rtol=0.25)
+
+
+def test_vertebrae_are_turned_about_their_bodies() -> None:
+    random = np.random.RandomState(2)
+    centroids = np.stack([np.arange(-200.0, 201, 25), np.linspace(-10, 30, 17), np.linspace(20, -15, 17)], 1)
+    away = np.array([[0, 15, 12], [0, 40, 0], [0, 35, -8]])
+    turns = []
+    for _ in range(60):
+        drawn = draw_spine_shift(TWISTED, centroids, random)
+        inner = centroids[1:-1]  # the middle line is known at `HEIGHTS_MM`; between two of them it bends at the ends
+        np.testing.assert_allclose(drawn.target(inner), inner, atol=1e-3)
+        turn = np.interp(inner[:, 0], HEIGHTS_MM, drawn.table[:, 4])
+        # Points of a vertebra turn as a rigid body.
+        for centroid, angle in zip(inner, turn, strict=True):
+            rotation = Rotation.from_rotvec([-angle, 0, 0])
+            np.testing.assert_allclose(drawn.target(centroid + away), centroid + rotation.apply(away), atol=1e-3)
+        # Nothing folds: every small square of a section comes from one of the same orientation.
+        axes = np.meshgrid([centroids[8, 0]], np.arange(-120, 160, 4.0), np.arange(-150, 151, 4.0), indexing="ij")
+        section = torch.from_numpy(np.stack(axes, -1)[None]).float()
+        source_of = shift_source(section, drawn.table[None], drawn.reach[None])[0, 0, :, :, 1:].numpy()
+        down, across = np.diff(source_of, axis=0)[:, :-1], np.diff(source_of, axis=1)[:-1]
+        assert (down[..., 0] * across[..., 1] - down[..., 1] * across[..., 0]).min() > 2
+        turns.append(turn)
+    np.testing.assert_allclose(np.degrees(np.std(turns)), TWISTED.twist_deg, rtol=0.25)
 
 
 def test_real_patients_are_copied_with_contrast_agent(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""The spine moved within the body.
+"""The spine moved and twisted within the body.
 
 Where a whole patient is bent, windpipe, heart, aorta and skin go with the spine, and a network may read its place off
-them. In other people the spine lies elsewhere among them. Here only what is near the spine moves.
+them. In other people the spine lies elsewhere among them. Here only what is near the spine moves. Its vertebrae are
+also turned about their bodies: processes are plainer in frontal films than bodies, and they only show where a body
+lies if vertebrae are not turned.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from scripts.data.online.render import distance_from_middle_line
 HEIGHTS_MM = np.arange(-600.0, 601.0, 12.0)
 # Steps of the fixed-point iteration; it contracts by 0.3 at least at each.
 STEPS = 25
+# A turn takes the ends of spinous processes this much further per radian, mm.
+LEVER_MM = 45.0
+# No further than this share of the distance over which everything fades; the rest is left for the shift.
+LARGEST_TWIST = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class SpineShiftOptions:
     Args:
         share: of the items.
         spread_mm: standard deviation of the shift along P and along L.
+        twist_deg: standard deviation of the turn about the line of the bodies.
         wave_mm: smallest and largest length along the spine (standard deviation of a Gaussian) over which it is alike.
         core_mm: smallest and largest distance from the vertebra's middle line, centroid to spinous process, that moves
             as a whole.
@@ -35,6 +42,7 @@ class SpineShiftOptions:
 
     share: float = 0.6
     spread_mm: tuple[float, float] = (5.0, 7.0)
+    twist_deg: float = 7.0
     wave_mm: tuple[float, float] = (25.0, 70.0)
     core_mm: tuple[float, float] = (20.0, 28.0)
     fade_mm: tuple[float, float] = (16.0, 32.0)
@@ -45,7 +53,8 @@ class SpineShift:
     """One shift: a point p of the shifted patient comes from p less the shift at its height times its weight.
 
     Args:
-        table: (K, 4) float32, at `HEIGHTS_MM`: P and L of the shifted spine, then the shift along P and L.
+        table: (K, 5) float32, at `HEIGHTS_MM`: P and L of the shifted spine, the shift along P and L, and the radians
+            by which vertebrae are turned, their front towards L.
         reach: (2,) float32 mm: what moves as a whole, and over which distance the shift fades.
     """
 
@@ -71,20 +80,24 @@ def draw_spine_shift(options: SpineShiftOptions, centroids: np.ndarray, random: 
     """
     order = np.argsort(centroids[:, 0])
     spine = np.stack([np.interp(HEIGHTS_MM, centroids[order, 0], centroids[order, axis]) for axis in (1, 2)], 1)
-    shift, reach = _drawn(options, random) if options.share > 0 else (np.zeros_like(spine), np.ones(2))
-    table = np.concatenate([spine + shift, shift], 1)
+    moves, reach = _drawn(options, random) if options.share > 0 else (np.zeros((len(spine), 3)), np.ones(2))
+    table = np.concatenate([spine + moves[:, :2], moves], 1)
     return SpineShift(torch.from_numpy(table).float(), torch.from_numpy(reach).float())
 
 
 def _drawn(options: SpineShiftOptions, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Shifts (K, 2) along P and L at `HEIGHTS_MM`, and the reach."""
+    """Shifts along P and L and turns (K, 3) at `HEIGHTS_MM`, and the reach."""
     wave = random.uniform(*options.wave_mm) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])
-    noise = ndimage.gaussian_filter1d(random.randn(len(HEIGHTS_MM), 2), wave, axis=0, mode="wrap")
+    noise = ndimage.gaussian_filter1d(random.randn(len(HEIGHTS_MM), 3), wave, axis=0, mode="wrap")
     # A white noise of spread 1 has this spread after the filter.
-    shift = noise * np.sqrt(2 * np.sqrt(np.pi) * wave) * options.spread_mm
+    moves = noise * np.sqrt(2 * np.sqrt(np.pi) * wave) * (*options.spread_mm, np.radians(options.twist_deg))
     reach = np.array([random.uniform(*options.core_mm), random.uniform(*options.fade_mm)])
     # Not so far that the body folds.
-    return np.clip(shift, -reach[1], reach[1]) * float(random.rand() < options.share), reach
+    most = LARGEST_TWIST * reach[1] / LEVER_MM
+    turn = np.clip(moves[:, 2:], -most, most)
+    room = reach[1] - LEVER_MM * np.abs(turn)
+    moves = np.concatenate([np.clip(moves[:, :2], -room, room), turn], 1)
+    return moves * float(random.rand() < options.share), reach
 
 
 def shift_source(points: torch.Tensor, table: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
@@ -92,17 +105,22 @@ def shift_source(points: torch.Tensor, table: torch.Tensor, reach: torch.Tensor)
 
     Args:
         points: mm along I, P, L about the middle of the volume.
-        table: (B, K, 4) of each `SpineShift`.
+        table: (B, K, 5) of each `SpineShift`.
         reach: (B, 2) of each.
     """
     flat = points.flatten(1, -2)
     last = len(HEIGHTS_MM) - 1
     place = ((flat[..., 0] - HEIGHTS_MM[0]) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])).clamp(0, last)
     below = place.floor().clamp(max=last - 1)
-    row = below.long()[..., None].expand(-1, -1, 4)
+    row = below.long()[..., None].expand(-1, -1, table.shape[2])
     here = torch.lerp(table.gather(1, row), table.gather(1, row + 1), (place - below)[..., None])
     core, fade = reach[:, None].unbind(-1)
-    outside = (distance_from_middle_line(flat[..., 1:] - here[..., :2]) - core).clamp(min=0) / fade
+    away = flat[..., 1:] - here[..., :2]
+    # About a body, before it was turned. A front that goes to the left takes the back to the right.
+    sine, cosine = torch.sin(here[..., 4]), torch.cos(here[..., 4])
+    back, left = away.unbind(-1)
+    unturned = torch.stack([back * cosine - left * sine, back * sine + left * cosine], -1)
+    outside = (distance_from_middle_line(unturned) - core).clamp(min=0) / fade
     moved = flat.clone()
-    moved[..., 1:] -= here[..., 2:] * torch.exp(-(outside**2) / 2)[..., None]
+    moved[..., 1:] -= (here[..., 2:4] + away - unturned) * torch.exp(-(outside**2) / 2)[..., None]
     return moved.reshape(points.shape)
