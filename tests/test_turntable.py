@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from scripts.errors import UserError
-from scripts.render.preview import drawn_spine
 from scripts.render.turntable import check_turntable, write_turntable
+from tests.drawn_labelmaps import spine_of
 from tests.test_preview import drawn, markers, place
 
 
 def test_gif_turns_from_the_front_to_the_patients_left(tmp_path: Path) -> None:
-    write_turntable(tmp_path / "spine.gif", drawn_spine(markers()), frames=8, height_px=160)
+    write_turntable(tmp_path / "spine.gif", spine_of(markers()), frames=8, height_px=160)
     with Image.open(tmp_path / "spine.gif") as film:
         assert film.n_frames == 8
         frames = []
@@ -33,7 +33,7 @@ def test_gif_turns_from_the_front_to_the_patients_left(tmp_path: Path) -> None:
 
 def test_mp4_holds_all_frames(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    write_turntable(tmp_path / "spine.mp4", drawn_spine(markers()), frames=6, height_px=121)
+    write_turntable(tmp_path / "spine.mp4", spine_of(markers()), frames=6, height_px=121)
     frames = imageio.imread(tmp_path / "spine.mp4", plugin="pyav")
     assert frames.shape[0] == 6 and frames.shape[1] % 2 == 0 and drawn(frames[0]).any()
 
@@ -43,4 +43,4 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> No
         with pytest.raises(UserError, match="--turntable"):
             check_turntable(name)
     with pytest.raises(UserError, match="no vertebra"):
-        write_turntable(tmp_path / "a.gif", drawn_spine(np.zeros((9, 9, 9), np.uint8)))
+        write_turntable(tmp_path / "a.gif", spine_of(np.zeros((9, 9, 9), np.uint8)))

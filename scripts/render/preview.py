@@ -25,7 +25,7 @@ from scripts.drawing import (
 from scripts.levels import in_order, level_name
 from scripts.measure.plate_lines import FilmLines
 from scripts.render.angle_lines import draw_lines
-from scripts.render.surfaces import ANGLES, Surfaces, View, display_surfaces, render_surfaces
+from scripts.render.surfaces import ANGLES, Surfaces, View, render_surfaces
 from scripts.threads import map_in_threads
 
 # Caption and the side of the patient that lies at the picture's left and right edge.
@@ -138,16 +138,13 @@ class DrawnSpine:
     size_mm: np.ndarray
 
 
-def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0, surfaces: Surfaces | None = None) -> DrawnSpine:
+def drawn_spine(labelmap: np.ndarray, voxel_mm: float, surfaces: Surfaces) -> DrawnSpine:
     """What is drawn of a labelmap: made once, drawn from many sides.
 
     Args:
         labelmap: (I, P, L) uint8 of VerSe numbers, on any grid of cubic voxels.
         voxel_mm: edge of a voxel in mm.
-        surfaces: of its vertebrae, in mm from its outer corner; made from the labelmap if None.
-
-    Raises:
-        UserError: a label is not a vertebra.
+        surfaces: of its vertebrae, in mm from its outer corner.
     """
     boxes = find_objects((labelmap > 0).view(np.uint8))
     if not boxes:
@@ -160,11 +157,8 @@ def drawn_spine(labelmap: np.ndarray, voxel_mm: float = 1.0, surfaces: Surfaces 
             voxels = np.argwhere(crop[box] == number)
             front = voxels[voxels[:, 1] < voxels[:, 1].min() + 20 / voxel_mm]
             bodies[number] = (front.mean(axis=0) + [s.start + 0.5 for s in box]) * voxel_mm
-    if surfaces is None:
-        surfaces = display_surfaces(crop, voxel_mm)
-    else:
-        corner_mm = np.array([s.start - margin for s in boxes[0]]) * voxel_mm
-        surfaces = {n: (vertices - corner_mm, normals, faces) for n, (vertices, normals, faces) in surfaces.items()}
+    corner_mm = np.array([s.start - margin for s in boxes[0]]) * voxel_mm
+    surfaces = {n: (vertices - corner_mm, normals, faces) for n, (vertices, normals, faces) in surfaces.items()}
     return DrawnSpine(surfaces, {n: bodies[n] for n in in_order(list(bodies))}, np.array(crop.shape) * voxel_mm)
 
 

@@ -7,13 +7,11 @@ from typing import Literal
 
 import numpy as np
 import trimesh
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from scripts.drawing import BACKGROUND, level_colour
 from scripts.geometry.frames import Grid
-from scripts.levels import level_name
-from scripts.spine.mesh import display_mesh, vertex_normals
-from scripts.threads import map_in_threads
+from scripts.spine.mesh import vertex_normals
 
 View = Literal["front", "left", "back", "right", "oblique", "side", "top"]
 # Degrees the viewer has walked around the patient (from in front towards the patient's left), and has risen.
@@ -37,48 +35,6 @@ _LIGHTS = (((-0.50, -0.62, -0.61), 0.80), ((0.80, 0.10, -0.59), 0.25))
 _AMBIENT, _HIGHLIGHT, _DEPTH_CUE = 0.24, 0.16, 0.22
 # Hollows are darkened where the surroundings stand nearer to the viewer: radius in mm, strength per mm.
 _HOLLOWS = ((1.5, 0.10), (5.0, 0.045))
-
-
-def render_labelmap(labelmap: np.ndarray, view: View, pixels_per_mm: float, voxel_mm: float = 1.0) -> np.ndarray:
-    """Shaded orthographic picture of the whole labelmap; superior is up, vertebrae have their level's colour.
-
-    ``front`` looks from anterior (patient's right at the image's left), ``left`` from the patient's left (the patient
-    faces left, like the lateral film), ``back``, ``right``, ``oblique`` from behind on the patient's left,
-    ``side`` at 60 degrees between front and left, ``top`` from above (the patient faces down the picture).
-
-    Args:
-        labelmap: (I, P, L) uint8 of VerSe numbers; the axes grow to Inferior, Posterior and Left.
-        view: side to look from.
-        pixels_per_mm: scale of the picture.
-        voxel_mm: edge of a cubic voxel in mm.
-
-    Returns:
-        (H, W, 3) uint8 sRGB: the labelmap's height and its width from that side, in mm, times the scale.
-
-    Raises:
-        UserError: a label is not a vertebra.
-        ValueError: the labelmap is not 3-D or the view is unknown.
-    """
-    if labelmap.ndim != 3 or view not in ANGLES:
-        raise ValueError(f"expected a 3-D labelmap and one of {list(ANGLES)}, got {labelmap.shape} and '{view}'")
-    return render_surfaces(
-        display_surfaces(labelmap, voxel_mm), np.array(labelmap.shape) * voxel_mm, ANGLES[view], pixels_per_mm
-    )[0]
-
-
-def display_surfaces(labelmap: np.ndarray, voxel_mm: float) -> Surfaces:
-    """Display surface of every vertebra, in mm from the labelmap's outer corner."""
-    boxes = {number: box for number, box in enumerate(find_objects(labelmap), start=1) if box is not None}
-
-    def surface(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        level_name(number)
-        affine = np.diag([voxel_mm] * 3 + [1.0])
-        affine[:3, 3] = [(s.start + 0.5) * voxel_mm for s in boxes[number]]
-        mesh = display_mesh(labelmap[boxes[number]] == number, affine)
-        vertices, faces = mesh.vertices.view(np.ndarray), mesh.faces.view(np.ndarray)
-        return vertices, vertex_normals(vertices, faces), faces
-
-    return dict(zip(boxes, map_in_threads(surface, boxes), strict=True))
 
 
 def mesh_surfaces(meshes: Mapping[int, trimesh.Trimesh], grid: Grid) -> Surfaces:

@@ -8,7 +8,6 @@ from pathlib import Path
 import fast_simplification
 import numpy as np
 import trimesh
-from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
@@ -36,7 +35,6 @@ _TAUBIN_INFLATE = 0.53
 # Probabilities nearer to the iso level than this are moved away from it: a surface through a voxel centre has
 # triangles of zero area, which collapse in the float32 of STL and leave the surface open there.
 _ISO_CLEARANCE = 1e-3
-_DISPLAY_BLUR = 1.0  # voxels
 _MAX_VOLUME_CHANGE = 0.01
 
 
@@ -90,23 +88,6 @@ def vertebra_mesh(probability: np.ndarray, affine: np.ndarray, iso_level: float 
     if np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0:
         mesh.invert()
     return mesh
-
-
-def display_mesh(mask: np.ndarray, affine: np.ndarray) -> trimesh.Trimesh:
-    """Rounder surface of a mask, for pictures only: voxel stairs catch the light and hide the anatomy.
-
-    Args:
-        mask: (I, J, K) bool, at least one voxel set.
-        affine: (4, 4) voxel index -> world mm.
-    """
-    pad = int(np.ceil(3 * _DISPLAY_BLUR))
-    blurred = gaussian_filter(np.pad(mask, pad).astype(np.float32), _DISPLAY_BLUR)
-    # The level that as many voxels lie above as the mask has: a blur at 0.5 would eat thin processes.
-    kept = int(mask.sum())
-    level = float(np.partition(blurred.ravel(), -kept - 1)[-kept - 1])
-    shift = np.eye(4)
-    shift[:3, 3] = -pad
-    return vertebra_mesh(blurred, affine @ shift, min(level, 0.9 * float(blurred.max())))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
