@@ -133,6 +133,27 @@ def test_false_detections_are_passed_over() -> None:
     assert [NAMES[i] if i >= 0 else "-" for i in found.levels] == [*names[:at], "-", *names[at:]]
 
 
+def test_two_bodies_cannot_lie_in_one_place() -> None:
+    """L1 is missed, and a mark 12 mm above L5 takes its part in the count; the network's opinions fit both ways."""
+    above = between("T8", "L4", drop=("L1",))
+    shifted = [*above[:-3], "L1", "L2", "L3"]
+    whole = [*between("T8", "L5"), "S1"]
+    where = heights(whole)[[i for i, n in enumerate(whole) if n != "L1"]]
+    at = len(above)
+    where = np.insert(where, at, where[at] - 12)
+    logs = np.log((np.exp(evidence(above)) + np.exp(evidence(shifted))) / 2)
+    logs = np.concatenate([logs, evidence(["L4", "L5", "S1"], 0.6)])
+    scores = np.full(len(logs), 0.9)
+    scores[at] = 0.75
+
+    def names(overlapping: float) -> list[str]:
+        found = read_levels(logs, None, scores, steps_of(where), PathOptions(overlapping=overlapping)).levels
+        return [NAMES[i] if i >= 0 else "-" for i in found]
+
+    assert names(0.0) == [*shifted, "L4", "L5", "S1"]
+    assert names(PathOptions().overlapping) == [*above, "-", "L5", "S1"]
+
+
 @pytest.mark.parametrize("size", [0.8, 1.25])
 def test_size_of_the_patient_is_free_where_pixels_have_none(size: float) -> None:
     names = between("T1", "L5")

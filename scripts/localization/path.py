@@ -43,6 +43,8 @@ class PathOptions:
         most_false: false detections in a row.
         false: such a detection, on top of its own score's log odds.
         spacing: weight of the distances.
+        overlapping: two neighbours so near to each other that their bodies would overlap.
+        overlap: share of their mean distance below which they are.
         spread: standard deviations of distances are widened by it.
         size: spread of the patient's size (standard deviation of its logarithm).
         sizes: of the patient, relative to the mean.
@@ -62,6 +64,8 @@ class PathOptions:
     most_false: int = 3
     false: float = -4.0
     spacing: float = 0.3
+    overlapping: float = -4.0
+    overlap: float = 0.45
     spread: float = 1.15
     size: float = 0.063
     sizes: tuple[float, ...] = (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18)
@@ -300,7 +304,8 @@ def _link(step_mm: float, size: float, options: PathOptions) -> np.ndarray:
     if not np.isfinite(step_mm):
         return shares.max(0)
     squared = (step_mm - size * means) ** 2 / (options.spread**2 * np.maximum(variances, 1e-6))
-    return (shares - options.spacing * np.minimum(squared / 2, 9.0)).max(0)
+    overlapping = step_mm < options.overlap * size * means
+    return (shares - options.spacing * np.minimum(squared / 2, 9.0) + options.overlapping * overlapping).max(0)
 
 
 @cache
