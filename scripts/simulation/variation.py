@@ -34,6 +34,8 @@ STRETCH, TURN, MOVES = slice(0, 3), slice(3, 6), slice(6, 27)
 GROUPS = {"stretch": STRETCH, "turn": TURN, "processes": MOVES}
 # Few people were measured in a region: its variances lean on those of the whole spine as if by this many more.
 LEANING_PEOPLE = 3.0
+# As many departures from the mean of a level are needed for correlations of three stretches.
+FEWEST_DEPARTURES = 4
 # A number further out than this many robust deviations counts as if it were there: some ends are found wrongly.
 FARTHEST = 3.0
 # Lags of levels over which correlations within a person are pooled.
@@ -138,7 +140,7 @@ def variation(without: tuple[str, ...] = ()) -> Variation:
         without: subjects that take no part.
 
     Raises:
-        UserError: in some region no two of the others have the same level, so how people differ there is unknown.
+        UserError: hardly any level is left that two of the others have, so how people differ is unknown.
     """
     rows, length = measured_vertebrae()
     return summarise([row for row in rows if row.subject not in without], length)
@@ -180,9 +182,10 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
     """Statistics of some vertebrae: pooled by region, centred by level."""
     levels = np.array([row.number for row in rows])
     names = np.array([row.subject for row in rows])
-    for name in REGIONS.values():
-        if not any(region(level) == name and (levels == level).sum() > 1 for level in np.unique(levels)):
-            raise UserError(f"without these subjects no {name} level is left that two have: name fewer")
+    # How many departures from a mean are known: of a level that one subject has, none.
+    departures = {name: _departures_in(levels, name) for name in REGIONS.values()}
+    if sum(departures.values()) < FEWEST_DEPARTURES:
+        raise UserError("without these subjects too few levels are left that two have: name fewer")
     numbers = centred(np.array([row.numbers for row in rows]), levels)
     size = centred(np.array([[row.log_size] for row in rows]), levels)[:, 0]
     known = np.isfinite(size)
@@ -198,13 +201,15 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
     for letter, name in REGIONS.items():
         here = np.array([region(n) == name for n in levels])
         people = len(set(names[here]))
-        share = people / (people + LEANING_PEOPLE)
+        share = people / (people + LEANING_PEOPLE) if departures[name] else 0.0
         # A spread from few people is itself uncertain: the variance of Student's t against the normal's.
         freedom = people - 1 + LEANING_PEOPLE
         wider = np.sqrt(freedom / (freedom - 2))
         own = np.sqrt(share * pooled_spread(numbers[here], levels[here]) ** 2 + (1 - share) * whole**2)
         own_given = np.sqrt(share * pooled_spread(given_size[here], levels[here]) ** 2 + (1 - share) * whole_given**2)
-        correlation = share * _correlation(numbers[here, STRETCH]) + (1 - share) * whole_correlation
+        correlation = whole_correlation
+        if departures[name] >= FEWEST_DEPARTURES:
+            correlation = share * _correlation(numbers[here, STRETCH]) + (1 - share) * whole_correlation
         for number in (n for n, level in _TABLE_LEVELS.items() if level_name(level)[0] == letter):
             level = levels == _TABLE_LEVELS[number]
             spread[number], given[number] = wider * own, wider * own_given
@@ -224,6 +229,11 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
         smooth_length_mm,
         {group: _within_person(numbers[:, part], levels, names) for group, part in GROUPS.items()},
     )
+
+
+def _departures_in(levels: np.ndarray, name: str) -> int:
+    counts = np.unique(levels[[region(level) == name for level in levels]], return_counts=True)[1]
+    return int((counts - 1).sum())
 
 
 def centred(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
