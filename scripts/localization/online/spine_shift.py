@@ -50,7 +50,7 @@ class SpineShiftOptions:
 
 @dataclass(frozen=True)
 class SpineShift:
-    """One shift: a point p of the shifted patient comes from p less the shift at its height times its weight.
+    """One shift: a point of the shifted patient comes from itself less the move at its height times its weight.
 
     Args:
         table: (K, 5) float32, at `HEIGHTS_MM`: P and L of the shifted spine, the shift along P and L, and the radians
@@ -89,7 +89,7 @@ def _drawn(options: SpineShiftOptions, random: np.random.RandomState) -> tuple[n
     """Shifts along P and L and turns (K, 3) at `HEIGHTS_MM`, and the reach."""
     wave = random.uniform(*options.wave_mm) / (HEIGHTS_MM[1] - HEIGHTS_MM[0])
     noise = ndimage.gaussian_filter1d(random.randn(len(HEIGHTS_MM), 3), wave, axis=0, mode="wrap")
-    # A white noise of spread 1 has this spread after the filter.
+    # The filter divides the spread of white noise by this root.
     moves = noise * np.sqrt(2 * np.sqrt(np.pi) * wave) * (*options.spread_mm, np.radians(options.twist_deg))
     reach = np.array([random.uniform(*options.core_mm), random.uniform(*options.fade_mm)])
     # Not so far that the body folds.
