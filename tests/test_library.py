@@ -196,8 +196,7 @@ def test_neighbours_of_one_person_come_from_one_subject() -> None:
     options = SpineOptions(without=tuple(s for s in shape_subjects() if s not in subjects))
     levels, firsts = (*range(3, 6), *range(10, 25)), []
     for _ in range(60):
-        shapes = draw_spine(levels, options, rng).shapes
-        drawn = {shape.shape.number: shape.shape.subject for shape in shapes}
+        drawn = {shape.shape.number: shape.shape.subject for shape in draw_spine(levels, options, rng).shapes}
         # Only spl has a neck; the two others have all the rest.
         assert {drawn[n] for n in range(3, 6)} == {"spl"}
         assert len({drawn[n] for n in range(10, 25)}) == 1

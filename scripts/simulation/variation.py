@@ -182,9 +182,8 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
     """Statistics of some vertebrae: pooled by region, centred by level."""
     levels = np.array([row.number for row in rows])
     names = np.array([row.subject for row in rows])
-    # How many departures from a mean are known: of a level that one subject has, none.
-    departures = {name: _departures_in(levels, name) for name in REGIONS.values()}
-    if sum(departures.values()) < FEWEST_DEPARTURES:
+    # Of a level that one subject has, no departure from a mean is known.
+    if len(levels) - len(np.unique(levels)) < FEWEST_DEPARTURES:
         raise UserError("without these subjects too few levels are left that two have: name fewer")
     numbers = centred(np.array([row.numbers for row in rows]), levels)
     size = centred(np.array([[row.log_size] for row in rows]), levels)[:, 0]
@@ -201,14 +200,15 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
     for letter, name in REGIONS.items():
         here = np.array([region(n) == name for n in levels])
         people = len(set(names[here]))
-        share = people / (people + LEANING_PEOPLE) if departures[name] else 0.0
+        departures = int(here.sum()) - len(np.unique(levels[here]))
+        share = people / (people + LEANING_PEOPLE) if departures else 0.0
         # A spread from few people is itself uncertain: the variance of Student's t against the normal's.
         freedom = people - 1 + LEANING_PEOPLE
         wider = np.sqrt(freedom / (freedom - 2))
         own = np.sqrt(share * pooled_spread(numbers[here], levels[here]) ** 2 + (1 - share) * whole**2)
         own_given = np.sqrt(share * pooled_spread(given_size[here], levels[here]) ** 2 + (1 - share) * whole_given**2)
         correlation = whole_correlation
-        if departures[name] >= FEWEST_DEPARTURES:
+        if departures >= FEWEST_DEPARTURES:
             correlation = share * _correlation(numbers[here, STRETCH]) + (1 - share) * whole_correlation
         for number in (n for n, level in _TABLE_LEVELS.items() if level_name(level)[0] == letter):
             level = levels == _TABLE_LEVELS[number]
@@ -229,11 +229,6 @@ def summarise(rows: list[Measured], smooth_length_mm: float) -> Variation:
         smooth_length_mm,
         {group: _within_person(numbers[:, part], levels, names) for group, part in GROUPS.items()},
     )
-
-
-def _departures_in(levels: np.ndarray, name: str) -> int:
-    counts = np.unique(levels[[region(level) == name for level in levels]], return_counts=True)[1]
-    return int((counts - 1).sum())
 
 
 def centred(values: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Where a whole patient is bent, windpipe, heart, aorta and skin go with the spine, and a network may read its place off
 them. In other people the spine lies elsewhere among them. Here only what is near the spine moves. Its vertebrae are
-also turned about their bodies: processes are plainer in frontal films than bodies, and they only show where a body
-lies if vertebrae are not turned.
+also turned about their bodies: processes are easier to see in frontal films than bodies, and they only show where a
+body lies if vertebrae are not turned.
 """
 
 from __future__ import annotations
