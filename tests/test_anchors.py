@@ -50,7 +50,19 @@ def test_marks_follow_one_word() -> None:
     before = marks("T11", "T12", "L1", "L2")
     after = renumber(before, parse_anchors("L3"))
     assert names_of(after) == ["T12", "L1", "L2", "L3"]
-    assert all(mark.set_by == "edited" and mark.confidence == 1 for mark in after.ap.marks)
+    # The name is the user's, the place still the network's; what nobody saw is no surer than before.
+    assert all(mark.set_by == "model" and mark.confidence == 1 for mark in after.ap.marks)
+    unseen = replace(before.lat.marks[1], interpolated=True, confidence=0.0)
+    lat = replace(before.lat, marks=(before.lat.marks[0], unseen, *before.lat.marks[2:]))
+    lines = (
+        "seen in one view only: T12",
+        "levels are uncertain by one (margin 1.0)",
+        "no view shows T10",
+        "L1 film",
+    )
+    told = renumber(replace(before, lat=lat, warnings=lines), parse_anchors("L3"))
+    assert told.lat.marks[1] == replace(unseen, level=level_number("L1"))
+    assert told.warnings == ("seen in one view only: L1", "no view shows T11", "L1 film")
     assert after.anchors == ("L3",) and not after.levels_uncertain
     # By place, and what is right already stays as it was.
     assert names_of(renumber(before, parse_anchors("T10@lat:53,45"))) == ["T9", "T10", "T11", "T12"]

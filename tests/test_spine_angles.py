@@ -66,6 +66,10 @@ def test_end_vertebrae_are_the_program_s_until_the_user_s(poses: dict[int, Verte
     assert told(beside)[:3] == [("cobb", "T5-T9", "program", 30), ("cobb", "T9-L1", "program", 20),
                                 ("cobb", "T4-T5", "user", 15)]  # fmt: skip
     assert beside[2].angle is not None and beside[2].angle.sd == pytest.approx(2**0.5)
+    # Two for one curve replace that one only, in either order.
+    both = [chosen("cobb", "T5", "T9"), chosen("cobb", "T6", "T10")]
+    for pair in (both, both[::-1]):
+        assert ("cobb", "T9-L1", "program", 20) in told(spine_angles(poses, {}, pair))
     lordosis = spine_angles(poses, {}, [chosen("lordosis", "T12", "L1")])[-1]
     assert lordosis.angle is not None and lordosis.angle.degrees == pytest.approx(-7)
 
@@ -144,8 +148,17 @@ def test_the_choice_is_kept_checked_and_renumbered(tmp_path: Path) -> None:
         (tmp_path / "b.json").write_text(json.dumps({**document, "end_vertebrae": [bad]}))
         with pytest.raises(UserError, match=words):
             read_annotations(tmp_path / "b.json")
+    twice = [{"measure": "cobb", "upper": "T5", "lower": "T8"}] * 2
+    (tmp_path / "b.json").write_text(json.dumps({**document, "end_vertebrae": twice}))
+    with pytest.raises(UserError, match="T5-T8 are given twice"):
+        read_annotations(tmp_path / "b.json")
     moved = renumber(annotations, parse_anchors("T10"))
     assert moved.end_vertebrae == (chosen("cobb", "T7", "T10"),)
+    # They need no mark, and cannot leave the spine.
+    beyond = replace(annotations, end_vertebrae=(chosen("cobb", "T2", "T11"),))
+    assert renumber(beyond, parse_anchors("T10")).end_vertebrae == (chosen("cobb", "T4", "L1"),)
+    with pytest.raises(UserError, match="end vertebra C1 would lie beyond"):
+        renumber(replace(annotations, end_vertebrae=(chosen("cobb", "C1", "T11"),)), parse_anchors("T7"))
 
 
 def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:

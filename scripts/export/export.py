@@ -55,7 +55,7 @@ def export_dicom(
     meshes = {n: reconstruction / "meshes" / f"{name}.stl" for n, name in LEVEL_NAMES.items()}
     meshes = {n: meshes[n] for n in in_order(list(meshes)) if meshes[n].is_file()}
     origin = make_origin(headers, [reconstruction / "spine.nii.gz", *meshes.values()], marks.levels_in_words, when)
-    edited = any(mark.set_by != "model" for view in (marks.ap, marks.lat) for mark in view.marks)
+    edited = bool(marks.anchors) or any(m.set_by != "model" for view in (marks.ap, marks.lat) for m in view.marks)
     with atomic_folder(output, marker=SEGMENTATION_FILE) as folder:
         write_segmentation(folder / SEGMENTATION_FILE, labels.astype(np.uint8), affine, origin, edited)
         for position, (number, path) in enumerate(meshes.items(), start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,18 @@ def parse_annotations(document: Any, where: str) -> Annotations:
             tuple(document.get("anchors", ())),
             document.get("levels_uncertain", False),
             document.get("levels_confirmed", False),
-            tuple(_ends_from_json(ends) for ends in document.get("end_vertebrae", ())),
+            _chosen_ends(document.get("end_vertebrae", ())),
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _chosen_ends(entries: Sequence[dict[str, str]]) -> tuple[EndVertebrae, ...]:
+    chosen = tuple(_ends_from_json(ends) for ends in entries)
+    for ends in chosen:
+        if chosen.count(ends) > 1:
+            raise UserError(f"end vertebrae {level_name(ends.upper)}-{level_name(ends.lower)} are given twice")
+    return chosen
 
 
 def _ends_from_json(ends: dict[str, str]) -> EndVertebrae:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -12,6 +12,7 @@ import numpy as np
 from scripts.errors import UserError
 from scripts.io.annotations import Annotations, Mark, Pixel
 from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, in_order, level_name, level_number, places_along_spine
+from scripts.localization.warning_lines import FROM_THE_SACRUM, IN_NO_VIEW, IN_ONE_VIEW, LEVELS_UNCERTAIN
 
 # A place belongs to the mark nearest to it, if that is nearer than this share of the distance of neighbours.
 NEAR_SHARE = 0.5
@@ -99,7 +100,8 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
         anchors: vertebrae whose level the user knows; none leaves the marks alone.
 
     Returns:
-        the marks; those whose level changed are ``edited``.
+        the marks. Who set a mark's place stays as it was; a vertebra that a film shows is now called so with
+        certainty. End vertebrae and the names in the warnings move along.
 
     Raises:
         UserError: an anchor means no mark, two contradict each other, or a level beyond C1 or L6 would result.
@@ -126,11 +128,33 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
         replace(view, marks=tuple(_renamed(mark, new[mark.level]) for mark in view.marks))
         for view in (annotations.ap, annotations.lat)
     )
-    ends = tuple(
-        replace(chosen, upper=new.get(chosen.upper, chosen.upper), lower=new.get(chosen.lower, chosen.lower))
-        for chosen in annotations.end_vertebrae
+    # End vertebrae need no mark.
+    ends = annotations.end_vertebrae
+    unmarked = {level: places_along_spine([*levels, level])[-1] + by for level in LEVEL_ORDER if level not in new}
+    new |= {level: order[place] for level, place in unmarked.items() if 0 <= place < len(order)}
+    lost = [level_name(level) for chosen in ends for level in (chosen.upper, chosen.lower) if level not in new]
+    if lost:
+        raise UserError(f"anchor {next(iter(meant))}: the end vertebra {lost[0]} would lie beyond C1 or L6")
+    return replace(
+        annotations,
+        ap=ap,
+        lat=lat,
+        anchors=tuple(meant),
+        levels_uncertain=False,
+        end_vertebrae=tuple(replace(chosen, upper=new[chosen.upper], lower=new[chosen.lower]) for chosen in ends),
+        warnings=_settled(annotations.warnings, {level_name(old): level_name(now) for old, now in new.items()}),
     )
-    return replace(annotations, ap=ap, lat=lat, anchors=tuple(meant), levels_uncertain=False, end_vertebrae=ends)
+
+
+def _settled(warnings: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings of the annotation network by the new names, without those that the anchor has settled."""
+    lines = [line for line in warnings if not line.startswith((LEVELS_UNCERTAIN, FROM_THE_SACRUM))]
+    return tuple(
+        re.sub(r"[CTL]\d+", lambda match: names.get(match[0], match[0]), line)
+        if line.startswith((IN_ONE_VIEW, IN_NO_VIEW))
+        else line
+        for line in lines
+    )
 
 
 def marked_levels(annotations: Annotations) -> list[int]:
@@ -141,7 +165,9 @@ def marked_levels(annotations: Annotations) -> list[int]:
 def _renamed(mark: Mark, level: int) -> Mark:
     if level == mark.level:
         return mark
-    return replace(mark, level=level, set_by="edited", confidence=1.0, level_posterior=None)
+    # Where the mark lies is no surer than before: an interpolated one is still seen by nobody.
+    confidence = mark.confidence if mark.interpolated else 1.0
+    return replace(mark, level=level, confidence=confidence, level_posterior=None)
 
 
 def _meant_level(annotations: Annotations, anchor: Anchor) -> int:

@@ -15,10 +15,8 @@ from scripts.localization.detection import Detections
 from scripts.localization.levels import NAMES, S1_INDEX
 from scripts.localization.matching import Matched
 from scripts.localization.path import Reading
+from scripts.localization.warning_lines import FROM_THE_SACRUM, IN_NO_VIEW, IN_ONE_VIEW, LEVELS_UNCERTAIN
 
-# How a warning of this kind begins.
-LEVELS_UNCERTAIN = "levels are uncertain by one"
-FROM_THE_SACRUM = "levels are counted from the sacrum, taking it that there are five lumbar vertebrae"
 # Below this many nats between the best reading and one a level off, the user gets a warning.
 LEAST_MARGIN = 2.0
 
@@ -159,11 +157,11 @@ def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "", settled: bo
     warnings = []
     single = [NAMES[v.level] for v in vertebrae if v.seen_in != "both"]
     if single:
-        warnings.append(f"seen in one view only: {', '.join(single)}")
+        warnings.append(f"{IN_ONE_VIEW}: {', '.join(single)}")
     for upper, lower in itertools.pairwise(vertebrae):
         between = _missing_between(upper.level, lower.level)
         if between:
-            warnings.append(f"no view shows {', '.join(NAMES[i] for i in between)}")
+            warnings.append(f"{IN_NO_VIEW} {', '.join(NAMES[i] for i in between)}")
     if doubt:
         warnings.append(f"{LEVELS_UNCERTAIN} ({doubt}): settle one with an anchor")
     elif not settled and counted_from_sacrum([v.level for v in vertebrae]):

@@ -79,14 +79,17 @@ def spine_angles(
         chosen: end vertebrae that the user chose.
     """
     ordered = [poses[number] for number in in_order(list(poses))]
-    free = [_of_curve(curve, ChosenBy.PROGRAM) for curve in cobb_curves(ordered)]
-    found = []
+    program = [_of_curve(curve, ChosenBy.PROGRAM) for curve in cobb_curves(ordered)]
+    found, replaced = [], []
     for ends in (ends for ends in chosen if ends.measure == "cobb"):
-        replaced = max(free, key=lambda curve: _shared(curve, ends), default=None)
-        if replaced is not None and _shared(replaced, ends) > 0:
-            free.remove(replaced)
+        nearest = max(program, key=lambda curve: _shared(curve, ends), default=None)
+        if nearest is not None and _shared(nearest, ends) > 0:
+            replaced.append(nearest)
         found.append(_between(poses, unusable, ends, ChosenBy.USER))
-    angles = sorted([*found, *free], key=lambda a: -(a.angle.degrees if a.angle else 0.0))
+    angles = sorted(
+        [*found, *(curve for curve in program if curve not in replaced)],
+        key=lambda a: -(a.angle.degrees if a.angle else 0.0),
+    )
     for measure, (usual, where) in _SAGITTAL.items():
         own = [ends for ends in chosen if ends.measure == measure]
         for ends in own:

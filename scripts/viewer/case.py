@@ -20,7 +20,7 @@ from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, re
 from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
 from scripts.localization.annotate import annotate_films
-from scripts.localization.found import LEVELS_UNCERTAIN
+from scripts.localization.warning_lines import LEVELS_UNCERTAIN
 from scripts.spine.assembly import locate_vertebrae, patient_lattice
 from scripts.spine.patch_levels import PatchLevels
 from scripts.spine.reconstruction import Reconstruction
@@ -210,7 +210,9 @@ def _warnings(case: OpenCase) -> list[str]:
     That levels are uncertain is asked on the page, not listed here.
     """
     marks = [mark for view in (case.marks.ap, case.marks.lat) for mark in view.marks]
-    own = case.marks.warnings if all(mark.set_by == "model" for mark in marks) else ()
+    # A mark with another name than the network gave it has no probabilities of names any more.
+    as_found = all(mark.set_by == "model" and mark.level_posterior for mark in marks)
+    own = case.marks.warnings if as_found else ()
     found = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
     refusals, order = order_complaints(case.marks)
     return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *found]))

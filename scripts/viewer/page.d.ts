@@ -28,6 +28,8 @@ interface Mark {
   set_by: "model" | "edited";
   /** Placed between two others of its film, which does not show it. */
   interpolated?: boolean;
+  /** Of each name, as the network sees it; not of what the user called otherwise. */
+  level_posterior?: PerLevel<number>;
 }
 
 type Marks = PerView<PerLevel<Mark>>;
@@ -173,6 +175,8 @@ interface Measurements {
   curves?: SpineCurve[];
   /** The bend of the line through the bodies, with its ends. */
   midline?: string;
+  /** What to say where there is no Cobb angle. */
+  no_curve?: string;
   plates?: PerLevel<PlateLines>;
   /** Those that the user had chosen. */
   end_vertebrae?: EndVertebrae[];

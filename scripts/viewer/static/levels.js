@@ -61,13 +61,16 @@ export function shifted(order, marks, level, by, scope, kept = level) {
 }
 
 /**
- * Marks with new names where there are some; what has another name than before was set by the user.
+ * Marks with new names where there are some. Who set their place stays as it was; the names are the user's.
  * @type {(marks: Marks, names: PerLevel<string>) => Marks}
  */
 export function renamed(marks, names) {
   /** @type {(level: string, mark: Mark) => [string, Mark]} */
-  const entry = (level, mark) =>
-    (names[level] ?? level) === level ? [level, mark] : [names[level], { ...mark, set_by: "edited" }];
+  const entry = (level, mark) => {
+    if ((names[level] ?? level) === level) return [level, mark];
+    const { level_posterior: _, ...rest } = mark;
+    return [names[level], { ...rest, confidence: mark.interpolated ? mark.confidence : 1 }];
+  };
   const [ap, lat] = VIEWS.map((view) =>
     Object.fromEntries(Object.entries(marks[view]).map(([level, mark]) => entry(level, mark)))
   );
