@@ -53,15 +53,22 @@ LABEL_MAPS: dict[str, dict[int, int]] = {
 LEVEL_IN_NAME = re.compile(r"(?<![A-Za-z0-9])([CTL]\d{1,2})(?![0-9])", re.IGNORECASE)
 
 
-def places_along_spine(numbers: Sequence[int]) -> list[int]:
+def places_along_spine(numbers: Sequence[int], absent: int | None = None) -> list[int]:
     """How far below C1 each level of a spine lies, in vertebrae: L1 follows T12 unless the spine has a T13.
+
+    Args:
+        numbers: VerSe numbers of the levels.
+        absent: a level that the spine does not have, as T12 where `scripts.anatomy.absent.absent_level` says so.
 
     >>> places_along_spine([19, 20])
     [18, 19]
     >>> places_along_spine([19, 28, 20])
     [18, 19, 20]
+    >>> places_along_spine([18, 20], absent=19)
+    [17, 18]
     """
-    order = [number for number in LEVEL_ORDER if number != LEVEL_NUMBERS["T13"] or number in numbers]
+    without = {absent, None if LEVEL_NUMBERS["T13"] in numbers else LEVEL_NUMBERS["T13"]}
+    order = [number for number in LEVEL_ORDER if number not in without]
     return [order.index(number) for number in numbers]
 
 

@@ -68,6 +68,20 @@ def test_one_known_scale_gives_the_other_without_statistics() -> None:
     assert estimate_scale(marks, lat_mm=0.5).ap_mm == pytest.approx(0.3)
 
 
+def test_a_spine_without_t12_is_not_taken_for_a_larger_one() -> None:
+    """L1 lies right below T11; where T12 was only not marked, its distances still count."""
+    levels = (15, 16, 17, 18, 19, 20, 21, 22)
+    points = spine(levels, 3)
+    geometry = pair_geometry(film(0.4), film(0.4))
+    scales = []
+    for shift in (np.zeros(3), points[5] - points[4]):
+        some = np.delete(points - np.where(np.arange(8)[:, None] > 4, shift, 0), 4, axis=0)
+        named = tuple(n for n in levels if n != 19)
+        scales.append(estimate_scale(marked(named, some, geometry, np.zeros((2, 7, 2)))).ap_mm)
+    usual = estimate_scale(marked(levels, points, geometry, np.zeros((2, 8, 2)))).ap_mm
+    assert scales == pytest.approx([usual, usual], rel=0.03)
+
+
 @pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])
 def test_two_exposures_are_brought_into_one_frame(beam: Beam) -> None:
     """The tube was moved between the shots: positions relative to each other come back exactly."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scripts.anatomy.absent import absent_level
 from scripts.anatomy.distances import pair_statistics
 from scripts.errors import UserError
 from scripts.films.film import Films
@@ -111,7 +112,8 @@ def estimate_scale(annotations: Annotations, ap_mm: float | None = None, lat_mm:
     length_px = np.sqrt(
         ((falls_ap + ratio * falls_lat) / 2) ** 2 + np.diff(ap[:, 1]) ** 2 + (ratio * np.diff(lat[:, 1])) ** 2
     )
-    expected = np.array([_expected(a, b) for a, b in itertools.pairwise(levels)])
+    absent = absent_level(levels, np.column_stack([(ap[:, 0] + ratio * lat[:, 0]) / 2, ap[:, 1], ratio * lat[:, 1]]))
+    expected = np.array([_expected(a, b, absent) for a, b in itertools.pairwise(levels)])
     mean, spread = expected.T
     extent = float(mean.sum())
     ratio_sd = math.sqrt(2) * math.sqrt(2) * MARK_SD_MM / extent
@@ -127,17 +129,17 @@ def estimate_scale(annotations: Annotations, ap_mm: float | None = None, lat_mm:
     return ScaleEstimate(scale, scale * ratio, sd, len(mean))
 
 
-def _expected(upper: int, lower: int) -> tuple[float, float]:
+def _expected(upper: int, lower: int, absent: int | None) -> tuple[float, float]:
     """Distance of two marked levels and its spread between people of one size, mm; over unmarked levels it adds up."""
     statistics = pair_statistics()
     mean, variance = 0.0, 0.0
     between = LEVEL_ORDER[LEVEL_ORDER.index(upper) : LEVEL_ORDER.index(lower) + 1]
     # T13 is there only if it is marked.
-    chain = [n for n in between if n != 28 or 28 in (upper, lower)]
+    chain = [n for n in between if n != absent and (n != 28 or 28 in (upper, lower))]
     for a, b in itertools.pairwise(chain):
         name = f"{level_name(a)}-{level_name(b)}"
-        # Pairs that too few scans show (around T13, below L5) count as their neighbours L1-L2.
-        row = statistics.get(name, statistics["L1-L2"])
+        # Pairs that too few scans show count as their neighbours: around T13 and below L5, and where T12 is absent.
+        row = statistics.get(name, statistics["T12-L1" if absent in range(a, b) else "L1-L2"])
         distance = float(row["distance_mm"])
         definition = DEFINITION_SD_OF.get(name, DEFINITION_SD)
         mean += distance

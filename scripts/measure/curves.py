@@ -13,6 +13,8 @@ from scripts.measure.pose import VertebraPose
 
 # A curve below this is no curve: an endplate's tilt is not known to a degree.
 MIN_CURVE_DEG = 5.0
+# Vertebrae with both endplates from which on there can be a curve.
+FEWEST = 3
 # The usual end vertebrae of the sagittal curves.
 KYPHOSIS = LEVEL_NUMBERS["T4"], LEVEL_NUMBERS["T12"]
 LORDOSIS = LEVEL_NUMBERS["L1"], LEVEL_NUMBERS["L5"]
@@ -56,8 +58,8 @@ def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
     Args:
         ordered: head to foot.
     """
-    usable = [pose for pose in ordered if pose.upper is not None]
-    if len(usable) < 3:
+    usable = _with_both_endplates(ordered)
+    if len(usable) < FEWEST:
         return ()
     major = _largest(usable, 0)
     if major is None:
@@ -75,6 +77,17 @@ def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
             curves.append(found)
             here = found
     return tuple(sorted(curves, key=lambda curve: -curve.cobb.degrees))
+
+
+def why_no_curve(ordered: list[VertebraPose]) -> str:
+    """What to say where `cobb_curves` finds none: the spine is straight, or there is too little to measure."""
+    if len(_with_both_endplates(ordered)) < FEWEST:
+        return "no Cobb angle: fewer than three vertebrae with usable endplates"
+    return f"no curve of {MIN_CURVE_DEG:.0f}° in the frontal plane"
+
+
+def _with_both_endplates(poses: list[VertebraPose]) -> list[VertebraPose]:
+    return [pose for pose in poses if pose.upper is not None]
 
 
 def _largest(poses: list[VertebraPose], side: int) -> Curve | None:

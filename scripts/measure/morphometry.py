@@ -20,10 +20,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from scripts.levels import LEVEL_ORDER, level_name
+from scripts.anatomy.absent import absent_level
+from scripts.levels import LEVEL_ORDER, level_name, places_along_spine
 from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, axial_rotation, tilt
 from scripts.measure.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
-from scripts.measure.curves import KYPHOSIS, LORDOSIS, Curve, cobb_curves, sagittal_angle
+from scripts.measure.curves import FEWEST, KYPHOSIS, LORDOSIS, Curve, cobb_curves, sagittal_angle, why_no_curve
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
 from scripts.measure.pose import VertebraPose, spine_directions
 
@@ -70,6 +71,7 @@ class SpineMeasures:
         lordosis: L1 to L5; likewise.
         discs: (upper level, lower level, (frontal, sagittal) angle) of neighbours.
         midline: largest bend of the line through the bodies, between two levels; None for few bodies.
+        no_curve: what to say where there are no ``curves``; else empty.
     """
 
     vertebrae: tuple[VertebraMeasures, ...]
@@ -78,6 +80,7 @@ class SpineMeasures:
     lordosis: Angle | None
     discs: tuple[tuple[int, int, tuple[Angle, Angle]], ...]
     midline: tuple[Angle, int, int] | None = None
+    no_curve: str = ""
 
     @property
     def contradiction(self) -> str:
@@ -86,10 +89,13 @@ class SpineMeasures:
         if self.midline is None or self.midline[0].degrees - largest < CONTRADICTION_DEG:
             return ""
         angle, upper, lower = self.midline
+        bends = f"the line through the bodies bends by {angle.degrees:.0f}° ({level_name(upper)}-{level_name(lower)})"
+        if sum(vertebra.wedge is not None for vertebra in self.vertebrae) < FEWEST:
+            return f"{bends}, but too few endplates can be measured for a Cobb angle"
         seen = f"{largest:.0f}°" if self.curves else "no curve"
         return (
-            f"the line through the bodies bends by {angle.degrees:.0f}° ({level_name(upper)}-{level_name(lower)}), the "
-            f"reconstructed endplates show {seen}: vertebrae were reconstructed too upright; do not use their angles"
+            f"{bends}, the reconstructed endplates show {seen}: vertebrae were reconstructed too upright; do not use "
+            "their angles"
         )
 
 
@@ -104,29 +110,36 @@ def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
         pose.level: withheld_reasons(pose, axial_rotation(pose).degrees, down)
         for pose, down in zip(ordered, directions, strict=True)
     }
+    levels = [pose.level for pose in ordered]
+    places = places_along_spine(levels, absent_level(levels, np.array([pose.origin_mm for pose in ordered])))
     heights = {
-        pose.level: pose.heights_mm
-        for pose in ordered
+        place: pose.heights_mm
+        for place, pose in zip(places, ordered, strict=True)
         if pose.heights_mm is not None and HEIGHTS not in withheld[pose.level]
     }
-    vertebrae = tuple(_vertebra(pose, heights, withheld[pose.level]) for pose in ordered)
+    vertebrae = tuple(
+        _vertebra(pose, place, heights, withheld[pose.level]) for place, pose in zip(places, ordered, strict=True)
+    )
     usable = [pose for pose in ordered if TILT not in withheld[pose.level]]
     known = {pose.level: pose for pose in usable}
     kyphosis = sagittal_angle(known, *KYPHOSIS)
     lordosis = sagittal_angle(known, *LORDOSIS)
     discs = []
-    for upper, lower in pairwise(usable):
-        if lower.upper is not None and _neighbours(upper.level, lower.level):
+    for (place, upper), (below, lower) in pairwise(zip(places, ordered, strict=True)):
+        if below - place == 1 and upper.level in known and lower.level in known and lower.upper is not None:
             frontal = tilt(lower.upper, FRONTAL).minus(tilt(upper.lower, FRONTAL))
             sagittal = tilt(lower.upper, SAGITTAL).minus(tilt(upper.lower, SAGITTAL))
             discs.append((upper.level, lower.level, (frontal, sagittal)))
+    curves = cobb_curves(usable)
     return SpineMeasures(
         vertebrae,
-        cobb_curves(usable),
+        curves,
         kyphosis,
         None if lordosis is None else Angle(-lordosis.degrees, lordosis.sd),
         tuple(discs),
-        _midline(ordered),
+        # Where nearly all endplates are withheld, the line is all that is left to say that there is a curve.
+        _midline(usable) or _midline(ordered),
+        "" if curves else why_no_curve(usable),
     )
 
 
@@ -138,7 +151,7 @@ def _midline(ordered: list[VertebraPose]) -> tuple[Angle, int, int] | None:
 
 
 def _vertebra(
-    pose: VertebraPose, heights: dict[int, tuple[float, float, float]], withheld: dict[str, str]
+    pose: VertebraPose, place: int, heights: dict[int, tuple[float, float, float]], withheld: dict[str, str]
 ) -> VertebraMeasures:
     plates = [plate for plate in (pose.upper, pose.lower) if plate is not None]
     tilts, wedges = [], []
@@ -147,11 +160,9 @@ def _vertebra(
         sd = float(np.linalg.norm([angle.sd for angle in both])) / len(both)
         tilts.append(Angle(float(np.mean([angle.degrees for angle in both])), sd))
         wedges.append(both[0].minus(both[-1]))
-    own = heights.get(pose.level)
+    own = heights.get(place)
     # The crush ratio asks both neighbours, or the one that is there.
-    beside = [
-        h[2] for number, h in heights.items() if _neighbours(number, pose.level) or _neighbours(pose.level, number)
-    ]
+    beside = [heights[other][2] for other in (place - 1, place + 1) if other in heights]
     return VertebraMeasures(
         level=pose.level,
         tilt=None if TILT in withheld else (tilts[0], tilts[1]),
@@ -165,11 +176,3 @@ def _vertebra(
         posterior_ratio=own[2] / float(np.mean(beside)) if own and beside else None,
         withheld=withheld,
     )
-
-
-def _neighbours(upper: int, lower: int) -> bool:
-    """Whether one level can lie right above another; T13 and L6 and a missing T12 are allowed for."""
-    names = (level_name(upper), level_name(lower))
-    if names in (("T12", "L1"), ("T13", "L1"), ("T12", "T13"), ("T11", "L1")):
-        return True
-    return LEVEL_ORDER.index(lower) - LEVEL_ORDER.index(upper) == 1 and "T13" not in names

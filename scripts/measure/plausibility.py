@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scripts.anatomy.absent import absent_level
 from scripts.levels import places_along_spine
 from scripts.spine.assembly import LocatedVertebra
 
@@ -29,7 +30,8 @@ def kinks(vertebrae: Sequence[LocatedVertebra]) -> dict[int, float]:
         vertebrae: head to foot.
     """
     levels = [v.level for v in vertebrae]
-    rank = dict(zip(levels, map(float, places_along_spine(levels)), strict=True))
+    absent = absent_level(levels, np.array([v.cube.body_centroid_mm for v in vertebrae]))
+    rank = dict(zip(levels, map(float, places_along_spine(levels, absent)), strict=True))
     centres = {v.level: np.asarray(v.cube.body_centroid_mm) for v in vertebrae if v.level >= FIRST_ASKED}
     found: dict[int, float] = {}
     while len(centres) >= 3:

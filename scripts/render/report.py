@@ -67,6 +67,7 @@ def spine_row(measures: SpineMeasures, angles: Sequence[SpineAngle]) -> dict[str
             for angle in angles
             if angle.measure == "cobb"
         ],
+        "no_cobb": measures.no_curve or None,
         **sagittal,
         "midline_bend": None
         if measures.midline is None

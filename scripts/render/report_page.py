@@ -88,7 +88,7 @@ def _summary(spine: dict[str, Any]) -> str:
     parts = [
         _ends("Cobb", c) + (f", convex to the {c['convex_to']}, apex {c['apex']}" if c["apex"] else "")
         for c in spine["cobb"]
-    ] or ["no curve of 5&deg; in the frontal plane"]
+    ] or [spine["no_cobb"].replace("°", "&deg;")]
     if spine["midline_bend"] is not None:
         bend = spine["midline_bend"]
         parts.append(f"line through the bodies {_text(bend)} {bend['upper_end']}&ndash;{bend['lower_end']}")

@@ -33,10 +33,10 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
         levels: names of reconstructed vertebrae.
 
     Returns:
-        ``curves`` (see `curves_of`); ``midline``, the bend of the line through the bodies as a text; ``plates``, the
-        lines of each vertebra's endplates (see `_plates`); ``vertebrae`` as rows of texts with ``use``, ``reasons``,
-        ``confidence`` and ``flags``; ``keys``, the fingerprints of what was measured; ``end_vertebrae`` that the user
-        chose; and a ``note``.
+        ``curves`` (see `curves_of`); ``no_curve``, what to say without a Cobb angle; ``midline``, the bend of the
+        line through the bodies as a text; ``plates``, the lines of each vertebra's endplates (see `_plates`);
+        ``vertebrae`` as rows of texts with ``use``, ``reasons``, ``confidence`` and ``flags``; ``keys``, the
+        fingerprints of what was measured; ``end_vertebrae`` that the user chose; and a ``note``.
 
     Raises:
         UserError: a level is outdated or was not reconstructed.
@@ -48,6 +48,7 @@ def measure(folder: Path, levels: list[str]) -> dict[str, Any]:
     contradiction = checked.measures.contradiction
     return {
         "curves": curves_of(checked, chosen, case.films.geometry),
+        "no_curve": checked.measures.no_curve,
         "midline": _midline(checked),
         "plates": _plates(checked, case.films.geometry),
         "vertebrae": rows,

@@ -24,7 +24,7 @@ export function drawCurves(state, measured) {
   const curves = measured?.curves ?? [];
   for (const curve of curves) drawCurve(state, curve);
   if (Object.keys(measured?.plates ?? {}).length > 1 && !curves.some(({ measure }) => measure === "cobb")) {
-    drawCurve(state, { ...NO_CURVE });
+    drawCurve(state, { ...NO_CURVE, missing: measured?.no_curve ?? "" });
   }
   if (measured?.midline) {
     const [ends, angle] = measured.midline.split(": ");
@@ -44,7 +44,7 @@ const NO_CURVE = {
   chosen_by: "program",
   name: "Cobb",
   text: "",
-  missing: "no curve of 5° in the frontal plane",
+  missing: "",
   drawn: "",
   lines: null,
 };
