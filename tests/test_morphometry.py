@@ -266,6 +266,12 @@ def test_what_cannot_be_true_is_withheld_and_takes_no_part() -> None:
     assert measure_spine([unsure]).vertebrae[0].axial_rotation is None
 
 
+def test_a_back_wall_that_was_not_seen_measures_nothing() -> None:
+    unseen = measure_spine([replace(pose(22, 0, 0, 0, 0), canal_found=False)]).vertebrae[0]
+    assert unseen.depth_mm is None and unseen.heights_mm is None and unseen.width_mm is not None
+    assert "canal" in unseen.withheld["depth"] and unseen.tilt is not None
+
+
 def test_no_turn_is_known_exactly() -> None:
     """A phantom that is its own mirror image still has an uncertainty: it is read off samples."""
     mask, frame = phantom(0, 0, 0, True)

@@ -27,10 +27,16 @@ def markers() -> np.ndarray:
 
 
 def write_preview(
-    path: Path, ap: np.ndarray, lat: np.ndarray, marks: dict, labels: np.ndarray, title: str, mm: tuple = (1.0, 1.0)
+    path: Path,
+    ap: np.ndarray,
+    lat: np.ndarray,
+    marks: dict,
+    labels: np.ndarray,
+    title: str,
+    mm: tuple = (1.0, 1.0),
 ) -> None:
     """The picture that `reconstruct` writes, of a labelmap of 1 mm."""
-    panels, levels, scale = draw_panels(ap, lat, marks, spine_of(labels), mm)
+    panels, levels, scale = draw_panels(ap, lat, marks, spine_of(labels), ((mm[0], mm[0]), (mm[1], mm[1])))
     path.parent.mkdir(parents=True, exist_ok=True)
     compose(panels, title, levels, scale, frozenset()).save(path)
 
@@ -59,6 +65,25 @@ def test_what_is_behind_is_hidden() -> None:
     assert place(picture(markers(), "back", 2.0), 22) is not None
 
 
+def test_pixels_that_are_not_square_are_drawn_as_they_are() -> None:
+    """The same films in pixels of 2 x 1 mm: half the rows, the same picture."""
+    marks = {20: ((45.0, 30.0), (45.0, 30.0))}
+    film = np.zeros((80, 60), np.float32)
+    film[20:60, 20:40] = 1.0
+    square, _, _ = draw_panels(film, film, marks, spine_of(markers()))
+    flat_marks = {20: ((22.25, 30.0), (22.25, 30.0))}
+    outlines = {20: ([np.array([[9.5, 19.5], [9.5, 39.5], [29.5, 39.5], [29.5, 19.5]])],) * 2}
+    flat, _, _ = draw_panels(film[::2], film[::2], flat_marks, spine_of(markers()), ((2.0, 1.0), (2.0, 1.0)))
+    lined, _, _ = draw_panels(film[::2], film[::2], flat_marks, spine_of(markers()), ((2.0, 1.0),) * 2, outlines)
+    key = ("AP radiograph", "R", "L")
+    one, other, drawn = (np.asarray(panels[key].convert("L"), float) for panels in (square, flat, lined))
+    assert one.shape == other.shape and np.abs(one - other).mean() < 4
+    # The outline runs along the bright field's border (looked at above the vertebra's name).
+    pixels = (np.nonzero(np.abs(drawn - other)[:150] > 40), np.nonzero(other[:150] > 128))
+    edges = [[(where[axis].min(), where[axis].max()) for axis in (0, 1)] for where in pixels]
+    assert np.abs(np.subtract(*edges)).max() <= 8
+
+
 def test_preview_is_one_png_with_all_panels(tmp_path: Path) -> None:
     path = tmp_path / "preview.png"
     films = [np.random.default_rng(0).random((80, 60)).astype(np.float32) for _ in range(2)]
@@ -68,7 +93,7 @@ def test_preview_is_one_png_with_all_panels(tmp_path: Path) -> None:
     assert [caption for caption, _, _ in marked] == ["AP radiograph", "Lateral radiograph"]
     assert [caption for caption, _, _ in whole] == [*(c for c, _, _ in marked), "Side, 60°", "From above"]
     assert levels == [19, 20, 21, 22]
-    write_preview(path, films[0], films[1], marks, markers(), "case", (1.0, 1.0))
+    write_preview(path, films[0], films[1], marks, markers(), "case")
     assert [file.name for file in tmp_path.iterdir()] == ["preview.png"]
     sheet = np.asarray(Image.open(path).convert("RGB"))
     lefts = [left_of(np.asarray(panel.convert("RGB")), sheet) for panel in whole.values()]

@@ -83,7 +83,8 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
             f"{name}: scale is that of the detector, magnification unknown: lengths may be 5 to 30 % too large"
         )
         return Scale(imager, optics, tuple(warnings))
-    warnings.append(f"{name}: scale from ImagerPixelSpacing / magnification {magnification:.3f}")
+    square = ", taking pixels to be square in the patient" if optics.beam is Beam.SLOT else ""
+    warnings.append(f"{name}: scale from ImagerPixelSpacing / magnification {magnification:.3f}{square}")
     return Scale((imager[0] / magnification, imager[1] / magnification), optics, tuple(warnings))
 
 

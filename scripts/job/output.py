@@ -99,7 +99,7 @@ def write_reconstruction(
             *films.pixels,
             {v.level: (_point(v.pixels[0]), _point(v.pixels[1])) for v in result.vertebrae},
             spine,
-            (films.geometry.ap.pixel_mm[1], films.geometry.lat.pixel_mm[1]),
+            (films.geometry.ap.pixel_mm, films.geometry.lat.pixel_mm),
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
             frozenset(checked.flags),
             lines=film_lines(checked.usable, checked.angles(annotations.end_vertebrae), films.geometry),

@@ -52,6 +52,9 @@ def withheld_reasons(pose: VertebraPose, rotation_deg: float, spine_down: np.nda
         reasons[ROTATION] = f"{abs(rotation_deg):.0f}° is more than a vertebra turns"
     elif not 0 < pose.axial_sd_deg <= MAX_SD_DEG:
         reasons[ROTATION] = f"uncertain by {pose.axial_sd_deg:.0f}°"
+    if not pose.canal_found:
+        # The back wall was placed by the width, and heights are read at places that follow from it.
+        reasons |= dict.fromkeys((DEPTH, HEIGHTS), "the spinal canal was not found behind the body")
     for name, values, (least, most) in zip(
         (WIDTH, DEPTH, HEIGHTS),
         ((pose.width_mm,), (pose.depth_mm,), pose.heights_mm or ()),

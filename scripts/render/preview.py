@@ -56,7 +56,7 @@ def draw_panels(
     lat_film: np.ndarray,
     marks: dict[int, tuple[Point, Point]],
     spine: DrawnSpine,
-    mm_per_pixel: Point = (1.0, 1.0),
+    pixel_mm: tuple[Point, Point] = ((1.0, 1.0), (1.0, 1.0)),
     outlines: Mapping[int, tuple[Outlines, Outlines]] | None = None,
     flagged: frozenset[int] = frozenset(),
     views: tuple[View, ...] = PREVIEW_VIEWS,
@@ -73,7 +73,7 @@ def draw_panels(
         lat_film: (rows I, columns P) float, bones bright.
         marks: VerSe number -> (row, column) of the centroid in the AP and in the LAT film, in pixels.
         spine: surfaces of the vertebrae, as `drawn_spine` makes them.
-        mm_per_pixel: size of a pixel in the AP and in the LAT film.
+        pixel_mm: (row, column) size of a pixel in the AP and in the LAT film; need not be square.
         outlines: VerSe number -> outlines of the reconstruction on the AP and on the LAT film.
         flagged: vertebrae to warn of; their names get an exclamation mark.
         views: sides to show the spine from.
@@ -87,14 +87,15 @@ def draw_panels(
         UserError: a label or a mark is not a vertebra.
     """
     surfaces, bodies, size_mm = spine.surfaces, spine.bodies, spine.size_mm
-    ap = {n: (np.array(marks[n][0]) + 0.5) * mm_per_pixel[0] for n in _checked(marks)}
-    lat = {n: (np.array(marks[n][1]) + 0.5) * mm_per_pixel[1] for n in ap}
+    sizes = np.array(pixel_mm)
+    ap = {n: (np.array(marks[n][0]) + 0.5) * sizes[0] for n in _checked(marks)}
+    lat = {n: (np.array(marks[n][1]) + 0.5) * sizes[1] for n in ap}
     # The picture's heights are those of the AP film in mm; LAT film and labelmap are moved to meet them.
     lat_shift = float(np.median([ap[n][0] - lat[n][0] for n in ap])) if ap else 0.0
     shared = [n for n in ap if n in bodies]
     spine_shift = float(np.median([ap[n][0] - bodies[n][0] for n in shared])) if shared else 0.0
     heights = [float(row) + margin for row, _ in ap.values() for margin in (-_ROW_MARGIN, _ROW_MARGIN)]
-    film_mm = [ap_film.shape[0] * mm_per_pixel[0], lat_film.shape[0] * mm_per_pixel[1]]
+    film_mm = [ap_film.shape[0] * float(sizes[0, 0]), lat_film.shape[0] * float(sizes[1, 0])]
     heights = [min(max(mm, 0.0), max(film_mm)) for mm in heights] or [0.0, *film_mm]
     heights += [spine_shift - 4, spine_shift + float(size_mm[0]) + 4] if bodies else []
     window = (min(heights), max(heights))
@@ -107,7 +108,7 @@ def draw_panels(
             (("Lateral radiograph", "A", "P"), lat_film, lat, lat_shift, _LAT_MARGIN, -1),
         )
     ):
-        mm = mm_per_pixel[which]
+        mm = sizes[which]
         shown = {n: [(line + 0.5) * mm for line in both[which]] for n, both in (outlines or {}).items()}
         drawn = lines[which] if lines else None
         panels[caption] = _film_panel(film, mm, points, shift, window, scale, margins, side, shown, flagged, drawn)
@@ -164,7 +165,7 @@ def drawn_spine(labelmap: np.ndarray, voxel_mm: float, surfaces: Surfaces) -> Dr
 
 def _film_panel(
     film: np.ndarray,
-    pixel_mm: float,
+    pixel_mm: np.ndarray,
     marks: dict[int, np.ndarray],
     shift: float,
     window: tuple[float, float],
@@ -176,14 +177,14 @@ def _film_panel(
     drawn: FilmLines | None,
 ) -> Image.Image:
     """Part of a film around the marks ((row, column) in mm), bones bright, with outlines, rings, leaders and names."""
-    rows_mm, columns_mm = (n * pixel_mm for n in film.shape)
+    rows_mm, columns_mm = (float(size) for size in film.shape * pixel_mm)
     columns = [float(p[1]) for p in marks.values()]
-    left = min(max(min(columns) - margins[0], 0), columns_mm - pixel_mm) if columns else 0.0
-    right = max(min(max(columns) + margins[1], columns_mm), left + pixel_mm) if columns else columns_mm
+    left = min(max(min(columns) - margins[0], 0), columns_mm - pixel_mm[1]) if columns else 0.0
+    right = max(min(max(columns) + margins[1], columns_mm), left + pixel_mm[1]) if columns else columns_mm
     top, bottom = max(window[0] - shift, 0.0), min(window[1] - shift, rows_mm)
     panel = Image.new("RGB", (round((right - left) * scale), round((window[1] - window[0]) * scale)), BACKGROUND)
-    if bottom - top > pixel_mm:
-        box = np.array([left, top, right, bottom]) / pixel_mm
+    if bottom - top > pixel_mm[0]:
+        box = np.array([left, top, right, bottom]) / np.tile(pixel_mm[::-1], 2)
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         part = film[first[1] : last[1], first[0] : last[0]]
         size = (panel.width, max(1, round((bottom - top) * scale)))
