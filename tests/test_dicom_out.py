@@ -17,10 +17,13 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from scripts.__main__ import main
+from scripts.errors import UserError
 from scripts.export.codes import level_code
 from scripts.export.export import export_dicom, film_headers
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import read_nifti, write_nifti
+from scripts.job.options import OutputOptions
+from scripts.job.output import check_output
 from scripts.levels import LEVEL_NAMES, level_name
 from scripts.spine.mesh import vertebra_mesh, write_stl
 from tests.conftest import SAMPLE
@@ -248,3 +251,31 @@ def test_export_from_the_command_line(reconstruction: Path, tmp_path: Path, caps
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1
     assert pydicom.dcmread(tmp_path / "out" / "spine.seg.dcm").PatientID == "4711"
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b"no film"), ("a.dcm", None), ("a.dcm", b"")])
+def test_what_is_no_film_gives_no_patient(
+    reconstruction: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | None,
+) -> None:
+    """The user named films so that the objects are filed under the patient: objects of nobody are no answer."""
+    film = tmp_path / name
+    whole = write_dicom(tmp_path / "whole.dcm", "lat")
+    film.write_bytes(whole.read_bytes()[:400] if content is None else content)
+    options = [f"--reconstruction={reconstruction}", f"--output={tmp_path / 'out'}", f"--ap={film}", f"--lat={whole}"]
+    assert main(["export", *options]) == 1
+    assert name in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_surfaces_of_another_format_are_not_left_out_without_a_word(reconstruction: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "spine"
+    shutil.copytree(reconstruction, folder)
+    for path in (folder / "meshes").iterdir():
+        path.rename(path.with_suffix(".obj"))
+    with pytest.raises(UserError, match=r"no meshes/\*.stl"):
+        export_dicom(folder, tmp_path / "out", None, WHEN)
+    with pytest.raises(UserError, match="add stl"):
+        check_output(tmp_path / "out", OutputOptions(dicom=True, mesh_formats=("obj",)))

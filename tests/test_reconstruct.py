@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 from scripts.__main__ import main
 from scripts.errors import UserError
@@ -22,6 +23,7 @@ from scripts.geometry.cropping import CUBE_SIZE, crop_cube
 from scripts.geometry.frames import Grid, resample_labels
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.io.atomic import atomic_folder
+from scripts.io.inputs import keep_inputs
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_name
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
@@ -252,6 +254,30 @@ def test_an_unrelated_output_folder_is_left_alone(sample: Path) -> None:
     (sample.parent / "result" / "notes.txt").write_text("mine")
     assert reconstruct(sample, "--levels=L1") == 1
     assert [p.name for p in (sample.parent / "result").iterdir()] == ["notes.txt"]
+
+
+def test_what_is_read_is_never_written_over(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Films in the folder of an earlier result, or named like the picture of the marks, stay what they are."""
+    result = sample.parent / "result"
+    result.mkdir()
+    (result / "report.json").write_text("{}")
+    film = shutil.copy(sample / "ap.nii.gz", result / "ap.nii.gz")
+    assert reconstruct(sample, "--levels=L1", f"--ap={film}") == 1
+    assert f"{film}: would be replaced" in capsys.readouterr().err and Path(film).is_file()
+    picture = sample / "patient.png"
+    Image.fromarray(np.zeros((60, 40), np.uint8)).save(picture)
+    before = picture.read_bytes()
+    marks = f"--output={sample / 'patient.json'}"
+    assert main(["annotate", f"--ap={picture}", "--spacing=ap:1", marks]) == 1
+    assert "would be replaced" in capsys.readouterr().err
+    assert main(["annotate", f"--ap={sample}/ap.nii.gz", marks]) == 1
+    assert "is there already" in capsys.readouterr().err and picture.read_bytes() == before
+    # The marks of an earlier result may be corrected in place.
+    keep_inputs([result], [None, sample / "ap.nii.gz"])
+    shutil.copy(sample / "annotations.json", result)
+    Path(film).unlink()
+    assert reconstruct(sample, "--levels=L1", f"--annotations={result}/annotations.json") == 0
+    assert (result / "annotations.json").is_file()
 
 
 def test_atomic_folder_replaces_whole_or_keeps_the_old(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -161,6 +162,9 @@ def test_a_wrong_mark_is_flagged_in_every_output(
             assert not flagged and not report["warnings"] and 'class="not"' not in page
             assert {row["use"] for row in report["vertebrae"]} == {"good"}
         assert "phantom &lt;b&gt;" in page and "http" not in page and page.count("data:image/jpeg") == 6
-        assert report["timings"]["peak_memory_gb"] < 4 and set(report["timings"]["steps_s"]) >= {"network", "measure"}
+        # The peak is the process's, whatever ran in it before.
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        assert 0.1 < report["timings"]["peak_memory_gb"] <= peak_gb + 0.01
+        assert set(report["timings"]["steps_s"]) >= {"network", "measure"}
         assert report["measurements"]["discs"][0]["between"] == "T7-T8"
         assert (folder / "meshes" / f"{level_name(16)}.obj").stat().st_size > 10_000

@@ -41,7 +41,7 @@ def annotate(
     from scripts.reconstruction.predictor import Predictor
     from scripts.spine.patch_levels import PatchLevels
 
-    check_annotated(output)
+    check_annotated(output, (ap, lat, reading.geometry, weights, generator_weights))
     films = read_films(ap, lat, reading)
     both = films.ap.there and films.lat.there
     read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto")) if both else None
@@ -113,6 +113,8 @@ def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path
     if (ap is None) != (lat is None):
         raise UserError("export takes both films or none: --ap and --lat")
     films = film_headers(ap, lat) if ap is not None and lat is not None else []
+    if films and not any(films):
+        print("warning: neither film is a DICOM file: the objects belong to no patient")
     for line in exportable(films)[1]:
         print(f"warning: {line}")
     for path in export_dicom(reconstruction, output, films):

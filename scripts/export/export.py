@@ -14,9 +14,10 @@ from scripts.export.identity import exportable
 from scripts.export.origin import make_origin
 from scripts.export.segmentation import write_segmentation
 from scripts.export.stl import write_stl_object
-from scripts.films.dicom import read_header
 from scripts.films.film import Projection
+from scripts.films.header import open_dicom
 from scripts.films.patient import check_same_patient
+from scripts.films.picture import SUFFIXES
 from scripts.films.study import choose_film
 from scripts.io.annotations import read_annotations
 from scripts.io.atomic import atomic_folder
@@ -24,6 +25,8 @@ from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NAMES, in_order, level_name
 
 SEGMENTATION_FILE = "spine.seg.dcm"
+# Films of these names have no patient; any other is taken for DICOM.
+OTHER_FILMS = (*SUFFIXES, ".nii", ".nii.gz")
 
 
 def export_dicom(
@@ -54,6 +57,8 @@ def export_dicom(
     labels, affine = read_nifti(reconstruction / "spine.nii.gz")
     meshes = {n: reconstruction / "meshes" / f"{name}.stl" for n, name in LEVEL_NAMES.items()}
     meshes = {n: meshes[n] for n in in_order(list(meshes)) if meshes[n].is_file()}
+    if labels.any() and not meshes:
+        raise UserError(f"{reconstruction}: has no meshes/*.stl; reconstruct with --mesh-formats stl")
     origin = make_origin(headers, [reconstruction / "spine.nii.gz", *meshes.values()], marks.levels_in_words, when)
     edited = bool(marks.anchors) or any(m.set_by != "model" for view in (marks.ap, marks.lat) for m in view.marks)
     with atomic_folder(output, marker=SEGMENTATION_FILE) as folder:
@@ -68,13 +73,20 @@ def film_headers(ap: Path, lat: Path) -> list[Dataset | None]:
     """Headers of the films of a reconstruction, None for those that are no DICOM file.
 
     Raises:
-        UserError: a film is missing, or the two show different patients.
+        UserError: a film is missing or no film, or the two show different patients.
     """
     headers = []
     for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
         film = choose_film(path, wanted) if path.is_dir() else path
         if not film.is_file():
             raise UserError(f"{film}: no such file")
-        headers.append(read_header(film))
+        headers.append(None if film.name.lower().endswith(OTHER_FILMS) else _dicom_header(film))
     check_same_patient(headers[0], headers[1], f"{ap} and {lat}")
     return headers
+
+
+def _dicom_header(path: Path) -> Dataset:
+    header, _ = open_dicom(path, pixels=False)
+    if "Rows" not in header or "Columns" not in header:
+        raise UserError(f"{path}: is no film")
+    return header

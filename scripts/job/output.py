@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.errors import UserError
 from scripts.export.export import export_dicom
 from scripts.export.identity import exportable
 from scripts.films.film import Films
@@ -35,6 +36,7 @@ from scripts.spine.reconstruction import Reconstruction
 from scripts.threads import map_in_threads
 
 REPORT_FILE = "report.json"
+ANNOTATIONS_FILE = "annotations.json"
 DICOM_FOLDER = "dicom"
 LEAST_FREE_BYTES = 16 * 2**20
 REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
@@ -49,9 +51,11 @@ def check_output(output: Path, options: OutputOptions) -> None:
 
     Raises:
         UserError: an unknown format of surfaces or of the film, a share of triangles that is not above 0 and at most 1,
-            or a folder that cannot be written.
+            DICOM without the STL that it holds, or a folder that cannot be written.
     """
     check_meshes(options.mesh_formats, options.decimate)
+    if options.dicom and "stl" not in options.mesh_formats:
+        raise UserError("--dicom holds the surfaces as STL: add stl to --mesh-formats")
     if options.turntable:
         check_turntable(options.turntable)
     check_folder(output, REPORT_FILE, LEAST_FREE_BYTES)
@@ -86,7 +90,7 @@ def write_reconstruction(
     clock.stop("measure")
     with atomic_folder(output, marker=REPORT_FILE) as folder:
         write_nifti(folder / "spine.nii.gz", result.labels, result.grid.affine)
-        write_annotations(folder / "annotations.json", annotations)
+        write_annotations(folder / ANNOTATIONS_FILE, annotations)
         clock.stop("volume")
         found = [part for part in result.parts if part.found]
         meshes = map_in_threads(attrgetter("mesh"), found)

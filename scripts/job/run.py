@@ -13,8 +13,9 @@ from scripts.films.film import Films
 from scripts.films.mark_order import check_order
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
+from scripts.io.inputs import keep_inputs
 from scripts.job.options import Job, NetworkOptions, OutputOptions
-from scripts.job.output import DEFAULT_OUTPUT, check_output, write_reconstruction
+from scripts.job.output import ANNOTATIONS_FILE, DEFAULT_OUTPUT, check_output, write_reconstruction
 from scripts.localization.anchors import renumber
 from scripts.localization.annotate import annotate_films
 from scripts.localization.localizer import Localizer
@@ -102,6 +103,10 @@ def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions =
         UserError: a film, a mark or an option is wrong, the patient's ID cannot be copied into DICOM objects, or the
             films show no vertebra.
     """
+    # Marks may be those of the reconstruction that this one replaces: they are written again.
+    own = output / ANNOTATIONS_FILE
+    marks_file = None if job.annotations and job.annotations.resolve() == own.resolve() else job.annotations
+    keep_inputs([output], (job.ap, job.lat, marks_file, job.reading.geometry, options.truth))
     check_output(output, options)
     films = read_job_films(job)
     if options.dicom:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.io.atomic import check_file
+from scripts.io.inputs import keep_inputs
 from scripts.levels import LEVEL_ORDER, in_order
 from scripts.localization.anchors import Anchor
 from scripts.localization.found import Localization, to_annotations
@@ -65,15 +66,24 @@ def annotate_films(
     return (fill_gaps(annotations) if interpolate else annotations), found
 
 
-def check_annotated(output: Path) -> None:
-    """Refuse, before any work is done, where `write_annotated` could not write.
+def check_annotated(output: Path, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse, before any work is done, where `write_annotated` could not write or would write over what is the user's.
+
+    Args:
+        output: the marks' file.
+        inputs: what is read.
 
     Raises:
-        UserError: the picture would have the name of the marks, or one of the two files cannot be written.
+        UserError: the picture would have the name of the marks, one of the two files is an input or cannot be written,
+            or a picture is there that belongs to no earlier marks.
     """
     if output.suffix.lower() == ".png":
         raise UserError(f"{output}: is the name of the picture; give the marks' file another, as annotations.json")
-    for path in (output, output.with_suffix(".png")):
+    picture = output.with_suffix(".png")
+    keep_inputs((output, picture), inputs)
+    if picture.exists() and not output.exists():
+        raise UserError(f"{picture}: is there already, and the picture of {output} would replace it")
+    for path in (output, picture):
         check_file(path)
 
 
