@@ -30,7 +30,7 @@ from scripts.serving.spool import REASON, STUDY, Spool, State
 from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
 
-KILLS = 50
+KILLS = 20
 
 
 def free_port() -> int:
@@ -105,7 +105,7 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+def test_many_kills_lose_nothing(tmp_path: Path) -> None:
     """A sender that repeats what was not confirmed, a node that dies all the time, an archive at the end."""
     rng = random.Random(7)
     random.seed(7)
