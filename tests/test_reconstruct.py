@@ -263,7 +263,8 @@ def test_what_is_read_is_never_written_over(sample: Path, capsys: pytest.Capture
     (result / "report.json").write_text("{}")
     film = shutil.copy(sample / "ap.nii.gz", result / "ap.nii.gz")
     assert reconstruct(sample, "--levels=L1", f"--ap={film}") == 1
-    assert f"{film}: would be replaced" in capsys.readouterr().err and Path(film).is_file()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {film}: ") and "would be replaced" in said and Path(film).is_file()
     picture = sample / "patient.png"
     Image.fromarray(np.zeros((60, 40), np.uint8)).save(picture)
     before = picture.read_bytes()
@@ -278,6 +279,11 @@ def test_what_is_read_is_never_written_over(sample: Path, capsys: pytest.Capture
     Path(film).unlink()
     assert reconstruct(sample, "--levels=L1", f"--annotations={result}/annotations.json") == 0
     assert (result / "annotations.json").is_file()
+    # What somebody else put there would go with the earlier result.
+    (result / "notes.txt").write_text("mine")
+    assert reconstruct(sample, "--levels=L1") == 1
+    assert "notes.txt: is no part of the reconstruction" in capsys.readouterr().err
+    assert (result / "notes.txt").read_text() == "mine" and (result / "spine.nii.gz").is_file()
 
 
 def test_atomic_folder_replaces_whole_or_keeps_the_old(tmp_path: Path) -> None:

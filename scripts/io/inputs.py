@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
     """
     given = [path for path in inputs if path is not None]
     for output in outputs:
-        target = output.resolve()
+        # Unlike Path.resolve, this does not fail where links lead in a circle; writing there is refused elsewhere.
+        target = os.path.realpath(output)
         for path in given:
-            if path.resolve().is_relative_to(target):
+            if Path(os.path.realpath(path)).is_relative_to(target):
                 raise UserError(f"{path}: would be replaced by the output {output}; choose another --output")

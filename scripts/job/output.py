@@ -30,6 +30,7 @@ from scripts.render.report import withheld
 from scripts.render.report_page import report_page
 from scripts.render.report_tables import write_tables
 from scripts.render.surfaces import View, mesh_surfaces
+from scripts.render.turntable import SUFFIXES as TURNTABLES
 from scripts.render.turntable import check_turntable, write_turntable
 from scripts.spine.mesh import check_meshes, write_meshes
 from scripts.spine.reconstruction import Reconstruction
@@ -39,6 +40,13 @@ REPORT_FILE = "report.json"
 ANNOTATIONS_FILE = "annotations.json"
 DICOM_FOLDER = "dicom"
 LEAST_FREE_BYTES = 16 * 2**20
+# All that a reconstruction's folder may hold, beside a film of the turning spine.
+CONTENT = (
+    REPORT_FILE, ANNOTATIONS_FILE, DICOM_FOLDER, "spine.nii.gz", "meshes", "spine.glb", "preview.png", "report.html",
+    "vertebrae.csv", "spine.csv",
+)  # fmt: skip
+# What operating systems put into folders, beside names that begin with a dot.
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "lost+found")
 REPORT_VIEWS: tuple[View, ...] = ("front", "left", "back", "right")
 REPORT_HEIGHT = 640
 
@@ -51,7 +59,7 @@ def check_output(output: Path, options: OutputOptions) -> None:
 
     Raises:
         UserError: an unknown format of surfaces or of the film, a share of triangles that is not above 0 and at most 1,
-            DICOM without the STL that it holds, or a folder that cannot be written.
+            DICOM without the STL that it holds, or a folder that cannot be written or holds what is the user's.
     """
     check_meshes(options.mesh_formats, options.decimate)
     if options.dicom and "stl" not in options.mesh_formats:
@@ -59,6 +67,10 @@ def check_output(output: Path, options: OutputOptions) -> None:
     if options.turntable:
         check_turntable(options.turntable)
     check_folder(output, REPORT_FILE, LEAST_FREE_BYTES)
+    for path in sorted(output.iterdir()) if output.is_dir() else ():
+        ours = path.name in CONTENT or path.suffix in TURNTABLES
+        if not ours and not path.name.startswith(".") and path.name not in SYSTEM_FILES:
+            raise UserError(f"{path}: is no part of the reconstruction there, which would be replaced; move it away")
 
 
 def write_reconstruction(

@@ -3,6 +3,7 @@ Deploy application have in common."""
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,11 @@ def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions =
         UserError: a film, a mark or an option is wrong, the patient's ID cannot be copied into DICOM objects, or the
             films show no vertebra.
     """
-    # Marks may be those of the reconstruction that this one replaces: they are written again.
-    own = output / ANNOTATIONS_FILE
-    marks_file = None if job.annotations and job.annotations.resolve() == own.resolve() else job.annotations
-    keep_inputs([output], (job.ap, job.lat, marks_file, job.reading.geometry, options.truth))
     check_output(output, options)
+    # Marks may be those of the reconstruction that this one replaces: they are written again.
+    earlier = job.annotations and os.path.realpath(job.annotations) == os.path.realpath(output / ANNOTATIONS_FILE)
+    marks_file = None if earlier else job.annotations
+    keep_inputs([output], (job.ap, job.lat, marks_file, job.reading.geometry, options.truth))
     films = read_job_films(job)
     if options.dicom:
         exportable(films.headers)

@@ -14,6 +14,7 @@ from scripts.render.surfaces import render_surfaces
 
 FRAMES, FRAMES_A_SECOND = 48, 16
 HEIGHT_PX = 480
+SUFFIXES = (".gif", ".mp4")
 
 
 def write_turntable(path: Path, spine: DrawnSpine, frames: int = FRAMES, height_px: int = HEIGHT_PX) -> None:
@@ -48,7 +49,7 @@ def write_turntable(path: Path, spine: DrawnSpine, frames: int = FRAMES, height_
 def check_turntable(name: str) -> None:
     """Raise a UserError if a film of this name cannot be written, before any work is done."""
     suffix = Path(name).suffix
-    if suffix not in (".gif", ".mp4") or Path(name).name != name:
+    if suffix not in SUFFIXES or Path(name).name != name:
         raise UserError(f"--turntable {name}: name a .gif or .mp4 file, which is written into the output folder")
     if suffix == ".mp4":
         _video_library()
