@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -43,13 +44,22 @@ def simulate_dataset(output: Path, count: int, options: SimulationOptions, worke
         raise UserError(f"--count {count}: simulate at least one patient")
     if output.exists() and any(output.iterdir()) and not (output / "patients").is_dir():
         raise UserError(f"{output}: holds something that is no simulation; choose another --output")
+    new = not output.exists()
     (output / "patients").mkdir(parents=True, exist_ok=True)
     job = partial(_simulate, output=output, options=options)
     patients: dict[str, Any] = {}
-    for _, result in tqdm(run_jobs(job, range(count), workers), total=count, desc="patients", unit="patient"):
-        if isinstance(result, Exception):
-            raise result
-        patients[result[0]] = result[1]
+    try:
+        for _, result in tqdm(run_jobs(job, range(count), workers), total=count, desc="patients", unit="patient"):
+            if isinstance(result, Exception):
+                raise result
+            patients[result[0]] = result[1]
+    except BaseException:
+        # Options that cannot be met leave no empty folders.
+        with suppress(OSError):
+            (output / "patients").rmdir()
+            if new:
+                output.rmdir()
+        raise
     patients = dict(sorted(patients.items()))
     content = {"options": _plain(options), "patients": patients}
     write_json(output / "simulation.json", content)
