@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.errors import UserError
 from scripts.learning import checkpoint
 from scripts.learning.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from scripts.learning.inputs import check_settings
 from tests.conftest import ROOT
 from tests.tiny_training import make_trainer, train
 
@@ -97,6 +99,30 @@ def test_damaged_checkpoints_are_named_and_skipped(
         load_checkpoint(newest)
     assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
     assert "checkpoint_3.pt" in caplog.text
+
+
+def test_two_trainings_are_not_mixed_in_a_folder(uninterrupted: torch.Tensor, tmp_path: Path) -> None:
+    """The second one deleted its own checkpoints, as those of the first had higher numbers."""
+    train(tmp_path, 3, resume=False)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"holds checkpoints of another training: go on with it \(--resume True\)"):
+        check_settings(output_dir=str(tmp_path), resume=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(UserError, match="another --output_dir"):
+        train(tmp_path, 1, resume=False)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_3.pt", "checkpoint_2.pt"]
+    check_settings(output_dir=str(tmp_path), resume=True)
+    assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
+
+
+def test_nothing_to_resume_from_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_settings(output_dir=str(tmp_path), resume=True)
+    train(tmp_path, 1, resume=True)
+    assert f"{tmp_path}: no checkpoint to resume from" in caplog.text
+    for path in checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="none of its checkpoints can be read"):
+        train(tmp_path, 2, resume=True)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def transfer(
         simulate_dataset(simulated, patients, options)
         prepare_dataset(simulated, prepared, PrepareOptions(seed=seed), SplitOptions(test_share=0.0))
         if not (results / "metrics.csv").is_file():
-            train = ["--max_epochs", str(epochs), "--seed", str(seed), *recipe.overrides]
+            # One that was killed goes on.
+            train = ["--max_epochs", str(epochs), "--seed", str(seed), "--resume", "True", *recipe.overrides]
             _bundle("training", (*recipe.configs, *OVERLAYS), prepared, results, train)
             score = ["--ckpt_path", str(results / "model_final.pt")]
             _bundle("evaluating", (*OVERLAYS, "configs/evaluate.json"), dataset, results, score)

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.errors import UserError
 from scripts.io.atomic import atomic_path
 from scripts.io.checksums import sha256
 from scripts.learning.distributed import unwrapped
@@ -74,10 +75,24 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def refuse_checkpoints(folder: Path) -> None:
+    """Refuse to start from scratch beside another training's checkpoints, from which its own could not be told.
+
+    Raises:
+        UserError: the folder holds checkpoints.
+    """
+    if checkpoints(folder):
+        raise UserError(
+            f"{folder} holds checkpoints of another training: go on with it (--resume True), "
+            "or choose another --output_dir"
+        )
+
+
 class CheckpointKeeper:
     """Saves everything that a training is made of at the end of each epoch, and restores it.
 
-    Attach it after the handlers whose work belongs to the epoch (learning rates, validation, best model).
+    Attach it after the handlers whose work belongs to the epoch (learning rates, validation, best model). A training
+    that starts from scratch in a folder with checkpoints is refused (`refuse_checkpoints`).
 
     Args:
         folder: for ``checkpoint_<epoch>.pt``.
@@ -100,6 +115,7 @@ class CheckpointKeeper:
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI."""
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def resume(self, engine: Engine) -> int:
@@ -110,8 +126,15 @@ class CheckpointKeeper:
 
         Returns:
             the epoch that was complete; 0 if there is no checkpoint.
+
+        Raises:
+            UserError: the checkpoints are of another training, or all are damaged.
         """
-        for path in checkpoints(self.folder):
+        found = checkpoints(self.folder)
+        if not found:
+            logger.warning("%s: no checkpoint to resume from, the training starts from scratch", self.folder)
+            return 0
+        for path in found:
             try:
                 stored = load_checkpoint(path)
             except ValueError as error:
@@ -119,13 +142,17 @@ class CheckpointKeeper:
                 continue
             missing = sorted(self.state.keys() ^ (stored.keys() - {"epoch", "iteration"}))
             if missing:
-                raise ValueError(f"{path}: is of another training, {', '.join(missing)} differ")
+                raise UserError(f"{path}: is of another training, {', '.join(missing)} differ")
             for name, part in self.state.items():
                 part.load_state_dict(stored[name])
             engine.state.epoch, engine.state.iteration = stored["epoch"], stored["iteration"]
             logger.info("resumed from %s, epoch %d", path, stored["epoch"])
             return int(stored["epoch"])
-        return 0
+        raise UserError(f"{self.folder}: none of its checkpoints can be read; remove them to start from scratch")
+
+    def _start(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            refuse_checkpoints(self.folder)
 
     def _save(self, engine: Engine) -> None:
         epoch = engine.state.epoch

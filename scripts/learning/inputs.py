@@ -14,9 +14,11 @@ from monai.data import load_decathlon_datalist
 
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
+from scripts.learning.checkpoint import refuse_checkpoints
 
 COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
 FOLDERS = ("dataset_dir", "films_dir", "output_dir")
+SWITCHES = ("resume",)
 
 
 def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> list[dict[str, Any]]:
@@ -41,21 +43,24 @@ def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> li
 
 
 def check_settings(**settings: Any) -> None:
-    """Refuse values of the command line that are not of the expected kind.
+    """Refuse values of the command line that are not of the expected kind, and to mix two trainings in a folder.
 
     The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
 
     Args:
-        settings: value by its name in the config: numbers, and names of folders.
+        settings: value by its name in the config: numbers, names of folders, switches. With ``resume``, which only
+            trainings with checkpoints have, ``output_dir`` must not hold any unless it is true.
 
     Raises:
-        UserError: one is not.
+        UserError: one is not, or another training's checkpoints lie there.
     """
     _say_user_errors_alone()
     for name, value in settings.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name in FOLDERS:
             good, wanted = isinstance(value, str) and bool(value), "the name of a folder"
+        elif name in SWITCHES:
+            good, wanted = isinstance(value, bool), "True or False"
         elif name in COUNTS:
             good, wanted = number and value == int(value) and value >= 1, "a whole number from 1 on"
         elif name == "num_workers":
@@ -64,6 +69,8 @@ def check_settings(**settings: Any) -> None:
             good, wanted = number and 0 <= value < float("inf"), "a number from 0 on"
         if not good:
             raise UserError(f"--{name} is {wanted}, not {value!r}")
+    if settings.get("resume") is False:
+        refuse_checkpoints(Path(settings["output_dir"]))
 
 
 def _say_user_errors_alone() -> None:
