@@ -51,7 +51,9 @@ def test_a_wrong_type_and_patients_that_are_not_there_are_one_line(tmp_path: Pat
         ("num_workers", 0, True), ("num_workers", -1, False), ("num_workers", None, False),
         ("learning_rate", 1e-4, True), ("learning_rate", 0, True),
         ("learning_rate", "1", False), ("learning_rate", float("nan"), False),
-        ("resume", "yes", False), ("output_dir", "out", True), ("output_dir", 5, False), ("dataset_dir", "", False),
+        ("init_weights", "", True), ("init_weights", __file__, True), ("init_weights", "none.pt", False),
+        ("init_weights", 5, False), ("resume", "yes", False),
+        ("output_dir", "out", True), ("output_dir", 5, False), ("dataset_dir", "", False),
     ],
 )  # fmt: skip
 def test_settings_are_of_their_kind(name: str, value: object, good: bool) -> None:

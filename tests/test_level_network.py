@@ -230,7 +230,7 @@ def test_a_training_starts_from_the_weights_that_it_is_given(tmp_path) -> None:
     parser = ConfigParser()
     parser.read_config([ROOT / "configs" / f"{name}.json" for name in stack])
     parser.update({"bundle_root": str(ROOT), "init_weights": str(tmp_path / "given.pt")})
-    loading = ("CheckpointLoader", "WarmStart")
+    loading = ("InitialWeights", "WarmStart")
     handlers = [h for h in parser["train#handlers"] if h["_target_"].rpartition(".")[2] in loading]
     assert len(handlers) == 2
     parser["train#handlers"] = handlers

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine, Events
 
-from scripts.learning.handlers import TrainingLog
+from scripts.errors import UserError
+from scripts.learning.handlers import InitialWeights, TrainingLog, save_network
+from tests.conftest import ROOT
 from tests.tiny_training import make_trainer
 
 
@@ -102,3 +105,46 @@ def test_bfloat16_keeps_losses_in_float() -> None:
     trainer.run()
     assert seen and all(dtype == torch.bfloat16 for dtype in seen)
     assert trainer.state.output[0]["loss"] == trainer.state.output[0]["loss"]  # no NaN
+
+
+def test_a_training_begins_with_the_weights_that_it_is_given_but_not_a_resumed_one(tmp_path: Path) -> None:
+    """They were loaded over the resumed network, without a word."""
+    given = make_trainer().state.g_network
+    torch.nn.init.constant_(next(given.parameters()), 0.25)
+    save_network(given, tmp_path / "given.pt")
+    seen = []
+    for epoch in (0, 1):
+        trainer = make_trainer(epochs=2)
+        network = trainer.state.g_network
+        InitialWeights(network, str(tmp_path / "given.pt")).attach(trainer)
+
+        @trainer.on(Events.STARTED)
+        def look(engine: Engine) -> None:
+            seen.append(bool((next(engine.state.g_network.parameters()) == 0.25).all()))
+
+        trainer.state.epoch, trainer.state.iteration = epoch, 2 * epoch
+        trainer.run()
+    assert seen == [True, False]
+    for name in ("train.json", "train_localization.json", "minutes.json", "recipes/films_minutes.json"):
+        assert "CheckpointLoader" not in (ROOT / "configs" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such weight file"),
+        (b"no", "not a readable weight file"),
+        (3, "not a readable weight file"),
+        ({"model": {"a": torch.zeros(1)}}, "weights of another network"),
+    ],
+)
+def test_weights_that_a_training_cannot_begin_with_are_one_line(tmp_path: Path, content: object, said: str) -> None:
+    path = tmp_path / "given.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    trainer = make_trainer()
+    InitialWeights(trainer.state.g_network, str(path)).attach(trainer)
+    with pytest.raises(UserError, match=f"given.pt: {said}"):
+        trainer.run()

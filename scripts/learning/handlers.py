@@ -1,4 +1,4 @@
-"""Handlers of our own: the log of a training, its best model, a picture of what it does."""
+"""Handlers of our own: the weights that a training begins with, its log, its best model, its last one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scripts.io.tables import write_csv
 from scripts.learning.distributed import unwrapped
+from scripts.learning.loading import load_weights
 
 
 def shared_handler(handler: Any) -> Any:
@@ -23,6 +24,29 @@ def shared_handler(handler: Any) -> Any:
     MONAI's `ConfigWorkflow.check_properties` reads such lists and fails at a mere reference (``"@name"``).
     """
     return handler
+
+
+class InitialWeights:
+    """Begins a training from the weights of the same network; one that is resumed is left alone.
+
+    MONAI's `CheckpointLoader` would load them over a resumed network.
+
+    Args:
+        network: to fill in.
+        path: weights, a state dict, alone or under ``model``; every tensor must fit. Nothing happens if empty.
+    """
+
+    def __init__(self, network: torch.nn.Module, path: str) -> None:
+        self.network, self.path = network, path
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI."""
+        if self.path:
+            engine.add_event_handler(Events.STARTED, self._begin)
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            load_weights(unwrapped(self.network), Path(self.path), "this training's config")
 
 
 class TrainingLog:

@@ -19,6 +19,7 @@ from scripts.learning.checkpoint import refuse_checkpoints
 COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
 FOLDERS = ("dataset_dir", "films_dir", "output_dir")
 SWITCHES = ("resume",)
+WEIGHTS = ("init_weights",)
 
 
 def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> list[dict[str, Any]]:
@@ -48,8 +49,8 @@ def check_settings(**settings: Any) -> None:
     The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
 
     Args:
-        settings: value by its name in the config: numbers, names of folders, switches. With ``resume``, which only
-            trainings with checkpoints have, ``output_dir`` must not hold any unless it is true.
+        settings: value by its name in the config: numbers, names of folders and files, switches. With ``resume``,
+            which only trainings with checkpoints have, ``output_dir`` must not hold any unless it is true.
 
     Raises:
         UserError: one is not, or another training's checkpoints lie there.
@@ -59,6 +60,9 @@ def check_settings(**settings: Any) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name in FOLDERS:
             good, wanted = isinstance(value, str) and bool(value), "the name of a folder"
+        elif name in WEIGHTS:
+            # Empty for none.
+            good, wanted = isinstance(value, str) and (not value or Path(value).is_file()), "an existing file"
         elif name in SWITCHES:
             good, wanted = isinstance(value, bool), "True or False"
         elif name in COUNTS:

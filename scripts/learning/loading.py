@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -72,22 +73,57 @@ def load_network(
     Raises:
         UserError: the weights are missing, damaged or of another network.
     """
+    if weights.suffix == ".ts":
+        with _one_line(weights):
+            return torch.jit.load(str(weights), map_location=device).eval()
+    network = untrained()
+    load_weights(network, weights, f"configs/{config}")
+    return network.to(device).eval()
+
+
+def load_weights(network: torch.nn.Module, weights: Path, described_in: str) -> None:
+    """Fill a network with all weights of a file, which must fit it one by one.
+
+    Args:
+        network: to fill in, on any device.
+        weights: a plain state dict, alone or under ``model``.
+        described_in: what describes the network, for messages.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another network.
+    """
+    state = read_weights(weights)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{weights}: weights of another network than {described_in} describes") from error
+
+
+def read_weights(weights: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a file; nothing in the file is executed.
+
+    Args:
+        weights: a state dict, alone or under ``model``, as a training writes it.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with _one_line(weights):
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        found: dict[str, torch.Tensor] = state.get("model", state)
+    return found
+
+
+@contextmanager
+def _one_line(weights: Path) -> Iterator[None]:
+    """What can go wrong with a weight file that is read inside, as a `UserError`."""
     if not weights.is_file():
         raise UserError(f"{weights}: no such weight file")
     check_released(weights)
     try:
-        if weights.suffix == ".ts":
-            return torch.jit.load(str(weights), map_location=device).eval()
-        state = torch.load(weights, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        yield
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
         raise UserError(f"{weights}: not a readable weight file, truncated or damaged") from error
-    network = untrained()
-    try:
-        # A training writes {"model": state dict}; the bundle's own file is the state dict.
-        network.load_state_dict(state.get("model", state))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{weights}: weights of another network than configs/{config} describes") from error
-    return network.to(device).eval()
 
 
 @cache

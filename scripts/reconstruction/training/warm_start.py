@@ -11,6 +11,7 @@ from torch import nn
 
 from scripts.anatomy.mean_shapes import mean_shapes, to_bytes
 from scripts.errors import UserError
+from scripts.learning.loading import read_weights
 from scripts.levels import LEVEL_ORDER
 from scripts.reconstruction.networks.level import UNKNOWN, LevelPrior
 
@@ -87,12 +88,9 @@ def load_matching(network: nn.Module, path: str) -> int:
         how many tensors were copied, in whole or in part.
 
     Raises:
-        UserError: the file is missing, or nothing in it fits.
+        UserError: the file is missing or damaged, or nothing in it fits.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such weight file")
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    stored = stored.get("model", stored)
+    stored = read_weights(Path(path))
     own, copied = network.state_dict(), 0
     modules = dict(network.named_modules())
     with torch.no_grad():
