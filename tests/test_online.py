@@ -3,12 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 
 from scripts.data.film_effects import FilmEffectOptions
 from scripts.data.normalisation import normalise_film
 from scripts.data.online import samples
-from scripts.data.online.case import case_from_simulation, read_case, write_case
+from scripts.data.online.case import OnlineCase, OnlineVertebra, case_from_simulation, read_case, write_case
 from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeformation, draw_samples
 from scripts.data.online.memory import pick_with_copies
@@ -22,9 +23,11 @@ from scripts.geometry.cropping import crop_cube, network_input, place_cube, turn
 from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.leaning import spine_leans
 from scripts.geometry.projector import hu_to_attenuation, project_pair
+from scripts.localization.online.pool import HELD_OUT
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.painting import Ingredients
 from scripts.simulation.patient import SimulationOptions, simulate_patient
+from tests.conftest import ROOT
 
 PLAIN = SampleOptions(
     machines=MachineOptions(
@@ -219,6 +222,22 @@ def test_real_cases_are_copied_with_contrast_agent(tmp_path):
     for old, new in zip(plain.vertebrae, copy.vertebrae, strict=True):
         box = tuple(slice(int(a), int(a) + n) for a, n in zip(old.start, old.share.shape, strict=True))
         assert torch.equal(old.share, new.share) and not changed[box][old.share > 250].any()
+
+
+def test_people_who_are_held_out_are_in_no_training(tmp_path):
+    """Only their shapes were left out of what is simulated, not their CTs."""
+    share = torch.full((2, 2, 2), 255, dtype=torch.uint8)
+    vertebra = OnlineVertebra(20, np.full(3, 4.0), None, None, np.array([3, 3, 3]), share, True)
+    for name in ("verse014", "verse0831", "verse083", "verse083_body1", "verse083~s02"):
+        write_case(tmp_path / f"{name}.npz", OnlineCase(name, torch.zeros(8, 8, 8).short(), 2.0, (vertebra,), "truth"))
+    for stack in (("online", "online_cases"), ("online", "minutes")):
+        parser = ConfigParser()
+        parser.read_config([ROOT / "configs" / f"{name}.json" for name in ("train", *stack)])
+        parser["cases"] = str(tmp_path)
+        assert [case.name for case in parser.get_parsed_content("loaded_cases")] == ["verse014", "verse0831"]
+    assert set(parser["held_out"]) == set(HELD_OUT) == {"verse083", "LIDC-IDRI-0001"}
+    with pytest.raises(UserError, match=f"{tmp_path}: nobody is left without verse014, verse0831, verse083$"):
+        load_cases(str(tmp_path), ("verse014", "verse0831", "verse083"))
 
 
 def test_a_sheet_of_fresh_samples_is_drawn_by_the_shipped_config(case, tmp_path):

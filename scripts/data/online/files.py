@@ -17,15 +17,16 @@ from scripts.simulation.write import patient_name
 J = TypeVar("J")
 
 
-def stored_files(folders: str | Sequence[str], what: str) -> list[Path]:
+def stored_files(folders: str | Sequence[str], what: str, without: Sequence[str] = ()) -> list[Path]:
     """All files ``.npz`` of one or several folders, in the order of their names.
 
     Args:
         folders: with such files.
         what: they hold, for the message.
+        without: patients to leave out, whatever was done to them.
 
     Raises:
-        UserError: a folder has none.
+        UserError: a folder has none, or all are left out.
     """
     found = []
     for folder in [folders] if isinstance(folders, str) else folders:
@@ -33,7 +34,15 @@ def stored_files(folders: str | Sequence[str], what: str) -> list[Path]:
         if not paths:
             raise UserError(f"{folder}: no file of {what} (*.npz) in it")
         found += paths
-    return found
+    kept = [path for path in found if not _is_of(path.stem, without)]
+    if found and not kept:
+        raise UserError(f"{found[0].parent}: nobody is left without {', '.join(without)}")
+    return kept
+
+
+def _is_of(stem: str, patients: Sequence[str]) -> bool:
+    """Whether a file is of one of the patients: as scanned, in a painted body (``_body1``) or as a copy (``~v01``)."""
+    return any(stem == name or stem.startswith((f"{name}_", f"{name}~")) for name in patients)
 
 
 def simulate_once(

@@ -82,17 +82,18 @@ def _by_level(cases: Sequence[OnlineCase]) -> dict[int, list[Pick]]:
     return table
 
 
-def load_cases(folders: str | Sequence[str], contrast_copies: int = 1) -> list[OnlineCase]:
+def load_cases(folders: str | Sequence[str], without: Sequence[str] = (), contrast_copies: int = 1) -> list[OnlineCase]:
     """All cases of one or several folders, in the order of their names, then the copies.
 
     Args:
         folders: with such files.
+        without: patients to leave out, whatever was done to them.
         contrast_copies: of each real patient, with contrast agent painted in.
 
     Raises:
-        UserError: a folder holds none.
+        UserError: a folder holds none, or all are left out.
     """
-    cases = [read_case(path) for path in stored_files(folders, "an online case")]
+    cases = [read_case(path) for path in stored_files(folders, "an online case", without)]
     real = [case for case in cases if case.origin != "simulated" and len(case.vertebrae) > 1]
     return cases + [contrast_copy(case, number) for case in real for number in range(contrast_copies)]
 

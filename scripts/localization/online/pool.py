@@ -111,13 +111,9 @@ def load_patients(
         contrast_copies: of each real patient, with contrast agent painted in.
 
     Raises:
-        UserError: a folder holds none.
+        UserError: a folder holds none, or all are left out.
     """
-    patients = [
-        load_patient(path)
-        for path in stored_files(folders, "a patient")
-        if not any(path.stem == name or path.stem.startswith((f"{name}_", f"{name}~")) for name in without)
-    ]
+    patients = [load_patient(path) for path in stored_files(folders, "a patient", without)]
     found = []
     for patient in patients:
         lone = (patient.levels != S1_INDEX).sum() < 2
