@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.spatial import cKDTree
 
 from scripts.errors import UserError
+from scripts.reconstruction.metrics.handler import VertebraMetricsHandler
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import (
     METRICS,
@@ -276,3 +279,16 @@ def test_a_single_patient_has_no_interval() -> None:
     assert all(single[name]["interval_95"] is None for name in METRICS)
     assert "patients" in single["interval_note"]
     assert single["dice"]["mean"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("size", [120, 60, 30])
+def test_an_evaluation_measures_in_mm_whatever_the_voxels(tmp_path: Path, size: int) -> None:
+    """Distances at half resolution were half of what they are."""
+    truth = torch.zeros(1, size, size, size)
+    truth[0, size // 4 : size // 2, size // 4 : size // 2, size // 4 : size // 2] = 1
+    moved = torch.roll(truth, 8 * size // 120, 1)
+    item = {"subject": "p1", "series": "p1", "level": "L1", "clipped_fraction": 0.0}
+    state = SimpleNamespace(output=[{"pred": moved, "label": truth}], batch=[item])
+    handler = VertebraMetricsHandler(str(tmp_path))
+    handler._measure(SimpleNamespace(state=state))
+    assert handler.rows[0].hd95_mm == pytest.approx(8.0)

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
+from scripts.geometry.cropping import CUBE_SIZE
 from scripts.learning.distributed import gathered, rank
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv, write_summary_json
@@ -18,6 +19,8 @@ from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_
 
 class VertebraMetricsHandler:
     """Writes ``metrics.csv`` and ``summary.json`` of an evaluation: a row a vertebra, and means.
+
+    Cubes are 120 mm wide, whatever their voxels (``configs/half_resolution.json``).
 
     Of several processes that share the vertebrae, the first writes the rows of all, in the order of the data list.
 
@@ -54,7 +57,8 @@ class VertebraMetricsHandler:
             prediction = np.asarray(output["pred"].cpu())[0] > 0.5
             truth = np.asarray(output["label"].cpu())[0] > 0.5
             status = "ok" if prediction.any() else "empty"
-            metrics = vertebra_metrics(prediction, truth)
+            voxel_mm = CUBE_SIZE / truth.shape[0]
+            metrics = vertebra_metrics(prediction, truth, (voxel_mm, voxel_mm, voxel_mm))
             self.rows.append(metrics_row(item, metrics, self.seconds / len(outputs), status))
 
     def _write(self, engine: Engine) -> None:
