@@ -30,8 +30,10 @@ CONFIGS = {
     "trunk": ("train", "dice_cross_entropy", "online", "minutes", "level", "trunk", "recipes/gpu_minutes"),
     "localizer": ("train_localization", "recipes/films_minutes"),
 }
-# These begin with what fits of the shipped weights.
-FROM_SHIPPED = ("level", "pose", "trunk")
+# What each begins with if nothing else is given; no shipped weights fit the generator without level.
+SHIPPED = {"level": "model.pt", "pose": "model.pt", "trunk": "model.pt", "localizer": "localization.pt"}
+# These take what fits of their weights, the others all of them.
+FROM_PARTS = ("level", "pose", "trunk")
 # Columns of the log that are worth a mean over the last steps.
 LAST_STEPS = 200
 
@@ -55,7 +57,7 @@ def train(
         output: folder.
         cases: folder of online cases, or several with commas.
         minutes: of training, all else comes on top.
-        weights: to begin with; the bundle's if empty.
+        weights: to begin with; if empty the bundle's, but for ``generator``, which begins from scratch.
         batch_size: samples a step, as the overlay says if 0.
         learning_rate: the highest; as the overlay says if 0.
         workers: processes that simulate patients; as the overlay says if 0.
@@ -67,12 +69,10 @@ def train(
     """
     if network not in CONFIGS:
         raise UserError(f"--network {network}: use {' or '.join(CONFIGS)}")
-    shipped, final = (
-        ("localization.pt", "localization.pt") if network == "localizer" else ("model.pt", "model_final.pt")
-    )
-    start = weights or BUNDLE_ROOT / "models" / shipped
-    if not start.is_file():
+    start = weights or (BUNDLE_ROOT / "models" / SHIPPED[network] if network in SHIPPED else None)
+    if start is not None and not start.is_file():
         raise UserError(f"{start}: no such weight file")
+    final = "localization.pt" if network == "localizer" else "model_final.pt"
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
@@ -81,7 +81,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "workers": workers,
-        ("start_weights" if network in FROM_SHIPPED else "init_weights"): str(start),
+        ("start_weights" if network in FROM_PARTS else "init_weights"): str(start or ""),
     }
     files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in CONFIGS[network]]
     settings = {

@@ -25,8 +25,9 @@ LEFT_OUT = ("scripts/viewer", "scripts/deploy", "configs/baselines", "configs/ab
 WEIGHTS = ("models/model.pt", "models/localization.pt")
 LIMIT_MB = 60.0
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-TRAIN = """#!/usr/bin/env bash
-# bash train.sh --network generator --minutes 10 --output out
+COMMAND = "bash train.sh --network level --minutes 10 --output out"
+TRAIN = f"""#!/usr/bin/env bash
+# {COMMAND}
 set -euo pipefail
 kit="$(cd "$(dirname "$0")" && pwd)"
 if [ ! -d "$kit/site" ]; then
@@ -65,7 +66,7 @@ def pack(cases: tuple[Path, ...], output: Path, python: str = "3.12") -> None:
         size = sum(path.stat().st_size for path in kit.rglob("*") if path.is_file()) / 1e6
         if size > LIMIT_MB:
             raise UserError(f"the kit would have {size:.0f} MB, more than {LIMIT_MB:.0f}: give fewer --cases")
-    print(f"{output}: {len(files)} patients, {size:.0f} MB; there: bash train.sh --network generator --minutes 10")
+    print(f"{output}: {len(files)} patients, {size:.0f} MB; there: {COMMAND}")
 
 
 def _tracked() -> list[str]:
