@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
 from scripts.learning.inputs import check_settings, load_items
@@ -62,6 +63,60 @@ def test_settings_are_of_their_kind(name: str, value: object, good: bool) -> Non
     else:
         with pytest.raises(UserError, match=f"--{name} is "):
             check_settings(**{name: value})
+
+
+CLOCK = ("train", "dice_cross_entropy", "online", "minutes", "level", "recipes/gpu_minutes")
+POSE = ("train", "online", "minutes", "level", "pose", "recipes/pose_cpu")
+CLASSIFIER = ("train", "online", "minutes", "level", "level_classifier", "recipes/pose_cpu")
+FILMS = ("train_localization", "recipes/films_minutes")
+
+
+def configured(stack: tuple[str, ...], **overrides: object) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([ROOT / "configs" / f"{name}.json" for name in stack])
+    parser.update({"output_dir": "none", "device": "cpu", **overrides})
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("stack", "option", "value", "said"),
+    [
+        (CLOCK, "resume", True, "--resume True has no effect in a training by the clock: begin with --init_weights"),
+        (POSE, "resume", True, "by the clock"),
+        (FILMS, "resume", True, "by the clock"),
+        (POSE, "accumulate", 2, "--accumulate 2 has no effect in this training: take a larger --batch_size"),
+        (CLASSIFIER, "accumulate", 2, "no effect"),
+        (FILMS, "accumulate", 2, "no effect"),
+        (FILMS[:1], "accumulate", 2, "no effect"),
+        (CLASSIFIER, "amp_dtype", "$torch.float16", "--amp_dtype torch.float16 needs a gradient scaler"),
+        (POSE, "amp_dtype", "$torch.float16", "gradient scaler"),
+        (FILMS[:1], "amp_dtype", "$torch.float16", "gradient scaler"),
+    ],
+)
+def test_options_that_a_training_is_without_are_refused(
+    stack: tuple[str, ...], option: str, value: object, said: str
+) -> None:
+    assert configured(stack)["run"][0] == "@settings"
+    configured(stack).get_parsed_content("settings")
+    with pytest.raises(RuntimeError) as caught:
+        configured(stack, **{option: value}).get_parsed_content("settings")
+    assert isinstance(caught.value.__cause__, UserError) and said in str(caught.value.__cause__)
+
+
+def test_what_a_training_has_is_not_refused() -> None:
+    configured(("train",), accumulate=4, resume=True, amp_dtype="$torch.float16").get_parsed_content("settings")
+    configured(FILMS[:1], resume=True).get_parsed_content("settings")
+
+
+@pytest.mark.parametrize(("stack", "part"), [(CLOCK, "part"), (POSE, "part"), (FILMS, "network")])
+def test_what_is_trained_is_compiled(stack: tuple[str, ...], part: str) -> None:
+    for compiles in (False, True):
+        parser = configured(stack, compile=compiles)
+        (parser["step"],) = [step for step in parser["run"] if "compile" in step]
+        parser.get_parsed_content("step")
+        trained = parser.get_parsed_content(part)
+        assert (trained._compiled_call_impl is not None) == compiles
+    assert type(trained).__name__ == {CLOCK: "LevelGenerator", POSE: "PoseReader", FILMS: "SpineLocalizer"}[stack]
 
 
 def test_items_have_full_paths_and_files_that_are_there(dataset: Path, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_the_network_is_trained_on_stored_patients(tmp_path: Path) -> None:
         write_patient(tmp_path / "patients" / f"{name}.npz", balls(complete=name == "a"))
     small = {
         "patients": [str(tmp_path / "patients")], "output_dir": tmp_path / "out", "num_workers": 1, "batch_size": 1,
-        "batches": 2, "max_epochs": 2, "window": [160, 96],
+        "batches": 2, "max_epochs": 2, "window": [160, 96], "deterministic": True,
         "network_def#channels": [4, 4, 4, 4, 4], "network_def#head_channels": 4,
     }  # fmt: skip
     bundle("run", "training", "--config_file", "configs/train_localization.json", *options(small))

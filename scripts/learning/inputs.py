@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from monai.data import load_decathlon_datalist
 
 from scripts.data.datalist import read_datalist
@@ -20,6 +21,12 @@ COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
 FOLDERS = ("dataset_dir", "films_dir", "output_dir")
 SWITCHES = ("resume",)
 WEIGHTS = ("init_weights",)
+# Options that a training may be without: their defaults, and what another value is told.
+UNUSED: dict[str, tuple[Any, str]] = {
+    "resume": (False, "has no effect in a training by the clock: begin with --init_weights OUT/model_snapshot.pt"),
+    "accumulate": (1, "has no effect in this training: take a larger --batch_size"),
+    "amp_dtype": (torch.bfloat16, "needs a gradient scaler, which this training lacks: leave it out"),
+}
 
 
 def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> list[dict[str, Any]]:
@@ -43,19 +50,24 @@ def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> li
     return items
 
 
-def check_settings(**settings: Any) -> None:
+def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> None:
     """Refuse values of the command line that are not of the expected kind, and to mix two trainings in a folder.
 
     The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
 
     Args:
+        unused: value by its name of options that this workflow does without, of `UNUSED`.
         settings: value by its name in the config: numbers, names of folders and files, switches. With ``resume``,
             which only trainings with checkpoints have, ``output_dir`` must not hold any unless it is true.
 
     Raises:
-        UserError: one is not, or another training's checkpoints lie there.
+        UserError: one is not, would have no effect, or another training's checkpoints lie there.
     """
     _say_user_errors_alone()
+    for name, value in (unused or {}).items():
+        default, reason = UNUSED[name]
+        if value != default:
+            raise UserError(f"--{name} {value} {reason}")
     for name, value in settings.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name in FOLDERS:
