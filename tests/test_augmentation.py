@@ -122,6 +122,54 @@ def test_each_view_keeps_its_own_error() -> None:
     assert rows[0] - 59.5 == pytest.approx(3, abs=0.5) and rows[1] - 59.5 == pytest.approx(-3, abs=0.5)
 
 
+def pooled(item: dict[str, torch.Tensor], size: int) -> dict[str, torch.Tensor]:
+    """As `configs/half_resolution.json` loads it."""
+    pools = {3: torch.nn.functional.adaptive_avg_pool2d, 4: torch.nn.functional.adaptive_avg_pool3d}
+    return {key: pools[values.dim()](values.float(), size) for key, values in item.items()}
+
+
+def centre_mm(image: torch.Tensor) -> np.ndarray:
+    """Centre of mass of an image of 120 mm, in mm from its corner."""
+    values = np.asarray(image[0], float)
+    index = np.stack(np.indices(values.shape), -1) + 0.5
+    return np.tensordot(values, index, values.ndim) / values.sum() * CUBE_SIZE / len(values)
+
+
+@pytest.mark.parametrize("transform", [RandTiltd(prob=1.0), RandCentroidErrord(prob=1.0)])
+def test_half_resolution_is_augmented_as_full_resolution_is(transform: RandTiltd | RandCentroidErrord) -> None:
+    """A tilt turned about another point, and a wrong mark was a traceback."""
+    index = np.stack(np.indices((CUBE_SIZE,) * 3), -1)
+    label = torch.from_numpy(np.linalg.norm(index - [80, 60, 70], axis=-1) < 8)[None].float()
+    masks = [torch.from_numpy(gaussian_mark(np.array(p)))[None] for p in ((59.5, 59.5), (59.5, 39.5))]
+    item = dict(zip((*KEYS, "label"), (label.amax(2), masks[0], label.amax(3), masks[1], label), strict=True))
+    transform.randomize = lambda data=None: None
+    transform._do_transform = True
+    # Of whole voxels at half resolution too.
+    transform.errors_mm, transform.angles_deg = np.array([[6.0, -4.0], [-2.0, 8.0]]), np.array([20.0, -15.0])
+    full, half = transform(item), transform(pooled(item, 60))
+    for key, values in half.items():
+        assert values.shape[-1] == 60
+        assert centre_mm(values) == pytest.approx(centre_mm(full[key]), abs=0.3), key
+    assert np.abs(centre_mm(full["label"]) - centre_mm(label)).max() > 4
+    for key in ("image_ap_mask", "image_lat_mask"):
+        assert half[key].sum() == pytest.approx(float(full[key].sum()) / 4, rel=0.01)
+
+
+def test_scatter_spreads_as_far_at_half_resolution(sample: dict) -> None:
+    parser = ConfigParser()
+    parser.read_config([*CONFIGS, str(ROOT / "configs" / "half_resolution.json")])
+    assert parser.get_parsed_content("film").pixel_mm == 2
+    makes = {"prob": 1.0, "scatter_ratio": (0.4, 0.4), "photons": (1e12, 1e12), "hardening": (0.0, 0.0)}
+    makes |= {"linear_prob": 0.0, "inverted_prob": 0.0, "field_prob": 0.0, "scatter_mm": (15.0, 15.0)}
+    film = {key: sample[key] for key in ("image_ap", "image_lat")}
+    full = pooled(RandFilmd(**makes)(film), 60)["image_ap"]
+    off = {}
+    for pixel_mm in (1.0, 2.0):
+        half = RandFilmd(**makes, pixel_mm=pixel_mm)(pooled(film, 60))["image_ap"]
+        off[pixel_mm] = (half - full).abs().mean()
+    assert off[2.0] < 0.3 * off[1.0]
+
+
 def test_errors_have_the_size_that_was_asked_for() -> None:
     transform = RandCentroidErrord(prob=1.0, sigma_mm=(3.0, 3.0), outlier_prob=0.1, outlier_mm=12.0).set_random_state(0)
     drawn = []

@@ -1,7 +1,8 @@
 """Random transforms that MONAI lacks: wrong marks, leaning vertebrae, the physics of films, and things burnt into them.
 
 They work on a vertebra as ``configs/train.json`` loads it: patches of line integrals ``image_ap`` and ``image_lat``,
-their centroid masks ``image_ap_mask`` and ``image_lat_mask``, each (1, 120, 120), and the ``label`` (1, 120, 120, 120).
+their centroid masks ``image_ap_mask`` and ``image_lat_mask``, each (1, 120, 120), and the ``label`` (1, 120, 120, 120),
+or the same 120 mm in larger voxels (``configs/half_resolution.json``).
 Where a patch has its ``<key>_valid`` (`scripts.data.normalisation`), that moves along.
 ``configs/augment_films.json`` combines them with MONAI's own.
 """
@@ -69,7 +70,7 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
             raise ValueError("keys are those of AP patch, AP mask, LAT patch, LAT mask and label")
         self.sigma_mm, self.outlier_prob, self.outlier_mm = sigma_mm, outlier_prob, outlier_mm
         self.limit_mm, self.mark_sigma_mm = limit_mm, mark_sigma_mm
-        # Where the mark lies in the patches, (row, column) of AP and LAT, when nothing was rounded.
+        # Where the mark lies in patches of 1 mm, (row, column) of AP and LAT, when nothing was rounded.
         self.expected = np.array([[MIDDLE, MIDDLE], [MIDDLE, MIDDLE - posterior_offset_mm]])
         self.errors_mm = np.zeros((2, 2))
 
@@ -89,8 +90,10 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
         if not self._do_transform:
             return moved
         ap, ap_mask, lat, lat_mask, label = self.keys
-        marks = np.stack([_mark_position(data[ap_mask]), _mark_position(data[lat_mask])]) + self.errors_mm
-        offset = marks - self.expected
+        size = data[label].shape[-1]
+        errors = self.errors_mm * (size / CUBE_SIZE)
+        marks = np.stack([_mark_position(data[ap_mask]), _mark_position(data[lat_mask])]) + errors
+        offset = marks - _on_grid(self.expected, size)
         rows, lefts, posteriors = np.rint([offset[:, 0].mean(), offset[0, 1], offset[1, 1]]).astype(int)
         moved[ap] = _shifted(data[ap], (rows, lefts))
         moved[lat] = _shifted(data[lat], (rows, posteriors))
@@ -99,7 +102,7 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
                 moved[valid] = _shifted(data[valid], (rows, column))
         moved[label] = _shifted(data[label], (rows, posteriors, lefts), fill=0.0)
         for key, mark, column in ((ap_mask, marks[0], lefts), (lat_mask, marks[1], posteriors)):
-            mask = gaussian_mark(mark - (rows, column), self.mark_sigma_mm)
+            mask = gaussian_mark(mark - (rows, column), self.mark_sigma_mm * size / CUBE_SIZE, size)
             moved[key] = torch.zeros_like(data[key]) + torch.from_numpy(mask).to(data[key].device)
         return moved
 
@@ -131,7 +134,6 @@ class RandTiltd(RandomizableTransform, MapTransform):
         if len(self.keys) != 5:
             raise ValueError("keys are those of AP patch, AP mask, LAT patch, LAT mask and label")
         self.limits_deg = (frontal_deg, lateral_deg)
-        self.centre = NOMINAL_CENTROID
         self.angles_deg = np.zeros(2)
 
     def randomize(self, data: Any = None) -> None:
@@ -146,14 +148,14 @@ class RandTiltd(RandomizableTransform, MapTransform):
         if not self._do_transform:
             return leaning
         ap, ap_mask, lat, lat_mask, label = self.keys
-        lean = Lean(*self.angles_deg)
+        lean, centre = Lean(*self.angles_deg), _on_grid(NOMINAL_CENTROID, data[label].shape[-1])
         frontal, lateral = turn(lean.frontal_deg), turn(lean.sagittal_deg)
         for patch, mask, matrix, axes in ((ap, ap_mask, frontal, [0, 2]), (lat, lat_mask, lateral, [0, 1])):
-            leaning[patch] = turned(data[patch], matrix, self.centre[axes], padding="reflection")
-            leaning[mask] = turned(data[mask], matrix, self.centre[axes])
+            leaning[patch] = turned(data[patch], matrix, centre[axes], padding="reflection")
+            leaning[mask] = turned(data[mask], matrix, centre[axes])
             if (valid := f"{patch}{VALID}") in data:
-                leaning[valid] = turned(data[valid], matrix, self.centre[axes], padding="reflection")
-        leaning[label] = turned(data[label], lean.rotation(), self.centre, mode="nearest")
+                leaning[valid] = turned(data[valid], matrix, centre[axes], padding="reflection")
+        leaning[label] = turned(data[label], lean.rotation(), centre, mode="nearest")
         return leaning
 
 
@@ -176,6 +178,7 @@ class RandFilmd(RandomizableTransform, MapTransform):
         field_margin: largest share of the patch that each edge of the field cuts off.
         found_prob: of a field whose edges are known, so that what is beyond is marked as off the film
             (``<key>_valid``, where there is one) and takes no part in normalising.
+        pixel_mm: pixel size of the patches.
     """
 
     def __init__(
@@ -191,6 +194,7 @@ class RandFilmd(RandomizableTransform, MapTransform):
         field_prob: float = 0.2,
         field_margin: float = 0.25,
         found_prob: float = 0.5,
+        pixel_mm: float = 1.0,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -198,6 +202,7 @@ class RandFilmd(RandomizableTransform, MapTransform):
         self.scatter_ratio, self.scatter_mm = scatter_ratio, scatter_mm
         self.linear_prob, self.inverted_prob = linear_prob, inverted_prob
         self.field_prob, self.field_margin, self.found_prob = field_prob, field_margin, found_prob
+        self.pixel_mm = pixel_mm
         self.films: list[tuple[FilmOptions, int, bool]] = []
 
     def randomize(self, data: Any = None) -> None:
@@ -226,7 +231,7 @@ class RandFilmd(RandomizableTransform, MapTransform):
             return made
         for key, (options, seed, found) in zip(self.keys, self.films, strict=True):
             generator = torch.Generator(data[key].device).manual_seed(seed)
-            made[key] = make_film(data[key], options, generator=generator)
+            made[key] = make_film(data[key], options, self.pixel_mm, generator)
             if options.field is not None and found and (valid := f"{key}{VALID}") in data:
                 made[valid] = data[valid] * field_mask(data[key], options.field)
         return made
@@ -283,6 +288,11 @@ class RandMarkersd(RandomizableTransform, MapTransform):
                     patch = patch + ink * (value - patch)
                 marked[key] = patch
         return marked
+
+
+def _on_grid(index: np.ndarray, size: int) -> np.ndarray:
+    """An index of the cube's or its patches' 1 mm voxels, in so many larger ones a side."""
+    return (index + 0.5) * size / CUBE_SIZE - 0.5
 
 
 def _mark_position(mask: torch.Tensor) -> np.ndarray:

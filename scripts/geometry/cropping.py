@@ -192,9 +192,9 @@ def centroid_mask(
     return gaussian_mark(mark, sigma_mm / cube.grid.spacing_mm)
 
 
-def gaussian_mark(position: np.ndarray, sigma_px: float = CENTROID_SIGMA_MM) -> np.ndarray:
-    """The (120, 120) float32 mask of a mark: a Gaussian of height 1 at a sub-pixel (row, column) of the patch."""
-    index = np.arange(CUBE_SIZE)
+def gaussian_mark(position: np.ndarray, sigma_px: float = CENTROID_SIGMA_MM, size: int = CUBE_SIZE) -> np.ndarray:
+    """The (size, size) float32 mask of a mark: a Gaussian of height 1 at a sub-pixel (row, column) of the patch."""
+    index = np.arange(size)
     squared = (index[:, None] - position[0]) ** 2 + (index[None, :] - position[1]) ** 2
     return np.exp(-squared / (2 * sigma_px**2)).astype(np.float32)
 
