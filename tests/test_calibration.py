@@ -101,6 +101,31 @@ def test_two_exposures_are_brought_into_one_frame(beam: Beam) -> None:
     assert any("share no height" in line for line in found.warnings)
 
 
+@pytest.mark.parametrize("placed", ["ap", "lat"])
+@pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])
+def test_a_film_that_its_file_places_stays_and_the_other_is_moved(beam: Beam, placed: str) -> None:
+    """A NIfTI film in the scanner's frame with one that says nothing: the marks meet in that frame."""
+    optics = Optics(beam, 1800.0, 1500.0) if beam is Beam.CONE else Optics()
+    films = {"ap": film(0.5, optics), "lat": film(0.4, optics)}
+    there = replace(getattr(pair_geometry(film(0.5), film(0.4)), placed), isocentre_mm=(12.0, -30.0, 165.0))
+    films[placed] = replace(films[placed], placed=there)
+    levels = tuple(range(17, 24))
+    truth = spine(levels, 5) + there.isocentre_mm
+    real = pair_geometry(films["ap"], films["lat"], (12.0, -30.0, 140.0))
+    marks = marked(levels, truth, real, np.zeros((2, len(levels), 2)))
+    found = calibrate(Films(films["ap"], films["lat"], pair_geometry(films["ap"], films["lat"]), False), marks)
+    points, residual = found.geometry.back_project(
+        np.array([m.centroid for m in marks.ap.marks]), np.array([m.centroid for m in marks.lat.marks])
+    )
+    assert getattr(found.geometry, placed) == there and residual.max() < 0.01
+    # What a placed film shows lies where it says: its own two axes of the world.
+    shown = [0, 2] if placed == "ap" else [1, 2]
+    assert np.allclose(points[:, shown], truth[:, shown], atol=0.05)
+    assert np.allclose(points - points.mean(0), truth - truth.mean(0), atol=0.05)
+    moved = "lateral" if placed == "ap" else "frontal"
+    assert any(f"the {moved} one was moved until the marks met" in line for line in found.warnings)
+
+
 def test_uncalibrated_pair_has_the_size_of_a_person() -> None:
     levels = tuple(range(17, 25))
     truth = spine(levels, 8)

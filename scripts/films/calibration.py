@@ -5,7 +5,8 @@ level, are known in the population (``scripts/anatomy/distances.json``, 2116 CT 
 6.3 % (standard deviation), so that is the least uncertainty such a scale can have; shape, and angles, do not suffer.
 
 Two exposures made one after the other share no height. The lateral film is then moved so that the marks of both views
-meet, and so that the spine lies in the plane in which each film's spacing holds.
+meet, and so that the spine lies in the plane in which each film's spacing holds. If its file places the lateral film in
+the world, and that of the frontal one does not, the frontal film is moved instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scripts.anatomy.distances import pair_statistics
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.pair import pair_geometry
+from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import Annotations
 from scripts.levels import LEVEL_ORDER, level_name
 
@@ -183,28 +185,37 @@ def _scaled(films: Films, annotations: Annotations) -> Films:
 
 
 def _registered(films: Films, annotations: Annotations) -> Films:
-    """The lateral film moved until the marks meet, and both isocentres into the spine."""
+    """The film that its file does not place moved until the marks meet, and both isocentres into the spine."""
     levels = annotations.paired_levels()
     if not levels:
         raise UserError("no vertebra is marked in both views")
     frontal, lateral = annotations.ap.by_level(), annotations.lat.by_level()
     ap = np.array([frontal[n].centroid for n in levels])
     lat = np.array([lateral[n].centroid for n in levels])
+    name = "lateral" if films.lat.placed is None else "frontal"
     isocentre = np.zeros(3)
-    geometry = films.geometry
+    geometry = _with_moved(films, isocentre)
     for _ in range(ROUNDS):
-        geometry = pair_geometry(films.ap, films.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
         points, _ = geometry.back_project(ap, lat)
         # What the marks miss each other by, as seen in each film; both see half of it.
         missed = sum(
             (pixels - view.project(points))[:, 0] * view.pixel_size_mm(points)[:, 0] * sign
             for view, pixels, sign in ((geometry.ap, ap, 1.0), (geometry.lat, lat, -1.0))
         )
+        # How far the spine lies from the plane in which each film's spacing holds.
+        beyond_lat = points[:, 0].mean() - geometry.lat.isocentre_mm[0]
+        beyond_ap = points[:, 1].mean() - geometry.ap.isocentre_mm[1]
         # World z falls where rows grow.
-        move = np.array([points[:, 0].mean() - isocentre[0], -points[:, 1].mean(), -np.median(missed)])
+        down = float(np.median(missed))
+        move = np.array([beyond_lat, -beyond_ap, -down] if name == "lateral" else [-beyond_lat, beyond_ap, down])
         isocentre = isocentre + move
+        geometry = _with_moved(films, isocentre)
         if np.abs(move).max() < 1e-4:
             break
-    geometry = pair_geometry(films.ap, films.lat, (float(isocentre[0]), float(isocentre[1]), float(isocentre[2])))
-    line = "the films share no height: the lateral one was moved until the marks met"
+    line = f"the films share no height: the {name} one was moved until the marks met"
     return replace(films, geometry=geometry, registered=True, warnings=(*films.warnings, line))
+
+
+def _with_moved(films: Films, isocentre_mm: np.ndarray) -> BiplanarGeometry:
+    x, y, z = (float(value) for value in isocentre_mm)
+    return pair_geometry(films.ap, films.lat, (x, y, z))

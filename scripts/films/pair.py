@@ -134,17 +134,19 @@ def _name(path: Path) -> str:
 def pair_geometry(
     ap: Radiograph,
     lat: Radiograph,
-    lat_isocentre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    isocentre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> BiplanarGeometry:
     """The views of two films; a film that its header places in the world stays there.
 
     Args:
-        ap: frontal film. Its isocentre is the world's origin.
+        ap: frontal film. Its isocentre is the world's origin if neither film is placed.
         lat: lateral film.
-        lat_isocentre_mm: where the lateral film's central ray is met by the plane of its spacing.
+        isocentre_mm: where the central ray of the film that is not placed, of the lateral one if neither is, is met by
+            the plane of its spacing.
     """
-    frontal = ap.placed or _view(ap, Projection.FRONTAL, (0.0, 0.0, 0.0))
-    lateral = lat.placed or _view(lat, Projection.LATERAL, lat_isocentre_mm)
+    origin = (0.0, 0.0, 0.0)
+    frontal = ap.placed or _view(ap, Projection.FRONTAL, isocentre_mm if lat.placed else origin)
+    lateral = lat.placed or _view(lat, Projection.LATERAL, isocentre_mm)
     return BiplanarGeometry(frontal, lateral)
 
 
