@@ -19,7 +19,7 @@ from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import read_annotations
 from tests.conftest import ROOT, SAMPLE
-from tests.dicom_films import write_dicom
+from tests.dicom_films import sample_film, write_dicom
 
 VIEW = {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1500, "pixel_spacing_mm": [0.6, 0.3]}
 
@@ -82,6 +82,17 @@ def test_simultaneous_films_are_registered_by_their_rows(tmp_path: Path) -> None
     short = write_dicom(tmp_path / "l", "lat", film=np.eye(120, dtype=np.float32))
     with pytest.raises(UserError, match="different heights"):
         read_films(tmp_path / "a", short, ReadingOptions(geometry=tmp_path / "geometry.yaml"))
+
+
+def test_simultaneous_cones_meet_in_their_central_rays(tmp_path: Path) -> None:
+    """Rows that diverge are no heights: the central ray stays in each film's middle, as the warning says."""
+    document = {"beam": "cone", "simultaneous": True, "ap": VIEW, "lat": VIEW}
+    ap, lat = write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat", film=sample_film("lat")[:301])
+    pair = read_films(ap, lat, ReadingOptions(geometry=written(tmp_path, document)))
+    assert pair.registered and "AP: the central ray is taken to hit its centre" in pair.warnings
+    for view in (pair.geometry.ap, pair.geometry.lat):
+        centre = (np.array(view.shape) - 1) / 2
+        assert np.allclose(view.project(np.zeros((1, 3))), centre) and view.principal_point == tuple(centre)
 
 
 def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:

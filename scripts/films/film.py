@@ -37,7 +37,8 @@ class Optics:
             None if nothing says.
         principal_point: (row, column) pixel of the central ray; the film's centre if None.
         turned_deg: yaw, pitch and roll of the view in degrees, about its isocentre.
-        simultaneous: both views were taken at once by a machine that scans them together, so that rows are shared.
+        simultaneous: both views were taken at once by a machine that scans them together, so that rows are shared;
+            of cones only the heights of the central rays are.
     """
 
     beam: Beam | None = None

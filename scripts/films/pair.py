@@ -158,8 +158,9 @@ def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float
     magnification = to_detector / to_isocentre if to_detector and to_isocentre else 1.0
     spacing = np.array(film.spacing_mm or (1.0, 1.0)) * np.where(DIVERGENCE[beam], magnification, 1.0)
     column, towards = (LEFT, POSTERIOR) if wanted is Projection.FRONTAL else (POSTERIOR, -LEFT)
-    # A scanner's rows are heights in the patient: both films begin at the same one.
-    top = 0.0 if optics.simultaneous else (rows - 1) / 2
+    # A scanner's rows are heights in the patient: both films begin at the same one. Where rows diverge only those of
+    # the central rays are known to be at one height.
+    top = 0.0 if optics.simultaneous and not DIVERGENCE[beam][0] else (rows - 1) / 2
     view = View(
         beam=beam,
         row_direction=_vector(INFERIOR),
