@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,43 @@ def test_spacing_holds_where_the_file_says(beam: str, at: str, tmp_path: Path) -
     assert columns == pytest.approx(30 * magnified / 0.3)
     # A slot's rows do not diverge, whatever plane the spacing is for.
     assert rows == pytest.approx(30 * (magnified if beam == "cone" else 1.0) / 0.6)
+
+
+@pytest.mark.parametrize(("beam", "size"), [("cone", (0.7, 0.7)), ("slot", (0.9, 0.7)), ("parallel", None)])
+@pytest.mark.parametrize("header", [{}, {"DistanceSourceToDetector": 1800, "DistanceSourceToPatient": 1750}])
+def test_distances_of_the_file_correct_the_detectors_spacing(
+    header: dict[str, int], beam: str, size: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    far = {} if beam == "parallel" else {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1400}
+    options = ReadingOptions(geometry=written(tmp_path, {"beam": beam, "ap": far, "lat": far}))
+    own = {"PixelSpacing": None, "ImagerPixelSpacing": [0.9, 0.9], **header}
+    ap, lat = write_dicom(tmp_path / "a", "ap", **own), write_dicom(tmp_path / "l", "lat", **own)
+    pair = read_films(ap, lat, options)
+    # Without distances in the file what the header makes of its spacing holds.
+    assert pair.lat.spacing_mm == pytest.approx(size or ((0.875, 0.875) if header else (0.9, 0.9)))
+    told = "AP: scale from ImagerPixelSpacing / magnification 1.286 of the geometry file"
+    assert (told in pair.warnings) == (size is not None)
+    assert any("magnification unknown" in line for line in pair.warnings) == (size is None and not header)
+    # What the header calls corrected, and what the user gives, is left alone.
+    write_dicom(lat, "lat", **{**own, "PixelSpacing": [0.8, 0.8]})
+    pair = read_films(ap, lat, replace(options, spacing=(0.6, None)))
+    assert pair.lat.spacing_mm == (0.8, 0.8) and pair.ap.spacing_mm == (0.6, 0.6)
+
+
+def test_distances_of_the_file_replace_impossible_ones_of_the_header(tmp_path: Path) -> None:
+    """Of a film that lies as well: the detector's pixels turn with it."""
+    far = {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1500}
+    options = ReadingOptions(geometry=written(tmp_path, {"beam": "cone", "ap": far, "lat": far}))
+    own = {"PixelSpacing": None, "EstimatedRadiographicMagnificationFactor": 4, "ImagerPixelSpacing": [0.6, 0.9]}
+    lying = np.ascontiguousarray(sample_film("ap").T)
+    ap = write_dicom(tmp_path / "a", "ap", lying, PatientOrientation=["F", "L"], **own)
+    lat = write_dicom(tmp_path / "l", "lat", **own)
+    with pytest.raises(UserError, match=r"magnification of 4\.00 is impossible; give --spacing or --geometry"):
+        read_films(ap, lat)
+    pair = read_films(ap, lat, options)
+    assert pair.ap.spacing_mm == pytest.approx((0.75, 0.5)) and pair.lat.spacing_mm == pytest.approx((0.5, 0.75))
+    turned = read_films(ap, lat, replace(options, turn=(90, 0)))
+    assert turned.ap.spacing_mm == pytest.approx((0.5, 0.75))
 
 
 def test_sides_central_ray_and_turn(tmp_path: Path) -> None:

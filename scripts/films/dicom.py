@@ -64,7 +64,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
         if not seen.any():
             raise UserError(f"{where}: every pixel is padding or lies beyond the shutter")
     letters = orientation_letters(data)
-    spacing, aspect = scale.spacing_mm, scale.aspect
+    spacing, detector, aspect = scale.spacing_mm, scale.detector_mm, scale.aspect
     if letters:
         try:
             pixels, seen = (to_display(a, letters, wanted) for a in (pixels, seen))
@@ -72,7 +72,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
             warnings.append(f"{name}: PatientOrientation does not belong to this view, ignored")
         else:
             if letters[0] in "HF":
-                spacing, aspect = spacing and (spacing[1], spacing[0]), 1 / aspect
+                spacing, detector, aspect = spacing and spacing[::-1], detector and detector[::-1], 1 / aspect
     else:
         side = "patient's right at the left" if wanted is FRONTAL else "patient facing left"
         warnings.append(f"{name}: no PatientOrientation; taken as shown with the {side}, see --mirror")
@@ -83,7 +83,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
     del data.PixelData
     film = Radiograph(
         np.ascontiguousarray(pixels, dtype=np.float32), spacing, optics, field, (*warnings, *notes), scale.warnings,
-        scale_fault=scale.fault, aspect=aspect, header=data,
+        scale_fault=scale.fault, aspect=aspect, detector_mm=detector, header=data,
     )  # fmt: skip
     return finish(film, wanted, where, seen, invert)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.geometry.biplanar import Beam, BiplanarGeometry, View
+from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.io.annotations import Annotations
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ class Optics:
     turned_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     simultaneous: bool = False
 
+    @property
+    def magnification(self) -> np.ndarray:
+        """(rows, columns): mm on the detector of a mm in the isocentre's plane; 1 where rays do not diverge."""
+        if self.beam is None or not self.source_to_detector_mm or not self.source_to_isocentre_mm:
+            return np.ones(2)
+        return np.where(DIVERGENCE[self.beam], self.source_to_detector_mm / self.source_to_isocentre_mm, 1.0)
+
 
 @dataclass(frozen=True)
 class Radiograph:
@@ -64,6 +71,7 @@ class Radiograph:
         placed: where it lies in the world, for files whose header says so (NIfTI).
         scale_fault: why the file's own scale cannot be used; the film is then refused unless the user gives one.
         aspect: height over width of a pixel, for files that say no more of its size.
+        detector_mm: (row, column) size of a pixel on the detector, if ``spacing_mm`` follows from it and the distances.
         header: the DICOM data set without its pixels, for references in DICOM outputs; it identifies the patient and
             goes nowhere else.
     """
@@ -77,6 +85,7 @@ class Radiograph:
     placed: View | None = None
     scale_fault: str = ""
     aspect: float = 1.0
+    detector_mm: tuple[float, float] | None = None
     header: Dataset | None = None
 
     def warned(self, *lines: str) -> Radiograph:

@@ -14,7 +14,7 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.films.film import Optics
-from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry
+from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.io.documents import check_schema, read_small
 
 SCHEMA_FILE = Path(__file__).with_name("geometry.schema.json")
@@ -83,6 +83,6 @@ def _view(values: dict[str, Any], beam: Beam, together: bool, where: str) -> tup
     if given is None:
         return optics, None
     spacing = np.broadcast_to(np.asarray(given, float), 2)
-    if values.get("spacing_at", "isocentre") == "detector" and to_detector and to_isocentre:
-        spacing = spacing / np.where(DIVERGENCE[beam], to_detector / to_isocentre, 1.0)
+    if values.get("spacing_at", "isocentre") == "detector":
+        spacing = spacing / optics.magnification
     return optics, (float(spacing[0]), float(spacing[1]))

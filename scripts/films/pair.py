@@ -155,8 +155,7 @@ def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float
     optics = film.optics if film.spacing_mm is not None else Optics(reversed=film.optics.reversed)
     beam = optics.beam or Beam.PARALLEL
     to_detector, to_isocentre = optics.source_to_detector_mm, optics.source_to_isocentre_mm
-    magnification = to_detector / to_isocentre if to_detector and to_isocentre else 1.0
-    spacing = np.array(film.spacing_mm or (1.0, 1.0)) * np.where(DIVERGENCE[beam], magnification, 1.0)
+    spacing = np.array(film.spacing_mm or (1.0, 1.0)) * optics.magnification
     column, towards = (LEFT, POSTERIOR) if wanted is Projection.FRONTAL else (POSTERIOR, -LEFT)
     # A scanner's rows are heights in the patient: both films begin at the same one. Where rows diverge only those of
     # the central rays are known to be at one height.
@@ -201,18 +200,27 @@ def _with_spacing(film: Radiograph, value: float | None, name: str) -> Radiograp
         raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
     if film.placed is not None:
         raise UserError("--spacing is for films without one; a NIfTI film has its own")
-    return replace(film, spacing_mm=(value, value), scale_notes=(f"{name}: scale given by the user",))
+    note = f"{name}: scale given by the user"
+    return replace(film, spacing_mm=(value, value), detector_mm=None, scale_notes=(note,))
 
 
 def _with_setup(ap: Radiograph, lat: Radiograph, setup: PairSetup) -> tuple[Radiograph, Radiograph]:
-    out = []
-    for film, optics, spacing in ((ap, setup.ap, setup.ap_spacing_mm), (lat, setup.lat, setup.lat_spacing_mm)):
-        side = film.optics.reversed if optics.reversed is None else optics.reversed
-        film = replace(film, optics=replace(optics, reversed=side), placed=None)
-        if spacing is not None:
-            film = replace(film, spacing_mm=spacing, scale_notes=())
-        out.append(film)
-    return out[0], out[1]
+    """Both films as a geometry file says that they were taken."""
+    ap = _with_optics(ap, setup.ap, setup.ap_spacing_mm, "AP")
+    return ap, _with_optics(lat, setup.lat, setup.lat_spacing_mm, "LAT")
+
+
+def _with_optics(film: Radiograph, optics: Optics, spacing_mm: tuple[float, float] | None, name: str) -> Radiograph:
+    side = film.optics.reversed if optics.reversed is None else optics.reversed
+    film = replace(film, optics=replace(optics, reversed=side), placed=None)
+    if spacing_mm is not None:
+        return replace(film, spacing_mm=spacing_mm, scale_notes=())
+    # A parallel beam in the file has no distances, and corrects nothing.
+    if film.detector_mm is None or optics.beam is Beam.PARALLEL:
+        return film
+    row, column = (float(value) for value in film.detector_mm / optics.magnification)
+    note = f"{name}: scale from ImagerPixelSpacing / magnification {optics.magnification[1]:.3f} of the geometry file"
+    return replace(film, spacing_mm=(row, column), scale_notes=(note,))
 
 
 def _views(words: Sequence[str], option: str) -> set[str]:

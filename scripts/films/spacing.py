@@ -32,6 +32,7 @@ class Scale:
         warnings: where the scale comes from.
         fault: why what the header says cannot be used, so that the user has to give the spacing; empty if it can.
         aspect: height over width of a pixel where its size is not known.
+        detector_mm: (row, column) on the detector, from which the spacing follows; None if it comes from elsewhere.
     """
 
     spacing_mm: tuple[float, float] | None
@@ -39,6 +40,7 @@ class Scale:
     warnings: tuple[str, ...] = ()
     fault: str = ""
     aspect: float = 1.0
+    detector_mm: tuple[float, float] | None = None
 
 
 def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
@@ -60,16 +62,18 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
             break
     pixel = _pair(header, "PixelSpacing")
     imager = _pair(header, "ImagerPixelSpacing") or _pair(header, "NominalScannedPixelSpacing")
+    own = pixel is not None and (imager is None or not np.allclose(pixel, imager, rtol=SAME))
     magnification = _magnification(header, optics)
     low, high = MAGNIFICATION_LIMITS
     if magnification is not None and not low <= magnification <= high:
-        return Scale(None, Optics(), fault=f"a magnification of {magnification:.2f} is impossible")
+        fault = f"a magnification of {magnification:.2f} is impossible"
+        return Scale(None, Optics(), fault=fault, detector_mm=None if own else imager)
     ratio = header.get("PixelAspectRatio")
     aspect = ratio[0] / ratio[1] if ratio and min(ratio) > 0 else 1.0
     known = pixel or imager
     if known is not None and ratio and not np.isclose(known[0] / known[1], aspect, rtol=SAME):
         warnings.append(f"{name}: PixelAspectRatio {ratio[0]}:{ratio[1]} contradicts the pixel spacing, ignored")
-    if pixel is not None and (imager is None or not np.allclose(pixel, imager, rtol=SAME)):
+    if own:
         kind = str(header.get("PixelSpacingCalibrationType") or "")
         if kind:
             warnings.append(f"{name}: scale from PixelSpacing, calibrated ({kind.lower()})")
@@ -82,10 +86,11 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
         warnings.append(
             f"{name}: scale is that of the detector, magnification unknown: lengths may be 5 to 30 % too large"
         )
-        return Scale(imager, optics, tuple(warnings))
+        return Scale(imager, optics, tuple(warnings), detector_mm=imager)
     square = ", taking pixels to be square in the patient" if optics.beam is Beam.SLOT else ""
     warnings.append(f"{name}: scale from ImagerPixelSpacing / magnification {magnification:.3f}{square}")
-    return Scale((imager[0] / magnification, imager[1] / magnification), optics, tuple(warnings))
+    spacing = imager[0] / magnification, imager[1] / magnification
+    return Scale(spacing, optics, tuple(warnings), detector_mm=imager)
 
 
 def impossible_spacing(spacing_mm: tuple[float, float]) -> bool:

@@ -36,8 +36,8 @@ def turned(film: Radiograph, degrees: int, name: str, path: Path) -> Radiograph:
     pixels = np.ascontiguousarray(np.rot90(film.pixels, -degrees // QUARTER_DEG))
     film = replace(film, pixels=pixels, field=fields[degrees])
     if degrees != 180:
-        spacing = film.spacing_mm and (film.spacing_mm[1], film.spacing_mm[0])
-        film = replace(film, spacing_mm=spacing, aspect=1 / film.aspect)
+        spacing, detector = (pair and pair[::-1] for pair in (film.spacing_mm, film.detector_mm))
+        film = replace(film, spacing_mm=spacing, detector_mm=detector, aspect=1 / film.aspect)
     known = film.header is not None and orientation_letters(film.header) is not None
     against = ", against its PatientOrientation" if known else ""
     return film.warned(f"{name}: turned clockwise by {degrees} degrees by the user{against}")
