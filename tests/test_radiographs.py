@@ -398,6 +398,23 @@ def test_views_by_every_attribute() -> None:
         assert (evidence.projection, evidence.reversed) == (view, behind), attributes
 
 
+@pytest.mark.parametrize(("codes", "view", "behind"), [
+    (("399348003", "R-10206"), AP, False), (("272479007", "R-40888", "R-10214", " r-40888"), AP, True),
+    (("399067008", "R-102CD"), LAT, None), (("399198007", "R-10232"), LAT, False),
+    (("399173006", "R-10236"), LAT, True), (("R-10252", ""), None, None),
+])  # fmt: skip
+def test_view_codes_of_snomed_ct_and_rt(codes: tuple[str, ...], view: Projection | None, behind: bool | None) -> None:
+    """What pydicom's dictionaries call antero-posterior, postero-anterior, lateral, right lateral, left lateral."""
+    for code in codes:
+        item, header = Dataset(), Dataset()
+        item.CodeValue, header.ViewCodeSequence = code, Sequence([item])
+        evidence = view_evidence(header)
+        assert (evidence.projection, evidence.reversed) == (view, behind), code
+        # View Position is trusted more.
+        header.ViewPosition = "PA"
+        assert view_evidence(header).reversed is True
+
+
 def test_a_study_folder_gives_its_pair(tmp_path: Path) -> None:
     write_dicom(tmp_path / "study" / "IM1", "ap")
     write_dicom(tmp_path / "study" / "sub" / "IM2", "lat")

@@ -16,15 +16,16 @@ FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
 
 # View Position (0018,5101): the standard's terms and what is written instead.
 POSITIONS = {"AP": FRONTAL, "PA": FRONTAL} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"), LATERAL)
-# View Code Sequence (0054,0220), SNOMED CT as in DICOM's context group 4010 and pydicom's dictionary.
-CODES = {
-    "399348003": FRONTAL,
-    "272479007": FRONTAL,
-    "399067008": LATERAL,
-    "399173006": LATERAL,
-    "399198007": LATERAL,
+# View Code Sequence (0054,0220), SNOMED CT and, until 2019, SNOMED RT as in DICOM's context group 4010 and pydicom's
+# dictionaries: the view, and whether the source stood behind or on the right; None if the code does not say. R-10214 is
+# what the standard had for postero-anterior before R-40888.
+CODES: dict[str, tuple[Projection, bool | None]] = {
+    **dict.fromkeys(("399348003", "R-10206"), (FRONTAL, False)),  # antero-posterior
+    **dict.fromkeys(("272479007", "R-40888", "R-10214"), (FRONTAL, True)),  # postero-anterior
+    **dict.fromkeys(("399067008", "R-102CD"), (LATERAL, None)),  # lateral
+    **dict.fromkeys(("399198007", "R-10232"), (LATERAL, False)),  # right lateral
+    **dict.fromkeys(("399173006", "R-10236"), (LATERAL, True)),  # left lateral
 }
-REVERSED_CODES = {"272479007", "399173006"}  # postero-anterior, left lateral
 WORDS = {FRONTAL: r"\b(AP|PA|FRONTAL|FACE|CORONAL)\b", LATERAL: r"\b(LAT|LATERAL|LL|RL|PROFILE?|SAGITTAL)\b"}
 OBLIQUES = ("LPO", "RPO", "LAO", "RAO", "LLO", "RLO", "OBL", "OBLIQUE")
 OBLIQUE_WORDS = rf"\b({'|'.join(OBLIQUES)}|OBLIQUES)\b"
@@ -65,11 +66,10 @@ def view_evidence(header: Dataset) -> ViewEvidence:
         claims["ViewPosition"] = POSITIONS[position]
         reverse = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}.get(position)
     for item in header.get("ViewCodeSequence") or []:
-        code = str(item.get("CodeValue", ""))
+        code = text(item, "CodeValue")
         if code in CODES:
-            claims["ViewCodeSequence"] = CODES[code]
-            if reverse is None and code != "399067008":
-                reverse = code in REVERSED_CODES
+            claims["ViewCodeSequence"], side = CODES[code]
+            reverse = side if reverse is None else reverse
     letters = orientation_letters(header)
     if letters:
         claims["PatientOrientation"] = FRONTAL if set(letters) & {"L", "R"} else LATERAL
