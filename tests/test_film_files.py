@@ -6,6 +6,7 @@ import gzip
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -478,6 +479,58 @@ def test_other_pictures(tmp_path: Path) -> None:
     for suffix in (".png", ".tif", ".bmp", ".jpg"):
         grey.convert("L").save(tmp_path / f"fax{suffix}", dpi=(204, 98))
         assert warned(read_radiograph(tmp_path / f"fax{suffix}", AP), "not the same in both directions")
+
+
+def write_deep_png(path: Path, stored: np.ndarray, colour_type: int) -> Path:
+    """A PNG of 16 bits a value that Pillow does not write; (rows, columns, channels), each byte less the one before."""
+    rows, columns, channels = stored.shape
+    lines = stored.astype(">u2").view(np.uint8).reshape(rows, columns, 2 * channels)
+    packed = np.diff(lines, axis=1, prepend=np.zeros_like(lines[:, :1])).reshape(rows, -1)
+    content = {
+        b"IHDR": struct.pack(">IIBBBBB", columns, rows, 16, colour_type, 0, 0, 0),
+        b"IDAT": zlib.compress(np.insert(packed, 0, 1, axis=1).tobytes()),
+        b"IEND": b"",
+    }
+    blocks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in content.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(blocks))
+    return path
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [("L", 0), ("LA", 4), ("RGB", 2), ("RGBA", 6)])
+def test_png_of_16_bits_keeps_them(channels: str, colour_type: int, tmp_path: Path) -> None:
+    """A detector's 12 bits in 16, as grey and as colours, with and without alpha."""
+    values, seen = twelve_bits(), round_field(sample_film("ap").shape)
+    layers = [np.where(seen, 65535, 0) if name == "A" else values for name in channels]
+    read = read_radiograph(write_deep_png(tmp_path / "a.png", np.dstack(layers), colour_type), AP)
+    top, left, bottom, right = read.field
+    part = np.s_[max(top, 60) : min(bottom, 270), max(left, 90) : min(right, 270)]
+    assert seen[part].all() and np.allclose(read.pixels[part], values[part], atol=0.01)
+    if "A" in channels:
+        assert (read.pixels[~seen] == read.pixels.min()).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [None, "zlib"])
+def test_tiff_of_16_bits_a_colour_keeps_them(packed: str | None, order: str, tmp_path: Path) -> None:
+    values = twelve_bits()
+    path = tmp_path / "a.tif"
+    turned = values.T[::-1]  # as EXIF orientation 6 stores it
+    tifffile.imwrite(
+        path, np.dstack([turned] * 3), photometric="rgb", byteorder=order, compression=packed,
+        extratags=[(274, "H", 1, 6, True)],
+    )  # fmt: skip
+    read = read_radiograph(path, AP)
+    top, left, bottom, right = read.field
+    part = np.s_[top:bottom, left:right]
+    assert np.allclose(read.pixels[part], values[part], atol=0.01) and warned(read, "EXIF orientation 6")
+    tifffile.imwrite(path, np.stack([values] * 3), photometric="rgb", planarconfig="separate", compression=packed)
+    with pytest.raises(
+        UserError, match=r"a\.tif: 16 bits a colour, in a form that is not read; save it as 16-bit grey"
+    ):
+        read_radiograph(path, AP)
 
 
 def test_pictures_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings as python_warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,15 @@ GREY_MODES = ("1", "L", *DEEP_MODES)
 SAME_RESOLUTION = 0.02
 # libtiff unpacks into the machine's byte order, whatever the file's; Pillow knows that for 16 bits without sign only.
 NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "I;32B": "I;32N", "F;32BF": "F;32NF"}
+
+# Of colours with 16 bits Pillow keeps the higher bytes. In the other order it keeps the lower ones; of grey with alpha,
+# read as four bytes, the second one is the grey's lower one.
+LOWER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "RGBX")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
+} | {"LA;16B": "RGBA"}
+LUMA = (0.299, 0.587, 0.114)  # red, green and blue in Pillow's grey
 
 
 def _deep_kinds() -> None:
@@ -106,6 +116,8 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
     signed = _tag(image, TiffImagePlugin.SAMPLEFORMAT) == 2
     words = isinstance(image, TiffImagePlugin.TiffImageFile) and {"I": np.uint32, "L": np.int8}.get(image.mode)
     resolution = _resolution(image)
+    # Before anything else: Pillow loads a PNG to look for its orientation.
+    low = _lower_bytes(image, path)
     # Pillow turns a TIFF as it loads it.
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     _native_order(image)
@@ -122,8 +134,9 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
         if image.has_transparency_data:
             seen = np.asarray(image.convert("RGBA").getchannel("A")) > 0
         notes += [] if _is_grey(image) else ["a colour picture, taken as grey"]
-        image = image.convert("L")
-    pixels = np.asarray(image)
+        pixels = np.asarray(image.convert("L")) if low is None else _deep_grey(image, low)
+    else:
+        pixels = np.asarray(image)
     # Pillow's 32 bits are always signed, its 8 bits never.
     if words and signed == (words is np.int8):
         pixels = pixels.view(words)
@@ -134,6 +147,34 @@ def _grey(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray, list[
     if not seen.any():
         raise UserError(f"{path}: every pixel is transparent")
     return grey, seen, notes
+
+
+def _lower_bytes(image: Image.Image, path: Path) -> np.ndarray | None:
+    """(rows, columns, 3) lower bytes of colours with 16 bits, upright; None of any other picture."""
+    kinds = [tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0]) for tile in image.tile]
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    deep = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8 or any(";16" in kind for kind in kinds)
+    if image.mode in GREY_MODES or not deep:
+        return None
+    # Of planes libtiff's decoder takes the higher bytes whatever order it is told.
+    if _tag(image, TiffImagePlugin.PLANAR_CONFIGURATION) == 2 or not all(kind in LOWER_BYTES for kind in kinds):
+        raise UserError(f"{path}: 16 bits a colour, in a form that is not read; save it as 16-bit grey")
+    with path.open("rb") as stream, Image.open(stream) as again:
+        again.tile = [
+            tile._replace(args=LOWER_BYTES[kind] if isinstance(tile.args, str) else (LOWER_BYTES[kind], *tile.args[1:]))
+            for tile, kind in zip(again.tile, kinds, strict=True)
+        ]
+        again.load()
+        upright = ImageOps.exif_transpose(again)
+    return np.asarray((upright.getchannel("G") if "LA;16B" in kinds else upright).convert("RGB"))
+
+
+def _deep_grey(image: Image.Image, low: np.ndarray) -> np.ndarray:
+    high = np.asarray(image.convert("RGB"))
+    return sum(
+        (weight * (256 * high[..., i].astype(np.float32) + low[..., i]) for i, weight in enumerate(LUMA)),
+        start=np.zeros(low.shape[:2], np.float32),
+    )
 
 
 def _native_order(image: Image.Image) -> None:
