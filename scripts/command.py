@@ -87,6 +87,9 @@ def run_command(commands: Command | Mapping[str, Command], words: Sequence[str],
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     os.environ.setdefault("PAGER", "cat")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Paths may hold bytes that are no text; they are printed as they are.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         help_wanted = bool({"--help", "-h"} & set(words))
         if not help_wanted:

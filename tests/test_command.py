@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import subprocess
 import sys
@@ -163,3 +165,17 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     program.stdout.close()
     assert program.stderr.read() == ""
     assert program.wait() == 141
+
+
+def test_a_path_of_any_bytes_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that takes UTF-8 only would otherwise end a finished job with an error."""
+
+    def show(output: Path) -> None:
+        """Print it."""
+        print(output)
+
+    name, printed = b"Erg\xe4bnis", io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "utf-8", "strict"))
+    assert run_command(show, [f"--output={os.fsdecode(name)}"]) == 0
+    sys.stdout.flush()
+    assert printed.getvalue().strip() == name

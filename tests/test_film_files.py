@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from scripts.films.film import Projection, Radiograph
 from scripts.films.options import ReadingOptions
 from scripts.films.pair import read_films, read_radiograph
 from scripts.films.pixels import film_pixels
+from scripts.io.annotations import read_annotations, write_annotations
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import sample_film, write_dicom
 
@@ -531,6 +534,17 @@ def test_tiff_of_16_bits_a_colour_keeps_them(packed: str | None, order: str, tmp
         UserError, match=r"a\.tif: 16 bits a colour, in a form that is not read; save it as 16-bit grey"
     ):
         read_radiograph(path, AP)
+
+
+def test_a_file_name_that_is_no_utf8_becomes_one(tmp_path: Path) -> None:
+    """As an old Windows writes an umlaut; marks and reports with its name can be written and read again."""
+    path = tmp_path / os.fsdecode(b"Wirbels\xe4ule_ap.png")
+    Image.fromarray((sample_film("ap") * 30).astype(np.uint8)).save(path)
+    films = read_films(path, None)
+    assert films.name == "Wirbels\N{REPLACEMENT CHARACTER}ule_ap"
+    marks = replace(read_annotations(SAMPLE / "annotations.json"), case=films.name)
+    write_annotations(tmp_path / "marks.json", marks)
+    assert read_annotations(tmp_path / "marks.json") == marks
 
 
 def test_pictures_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,8 @@ def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Fil
 
 
 def _name(path: Path) -> str:
-    return path.name.split(".")[0]
+    """A file's name as text that can be written: bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(path.name).decode("utf-8", "replace").split(".")[0]
 
 
 def pair_geometry(
