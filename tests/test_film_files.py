@@ -347,6 +347,14 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     lying = np.ascontiguousarray(sample_film("ap").T)
     turned = write_dicom(tmp_path / "t.dcm", "ap", lying, PatientOrientation=["F", "L"], **bare)
     assert read_radiograph(turned, AP).aspect == pytest.approx(3 / 4)
+    # Where the header has their size, one number for both directions is the user's word against it.
+    oblong = write_dicom(tmp_path / "o.dcm", "ap", PixelSpacing=[1.0, 0.5])
+    given = read_films(oblong, lat, ReadingOptions(spacing=(0.8, 0.9)))
+    assert given.ap.spacing_mm == (0.8, 0.8)
+    assert [line for line in given.warnings if "taken as square" in line] == [
+        "AP: pixels taken as square, as --spacing says, against 1 x 0.5 mm in its file; pixel_spacing_mm of --geometry "
+        "takes both"
+    ]
     both = write_dicom(tmp_path / "b.dcm", "ap", PixelAspectRatio=[4, 3])
     assert any("PixelAspectRatio 4:3 contradicts" in line for line in read_radiograph(both, AP).scale_notes)
 

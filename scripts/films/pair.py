@@ -17,7 +17,7 @@ from scripts.films.geometry_file import PairSetup, read_geometry
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions, quarters
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import SUFFIXES, read_picture
-from scripts.films.plausible import check_pixels, check_size
+from scripts.films.plausible import SAME, check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
 from scripts.films.turning import mirrored, turned
@@ -203,6 +203,12 @@ def _with_spacing(film: Radiograph, value: float | None, name: str) -> Radiograp
     if film.placed is not None:
         raise UserError("--spacing is for films without one; a NIfTI film has its own")
     note = f"{name}: scale given by the user"
+    row, column = film.spacing_mm or (value, value)
+    if abs(row / column - 1) > SAME:
+        film = film.warned(
+            f"{name}: pixels taken as square, as --spacing says, against {row:g} x {column:g} mm in its file; "
+            "pixel_spacing_mm of --geometry takes both"
+        )
     return replace(film, spacing_mm=(value, value), detector_mm=None, scale_notes=(note,))
 
 
