@@ -121,6 +121,21 @@ def test_a_turn_is_against_what_the_header_says_and_only_by_quarters(tmp_path: P
             parse_turn(word)
 
 
+def test_a_film_mirrored_or_inverted_by_the_user_is_told(tmp_path: Path) -> None:
+    options = ReadingOptions(mirror=("ap",), invert=("ap", "lat"))
+    ap, lat = write_dicom(tmp_path / "a.dcm", "ap"), tmp_path / "l.png"
+    Image.fromarray((sample_film("lat") * 30).astype(np.uint8)).save(lat)
+    told = [line for line in read_films(ap, lat, options).warnings if "by the user" in line]
+    assert told == [
+        "AP: bright and dark exchanged by the user, against its PhotometricInterpretation",
+        "AP: mirrored left to right by the user, against its PatientOrientation",
+        "LAT: bright and dark exchanged by the user",
+    ]
+    silent = write_dicom(tmp_path / "s.dcm", "ap", PatientOrientation=None)
+    assert "AP: mirrored left to right by the user" in read_films(silent, None, ReadingOptions(mirror=("ap",))).warnings
+    assert not any("by the user" in line for line in read_films(ap, lat).warnings)
+
+
 def test_one_film_can_be_given_its_pixel_size_alone(tmp_path: Path) -> None:
     ap, lat = write_dicom(tmp_path / "a.dcm", "ap"), write_dicom(tmp_path / "l.dcm", "lat")
     pair = read_films(ap, lat, ReadingOptions(spacing=parse_spacing("lat:0.25")))

@@ -20,7 +20,7 @@ from scripts.films.picture import SUFFIXES, read_picture
 from scripts.films.plausible import SAME, check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
-from scripts.films.turning import mirrored, turned
+from scripts.films.turning import mirrored, told_inverted, turned
 from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.nifti import read_film
@@ -111,10 +111,12 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
 def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radiograph:
     """One film; inverted, turned and mirrored if the user says so."""
     name = wanted.value.lower()
-    film = read_radiograph(path, wanted, name in _views(options.invert, "invert"))
+    dark = name in _views(options.invert, "invert")
+    film = read_radiograph(path, wanted, dark)
+    film = told_inverted(film, wanted.value) if dark else film
     degrees = quarters(options.turn)[wanted is Projection.LATERAL]
     film = turned(film, degrees, wanted.value, path) if degrees else film
-    return mirrored(film, path) if name in _views(options.mirror, "mirror") else film
+    return mirrored(film, wanted.value, path) if name in _views(options.mirror, "mirror") else film
 
 
 def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Films:

@@ -1,4 +1,4 @@
-"""A film turned and mirrored as the user says, where its file does not say how it lies or says it wrongly."""
+"""A film turned, mirrored and inverted as the user says, where its file does not say it or says it wrongly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.films.film import Radiograph
+from scripts.films.header import text
 from scripts.films.options import QUARTER_DEG
 from scripts.films.orientation import orientation_letters
 
@@ -38,16 +39,15 @@ def turned(film: Radiograph, degrees: int, name: str, path: Path) -> Radiograph:
     if degrees != 180:
         spacing, detector = (pair and pair[::-1] for pair in (film.spacing_mm, film.detector_mm))
         film = replace(film, spacing_mm=spacing, detector_mm=detector, aspect=1 / film.aspect)
-    known = film.header is not None and orientation_letters(film.header) is not None
-    against = ", against its PatientOrientation" if known else ""
-    return film.warned(f"{name}: turned clockwise by {degrees} degrees by the user{against}")
+    return film.warned(f"{name}: turned clockwise by {degrees} degrees by the user{_against_orientation(film)}")
 
 
-def mirrored(film: Radiograph, path: Path) -> Radiograph:
+def mirrored(film: Radiograph, name: str, path: Path) -> Radiograph:
     """A film mirrored left to right.
 
     Args:
         film: as its file is displayed, or turned.
+        name: AP or LAT, for the warning.
         path: its file, for errors.
 
     Raises:
@@ -57,7 +57,25 @@ def mirrored(film: Radiograph, path: Path) -> Radiograph:
     top, left, bottom, right = film.field
     width = film.pixels.shape[1]
     pixels = np.ascontiguousarray(film.pixels[:, ::-1])
-    return replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
+    film = replace(film, pixels=pixels, field=(top, width - right, bottom, width - left))
+    return film.warned(f"{name}: mirrored left to right by the user{_against_orientation(film)}")
+
+
+def told_inverted(film: Radiograph, name: str) -> Radiograph:
+    """A film that was read with bright and dark exchanged, with a warning that the user wanted it.
+
+    Args:
+        film: as it was read.
+        name: AP or LAT, for the warning.
+    """
+    known = film.header is not None and text(film.header, "PhotometricInterpretation").startswith("MONOCHROME")
+    against = ", against its PhotometricInterpretation" if known else ""
+    return film.warned(f"{name}: bright and dark exchanged by the user{against}")
+
+
+def _against_orientation(film: Radiograph) -> str:
+    known = film.header is not None and orientation_letters(film.header) is not None
+    return ", against its PatientOrientation" if known else ""
 
 
 def _check_free(film: Radiograph, path: Path, option: str) -> None:
