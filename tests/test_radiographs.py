@@ -395,6 +395,18 @@ def test_one_day_in_two_studies_is_a_warning(tmp_path: Path) -> None:
     assert any("two studies of one day" in line for line in read_films(ap, lat).warnings)
 
 
+@pytest.mark.parametrize("anonymous", ["a", "l", "al"])
+def test_films_of_which_one_is_anonymous_may_show_two_patients(anonymous: str, tmp_path: Path) -> None:
+    nobody = dict.fromkeys(("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID"))
+    ap = write_dicom(tmp_path / "a.dcm", "ap", **(nobody if "a" in anonymous else {}))
+    lat = write_dicom(tmp_path / "l.dcm", "lat", **(nobody if "l" in anonymous else {}))
+    assert "nothing in the files says that both films show the same patient" in read_films(ap, lat).warnings
+    # One study is one patient.
+    for path, name in ((ap, "ap"), (lat, "lat")):
+        write_dicom(path, name, PatientID=None)
+    assert not any("same patient" in line for line in read_films(ap, lat).warnings)
+
+
 def test_views_by_every_attribute() -> None:
     for attributes, view, behind in (
         ({"ViewPosition": "PA"}, AP, True),

@@ -26,15 +26,19 @@ def check_same_patient(ap: Dataset | None, lat: Dataset | None, where: str) -> l
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "PatientName"):
         if _differ(ap, lat, keyword):
             raise UserError(f"{where}: two different patients by their {keyword}")
-    identified = bool(str(ap.get("PatientID") or "")) and bool(str(lat.get("PatientID") or ""))
+    identified, one_study = (_both_say(ap, lat, keyword) for keyword in ("PatientID", "StudyInstanceUID"))
     if _differ(ap, lat, "StudyInstanceUID"):
         same_day = bool(ap.get("StudyDate")) and ap.get("StudyDate") == lat.get("StudyDate")
         if not (identified and same_day):
             raise UserError(f"{where}: films of two different studies; the patient may have changed or stood otherwise")
         return ["the films belong to two studies of one day; posture may differ between them"]
-    if not identified and not str(ap.get("StudyInstanceUID") or ""):
+    if not identified and not one_study:
         return ["nothing in the files says that both films show the same patient"]
     return []
+
+
+def _both_say(ap: Dataset, lat: Dataset, keyword: str) -> bool:
+    return all(str(header.get(keyword) or "").strip() for header in (ap, lat))
 
 
 def _differ(ap: Dataset, lat: Dataset, keyword: str) -> bool:
