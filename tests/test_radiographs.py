@@ -304,7 +304,8 @@ def test_pictures(kind: str, tmp_path: Path) -> None:
     (image.convert("RGB") if kind == "rgb" else image).save(path)
     read = read_radiograph(path, AP)
     assert same_picture(read, film) > (0.995 if kind == "jpg" else 0.9999) and read.spacing_mm is None
-    pair = read_films(path, path, ReadingOptions(spacing=(0.5, 0.25)))
+    lat = Path(shutil.copy(path, tmp_path / f"l{path.suffix}"))
+    pair = read_films(path, lat, ReadingOptions(spacing=(0.5, 0.25)))
     assert None not in (pair.ap.spacing_mm, pair.lat.spacing_mm) and pair.geometry.lat.pixel_spacing_mm == (0.25, 0.25)
     assert not pair.registered and any("without a header" in line for line in pair.warnings)
 
@@ -312,8 +313,9 @@ def test_pictures(kind: str, tmp_path: Path) -> None:
 def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
     film = sample_film("ap")
     dark = Image.fromarray(((1 - film / film.max()) * 255).astype(np.uint8))
-    dark.save(tmp_path / "a.png")
-    pair = read_films(tmp_path / "a.png", tmp_path / "a.png", ReadingOptions(invert=("ap",)))
+    for name in ("a.png", "l.png"):
+        dark.save(tmp_path / name)
+    pair = read_films(tmp_path / "a.png", tmp_path / "l.png", ReadingOptions(invert=("ap",)))
     assert any("use --invert" in line for line in pair.lat.warnings)
     assert same_picture(pair.ap, film) > 0.999 and same_picture(pair.lat, film) < -0.999
 
@@ -321,6 +323,7 @@ def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
 REFUSED = {
     "swapped": "are --ap and --lat swapped",
     "swapped by letters": "are --ap and --lat swapped",
+    "twice": "l.dcm: the same file for --ap and --lat",
     "two patients": "two different patients by their PatientID",
     "two birthdays": "two different patients by their PatientBirthDate",
     "two studies": "two different studies",
@@ -342,7 +345,11 @@ def spoilt(how: str, folder: Path) -> tuple[Path, Path]:
     write_dicom(lat, "lat")
     if how == "swapped":
         return lat, ap
-    if how == "swapped by letters":
+    if how == "twice":
+        write_dicom(ap, "ap", ViewPosition=None, PatientOrientation=None)
+        lat.unlink()
+        lat.symlink_to(ap)
+    elif how == "swapped by letters":
         write_dicom(ap, "lat", ViewPosition=None)
     elif how == "two patients":
         write_dicom(lat, "lat", PatientID="4712")

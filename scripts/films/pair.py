@@ -38,8 +38,8 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
         options: what is known of the films beside what their files say.
 
     Raises:
-        UserError: neither is given, or one alone with what only a pair has; a film is unreadable or the other view;
-            the two show different patients or heights, or the geometry does not fit.
+        UserError: neither is given, one alone with what only a pair has, or one file for both; a film is unreadable or
+            the other view; the two show different patients or heights, or the geometry does not fit.
 
     >>> from scripts.paths import BUNDLE_ROOT
     >>> sample = BUNDLE_ROOT / "docs" / "sample"
@@ -51,6 +51,9 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
         if options.geometry is not None:
             raise UserError("--geometry is for two films")
         return _read_one(ap, lat, options)
+    # A folder may hold both films.
+    if ap.is_file() and lat.is_file() and ap.samefile(lat):
+        raise UserError(f"{lat}: the same file for --ap and --lat; give the film of each view, or one view alone")
     setup = read_geometry(options.geometry) if options.geometry is not None else None
     films = [
         _read_view(path, wanted, options) for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
