@@ -35,6 +35,8 @@ from scripts.serving.engine import Engine, EngineTimeoutError
 from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
 from scripts.viewer.app import create_app
+from scripts.viewer.case import read_case
+from scripts.viewer.choice import picture_file, put_in_place, reading_options
 from scripts.viewer.serve import bind
 from scripts.viewer.surface_files import MOST_SURFACES, forget_old, surface_file
 from tests.conftest import ROOT
@@ -320,6 +322,21 @@ def test_a_case_is_named_as_the_user_s_frontal_film() -> None:
     asked = [call.args[2] for call in engine.call.await_args_list if call.args[0] == "case.read_case"]
     assert [request["title"] for request in asked] == ["of 1970"]
     app.state.store.close()
+
+
+def test_a_second_choice_of_films_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    """The first was refused or cancelled: its films had the names that the second ones have."""
+    films = {view: sample_film(view) for view in ("ap", "lat")}
+    for name, film in {"1": films["ap"], "2": films["lat"][::-1], "3": films["lat"]}.items():
+        Image.fromarray((film / film.max() * 200).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "4.yaml").write_text("beam: parallel\n")
+    how = reading_options({"spacing": [0.9, 0.9]})
+    read_case(tmp_path, put_in_place(tmp_path, {"ap": "1.png", "lat": "2.png", "geometry": "4.yaml"}) | how)
+    read_case(tmp_path, put_in_place(tmp_path, {"ap": "1.png", "lat": "2.png"}) | how)
+    assert not (tmp_path / "geometry.yaml").exists()
+    read_case(tmp_path, put_in_place(tmp_path, {"ap": "1.png", "lat": "3.png"}) | how)
+    shown = np.asarray(Image.open(picture_file(tmp_path, "lat"))).astype(float)
+    assert np.corrcoef(shown.ravel(), films["lat"].ravel())[0, 1] > 0.9
 
 
 def test_an_engine_that_starts_again_reads_the_films_as_they_were_sent(address: str) -> None:

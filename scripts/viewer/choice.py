@@ -52,7 +52,7 @@ def reading_options(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def put_in_place(folder: Path, files: dict[str, str]) -> dict[str, str]:
-    """The chosen files also under the names that a case has for them.
+    """The chosen files also under the names that a case has for them; those of an earlier choice go.
 
     Args:
         folder: of the files.
@@ -61,10 +61,12 @@ def put_in_place(folder: Path, files: dict[str, str]) -> dict[str, str]:
     Returns:
         the same with the new names.
     """
+    for path in list(folder.iterdir()):
+        if path.name.split(".")[0] in FILES:
+            path.unlink()
     placed = {}
     for key, name in files.items():
         placed[key] = f"{key}{name[len(name.split('.')[0]) :]}"
-        (folder / placed[key]).unlink(missing_ok=True)
         os.link(folder / name, folder / placed[key])
     return placed
 

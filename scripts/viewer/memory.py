@@ -88,11 +88,15 @@ def films_of(folder: Path) -> Films:
     Raises:
         UserError: they cannot be read or do not belong together.
     """
-    return _films_as_asked(folder, (folder / REQUEST_FILE).read_text())
+    asked = (folder / REQUEST_FILE).read_text()
+    request = json.loads(asked)
+    states = [(folder / request[key]).stat() for key in ("ap", "lat", "geometry") if request.get(key)]
+    # Other films, chosen after a try that was refused or cancelled, bear the same names.
+    return _films_as_asked(folder, asked, tuple((s.st_ino, s.st_mtime_ns, s.st_size) for s in states))
 
 
 @lru_cache(maxsize=1)
-def _films_as_asked(folder: Path, asked: str) -> Films:
+def _films_as_asked(folder: Path, asked: str, _: tuple[tuple[int, int, int], ...]) -> Films:
     request = json.loads(asked)
     options = ReadingOptions(
         geometry=folder / request["geometry"] if request.get("geometry") else None,
