@@ -489,6 +489,53 @@ def test_work_is_kept_offered_again_and_discarded_only_when_asked(page: Any, add
     page.problems.clear()  # the cases that are gone
 
 
+KEPT = "Object.values(localStorage).map(JSON.parse).map(draft => draft.steps.map(step => step.what)).sort()"
+
+
+def opened(page: Any, old: str) -> None:
+    """Wait until another case is open than one that was."""
+    wait_for(lambda: page.evaluate("viewer.state.case.id") != old, 60)
+    page.wait_for_timeout(400)
+
+
+def test_resumed_steps_take_the_place_of_none_that_are_to_be_kept(page: Any) -> None:
+    """The same films are open with other steps, and the service has lost the case that is resumed."""
+    first = page.evaluate("viewer.state.case.id")
+    drag(page, "ap", "T3", 7, 0)
+    page.click("#sample")
+    page.click("#leave-keep")
+    opened(page, first)
+    page.evaluate("id => fetch(`/api/cases/${id}`, { method: 'DELETE' })", first)
+    drag(page, "ap", "T5", 7, 0)
+    drag(page, "ap", "T6", 7, 0)
+    page.wait_for_timeout(400)
+    both = [["opened", "move T3"], ["opened", "move T5", "move T6"]]
+    assert page.evaluate(KEPT) == both
+
+    def resume() -> list[str]:
+        page.click("#resume-open")
+        page.locator("#drafts button", has_text="Resume").click()
+        page.click("#leave-keep")
+        wait_for(lambda: page.locator("#status").inner_text() == "resumed", 30)
+        page.wait_for_timeout(400)
+        assert page.evaluate(KEPT) == both
+        page.evaluate("document.querySelector('#status').textContent = ''")
+        return page.evaluate("viewer.state.history.map(step => step.what)")
+
+    # An error that may pass takes nothing away.
+    page.route(f"**/api/cases/{first}", lambda route: route.fulfill(status=503, json={"error": "too much is waiting"}))
+    page.click("#resume-open")
+    page.locator("#drafts button", has_text="Resume").click()
+    page.click("#leave-keep")
+    wait_for(lambda: "too much is waiting" in page.locator("#resume-error").inner_text(), 30)
+    assert page.evaluate(KEPT) == both
+    page.unroute(f"**/api/cases/{first}")
+    page.locator("#resume button", has_text="Not now").click()
+    assert resume() == both[0]
+    assert resume() == both[1]
+    page.problems.clear()  # the cases that are gone
+
+
 def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     reconstruct(page, "T10", "T11", "T12")
     page.check("#show-names")

@@ -12,23 +12,24 @@ export const dropDraft = (id) => localStorage.removeItem(PREFIX + id);
 /**
  * Writes what is there to lose: steps, or shapes that took time. The last steps are enough.
  * @param {State} state
+ * @param {string} [id] of the draft; the case's if there is none
  */
-export function keepDraft(state) {
+export function keepDraft(state, id = state.case?.id) {
   const { case: open, history, position } = state;
-  if (!open) return;
-  if (history.length < 2 && !Object.keys(state.results).length) return dropDraft(open.id);
+  if (!open || !id) return;
+  if (history.length < 2 && !Object.keys(state.results).length) return dropDraft(id);
   const first = Math.max(0, position + 1 - MOST_STEPS);
   const steps = history.slice(first, first + MOST_STEPS).map((step) => ({ ...step, chosen: [...step.chosen] }));
   /** @type {Draft} */
   const draft = {
-    id: open.id,
+    id,
     name: open.name,
     films: open.films,
     at: Date.now(),
     position: position - first,
     steps,
   };
-  localStorage.setItem(PREFIX + open.id, JSON.stringify(draft));
+  localStorage.setItem(PREFIX + id, JSON.stringify(draft));
 }
 
 /**

@@ -49,11 +49,17 @@ export class Cases {
       now.confirmed !== inFile.confirmed || now.ends !== inFile.ends;
   }
 
-  keep() {
+  /**
+   * Whether the steps are kept now.
+   * @param {string} [id] other than the case's, for steps that are to stay when others take their place
+   */
+  keep(id) {
     try {
-      keepDraft(this.state);
+      keepDraft(this.state, id);
+      return true;
     } catch {
       this.tell.toast("This browser keeps nothing (it is full, or in private mode): save the marks as a file.");
+      return false;
     }
   }
 
@@ -80,13 +86,13 @@ export class Cases {
     const fate = await this.leave();
     if (!fate) return false;
     const error = await this.replace(ask, fate);
-    if (error) this.tell.toast(error);
+    if (error) this.tell.toast(messageOf(error));
     return !error;
   }
 
   /**
    * The error, if there is one.
-   * @type {(ask: () => Promise<Case>, fate: string) => Promise<string>}
+   * @type {(ask: () => Promise<Case>, fate: string) => Promise<Error | null>}
    */
   async replace(ask, fate) {
     const { state } = this;
@@ -103,10 +109,10 @@ export class Cases {
       if (old && old !== description.id && fate === "discard") this.forget(old);
       this.tell.status(`${counted(state.paired().length)} marked`);
       await this.showKept();
-      return "";
+      return null;
     } catch (error) {
       this.tell.status("");
-      return messageOf(error);
+      return error instanceof Error ? error : new Error(messageOf(error));
     }
   }
 
@@ -123,7 +129,7 @@ export class Cases {
   async close() {
     if (await this.leave(false) !== "discard") return;
     const error = await this.replace(api.openFirst, "discard");
-    if (error) this.tell.toast(error);
+    if (error) this.tell.toast(messageOf(error));
   }
 
   /** Kept work that is not open: a button, and the list. */
@@ -166,17 +172,18 @@ export class Cases {
     const fate = await this.leave();
     if (!fate) return;
     const error = await this.replace(() => api.reopen(draft.id), fate);
-    const same = state.case?.films === draft.films;
-    if (error && !same) {
-      byId("resume-error").textContent = `${
-        draft.name || "Its films"
-      }: the service no longer has the films. Open them again, and the marks can be resumed.`;
+    if (error && !(error instanceof api.Gone && state.case?.films === draft.films)) {
+      const reason = error instanceof api.Gone
+        ? "the service no longer has the films. Open them again, and the marks can be resumed."
+        : messageOf(error);
+      byId("resume-error").textContent = `${draft.name || "Its films"}: ${reason}`;
       return dialogOf("resume").showModal();
     }
-    // The same films, opened anew: the steps belong to them as well.
-    if (error) dropDraft(draft.id);
+    // The same films, opened anew: the steps belong to them as well, and those that are there make room.
+    if (error && fate === "keep" && !this.keep(`${state.opened.id}-${Date.now()}`)) return;
     state.resume(draft.steps.map((step) => ({ ...step, chosen: new Set(step.chosen) })), draft.position);
     this.inFile = null;
+    if (error && this.keep()) dropDraft(draft.id);
     this.tell.status("resumed");
     await this.showKept();
     try {
