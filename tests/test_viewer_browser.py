@@ -536,6 +536,24 @@ def test_resumed_steps_take_the_place_of_none_that_are_to_be_kept(page: Any) -> 
     page.problems.clear()  # the cases that are gone
 
 
+def test_edits_made_while_another_case_opens_are_kept(page: Any) -> None:
+    first, held = page.evaluate("viewer.state.case.id"), []
+    page.route("**/api/sample", lambda route: held.append(route))
+    page.click("#sample")
+    wait_for(lambda: page.wait_for_timeout(50) or held, 20)
+    answer = held[0].fetch()
+    assert not page.is_visible("#leave")
+    drag(page, "ap", "T3", 9, 0)
+    page.wait_for_timeout(600)
+    # The last one comes just before the other case does.
+    page.evaluate("viewer.state.remove('T5')")
+    held[0].fulfill(response=answer)
+    opened(page, first)
+    assert page.evaluate(KEPT) == [["opened", "move T3", "remove T5"]]
+    assert page.is_visible("#resume-open") and "is kept" in page.locator("#toast").inner_text()
+    assert page.evaluate("id => fetch(`/api/cases/${id}`).then(answer => answer.status)", first) == 200
+
+
 def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     reconstruct(page, "T10", "T11", "T12")
     page.check("#show-names")

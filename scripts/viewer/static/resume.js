@@ -96,17 +96,22 @@ export class Cases {
    */
   async replace(ask, fate) {
     const { state } = this;
+    const { now: left } = state;
     this.tell.status("opening…");
     try {
       this.keep();
       const description = await ask();
       const old = state.case?.id;
       if (old && this.work.running) api.cancel(old).catch(() => {});
+      // Nobody was asked about what was edited since.
+      const edited = state.now !== left && this.unsaved;
       clearTimeout(this.timer);
+      this.keep();
       state.load(description);
       this.inFile = state.now;
       await hold(description.id);
-      if (old && old !== description.id && fate === "discard") this.forget(old);
+      if (old && old !== description.id && fate === "discard" && !edited) this.forget(old);
+      if (edited) this.tell.toast("What you changed while this was being opened is kept: Resume… offers it.");
       this.tell.status(`${counted(state.paired().length)} marked`);
       await this.showKept();
       return null;
