@@ -554,6 +554,18 @@ def test_edits_made_while_another_case_opens_are_kept(page: Any) -> None:
     assert page.evaluate("id => fetch(`/api/cases/${id}`).then(answer => answer.status)", first) == 200
 
 
+def test_what_one_case_still_lacked_is_not_computed_for_the_next(page: Any) -> None:
+    old = page.evaluate("viewer.state.case.id")
+    page.click("#reconstruct")
+    wait_for(lambda: page.evaluate("Object.keys(viewer.state.results).length") >= 1, 120)
+    page.click("#sample")
+    opened(page, old)
+    wait_for(lambda: page.evaluate("!viewer.work.running"), 60)
+    page.wait_for_timeout(500)
+    assert page.evaluate("[viewer.work.running, Object.keys(viewer.state.results).length]") == [False, 0]
+    assert sum(url.endswith("/reconstruct") for url in page.requests) == 2  # asked for once, and cancelled
+
+
 def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     reconstruct(page, "T10", "T11", "T12")
     page.check("#show-names")

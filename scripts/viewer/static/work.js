@@ -123,6 +123,7 @@ export class Work {
         if (result.error && state.status(result.level).use === "failed") errors.add(result.error);
         state.changed("results");
       }, ({ waiting, level, number, total }) => {
+        if (state.case?.id !== id) return;
         this.tell.status(
           waiting ? `${waiting} before ${level} in the queue` : `computing ${level}, ${number} of ${total}`,
         );
@@ -131,14 +132,18 @@ export class Work {
       if (errors.size) this.tell.toast([...errors].join("\n"));
       else if (state.case?.id === id && !cancelled) this.tell.status(`${counted(levels.length)} in ${seconds} s`);
     } catch (error) {
-      this.tell.status("");
-      this.tell.toast(messageOf(error));
-      this.again = false;
-      this.wanted.clear();
+      if (state.case?.id === id) {
+        this.tell.status("");
+        this.tell.toast(messageOf(error));
+        this.again = false;
+        this.wanted.clear();
+      }
     } finally {
       this.running = false;
       this.tell.progress(null);
     }
+    // What was asked for of a case is not computed for the next one.
+    if (state.case?.id !== id) this.wanted.clear();
     if (this.again || this.wanted.size) {
       this.again = false;
       return this.settle();
