@@ -160,6 +160,13 @@ def test_uncertain_levels_are_asked_for(page: Any, tmp_path: Path) -> None:
     page.click("#open")
     choose(page, SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", tmp_path / "annotations.json")
     page.wait_for_selector("#uncertain", state="visible")
+    # Keys that open the help are not those of the vertebra that is selected.
+    page.evaluate("viewer.state.select('T5')")
+    page.locator("#uncertain summary").focus()
+    page.keyboard.press("Space")
+    assert page.evaluate("[viewer.state.chosen.has('T5'), document.querySelector('#uncertain details').open]") == [
+        True, True
+    ]  # fmt: skip
     # Counted from one that is known, all are; that can be undone.
     mark(page, "ap", "T5").focus()
     page.select_option("#relabel", "T6")

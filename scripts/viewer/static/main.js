@@ -264,7 +264,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (target.matches("select")) return;
-  if (event.key === " " && target.matches("button, input")) return;
+  if (event.key === " " && target.matches("button, input, summary")) return;
   const action = actions[event.key] ?? actions[letter];
   if (action) {
     event.preventDefault();
