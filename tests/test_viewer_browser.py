@@ -940,3 +940,37 @@ def test_two_windows_are_two_users(chromium: Any, address: str, page: Any) -> No
     wait_for(lambda: other.locator(".mark").count() == 26, 120)
     assert mark(page, "ap", "T3").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_what_one_window_has_open_is_not_offered_in_another(chromium: Any, address: str, secure: bool) -> None:
+    """Also over plain http from another machine, where browsers have no locks."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    if not secure:
+        context.add_init_script("delete Navigator.prototype.locks")
+
+    def window() -> Any:
+        page = context.new_page()
+        page.goto(address)
+        wait_for(lambda: page.locator(".mark").count() == 26, 120)
+        assert page.evaluate("!!navigator.locks") == secure
+        page.wait_for_timeout(800)
+        return page
+
+    one = window()
+    drag(one, "ap", "T3", 7, 0)
+    one.wait_for_timeout(400)
+    two = window()
+    assert not two.is_visible("#resume") and not two.is_visible("#resume-open")
+    one.close()
+    three, _ = window(), two.reload()
+    for page in (two, three):
+        wait_for(lambda page=page: page.is_visible("#resume"), 30)
+    three.locator("#drafts button", has_text="Resume").click()
+    wait_for(lambda: three.locator("#status").inner_text() == "resumed", 30)
+    # What was offered before is opened and discarded only if it is still free.
+    two.locator("#drafts button", has_text="Resume").click()
+    wait_for(lambda: "Another window" in two.locator("#resume-error").inner_text(), 30)
+    assert not two.is_visible("#resume-open")
+    assert two.evaluate("viewer.state.case.id") != three.evaluate("viewer.state.case.id")
+    context.close()

@@ -6,6 +6,17 @@ const PREFIX = "draft:";
 const MOST_STEPS = 40;
 const DAYS = 7;
 
+// Browsers give locks only to pages of https and of this machine; the windows of others ask each other.
+const windows = navigator.locks ? null : new BroadcastChannel("drafts");
+const ASKED = "what do you have open?";
+const ANSWERED_MS = 300;
+/** Key of the draft whose case this window has open. */
+let open = "";
+
+windows?.addEventListener("message", ({ data }) => {
+  if (data === ASKED && open) windows.postMessage(open);
+});
+
 /** @param {string} id */
 export const dropDraft = (id) => localStorage.removeItem(PREFIX + id);
 
@@ -37,15 +48,31 @@ export function keepDraft(state, id = state.case?.id) {
  * @returns {Promise<Draft[]>}
  */
 export async function freeDrafts() {
-  const held = (await navigator.locks?.query())?.held?.map((lock) => lock.name) ?? [];
+  const keys = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX) && name !== open);
+  const held = keys.length ? await heldKeys() : [];
   const found = [];
-  for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) {
+  for (const key of keys) {
     /** @type {Draft} */
     const draft = JSON.parse(localStorage.getItem(key) ?? "{}");
-    if (Date.now() - draft.at > DAYS * 86_400_000) localStorage.removeItem(key);
-    else if (!held.includes(key)) found.push(draft);
+    if (held.includes(key)) continue;
+    if (!(Date.now() - draft.at <= DAYS * 86_400_000)) localStorage.removeItem(key);
+    else found.push(draft);
   }
   return found.sort((a, b) => b.at - a.at);
+}
+
+/** Keys of the drafts whose cases other windows have open. */
+async function heldKeys() {
+  if (!windows) return (await navigator.locks.query()).held?.map((lock) => lock.name ?? "") ?? [];
+  /** @type {string[]} */
+  const answers = [];
+  /** @param {MessageEvent<string>} event */
+  const take = ({ data }) => answers.push(data);
+  windows.addEventListener("message", take);
+  windows.postMessage(ASKED);
+  await new Promise((resolve) => setTimeout(resolve, ANSWERED_MS));
+  windows.removeEventListener("message", take);
+  return answers;
 }
 
 let release = () => {};
@@ -56,7 +83,9 @@ let held;
  * @param {string} id
  */
 export async function hold(id) {
+  const key = PREFIX + id;
+  open = key;
   release();
   await held;
-  held = navigator.locks?.request(PREFIX + id, () => new Promise((resolve) => (release = () => resolve(null))));
+  held = navigator.locks?.request(key, () => new Promise((resolve) => (release = () => resolve(null))));
 }

@@ -139,7 +139,7 @@ export class Cases {
 
   /** Kept work that is not open: a button, and the list. */
   async showKept() {
-    const drafts = (await freeDrafts()).filter((draft) => draft.id !== this.state.case?.id);
+    const drafts = await freeDrafts();
     byId("resume-open").hidden = !drafts.length;
     const rows = byId("drafts");
     rows.replaceChildren();
@@ -154,9 +154,9 @@ export class Cases {
         made.addEventListener("click", action);
         row.insertCell().append(made);
       };
-      button("Resume", () => this.resume(draft));
-      button("Discard", () => {
-        this.forget(draft.id);
+      button("Resume", () => this.resume(draft.id));
+      button("Discard", async () => {
+        if (await this.stillFree(draft.id)) this.forget(draft.id);
         this.showKept().then(() => rows.children.length || dialogOf("resume").close());
       });
       rows.append(row);
@@ -170,9 +170,21 @@ export class Cases {
     if ((await this.showKept()).length) dialogOf("resume").showModal();
   }
 
-  /** @param {Draft} draft */
-  async resume(draft) {
+  /**
+   * A draft as it is now; none, which is told, if another window has taken it since it was offered.
+   * @param {string} id
+   */
+  async stillFree(id) {
+    const draft = (await this.showKept()).find((kept) => kept.id === id);
+    byId("resume-error").textContent = draft ? "" : "Another window has opened or discarded this.";
+    return draft;
+  }
+
+  /** @param {string} id */
+  async resume(id) {
     const { state } = this;
+    const draft = await this.stillFree(id);
+    if (!draft) return;
     dialogOf("resume").close();
     const fate = await this.leave();
     if (!fate) return;
