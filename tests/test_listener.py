@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pydicom
@@ -21,14 +23,16 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, EncapsulatedSTLStorage, SegmentationStorage
 
-from scripts.deploy.listener import Inbox
-from scripts.deploy.sender import Peer
+from scripts.deploy.listener import Inbox, _send, _work
+from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
 from scripts.localization.anchors import parse_anchors
-from scripts.serving.spool import REASON, STUDY, Spool, State
+from scripts.serving.engine import Engine
+from scripts.serving.spool import OUTPUT, REASON, STUDY, Spool, State
 from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
+from tests.quick.worker import process
 
 KILLS = 20
 
@@ -40,13 +44,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def archive() -> Iterator[tuple[int, dict[str, str]]]:
-    """A node that takes results: its port, and what it has, study -> content."""
+def archive(*statuses: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """A node that takes results: its port, and what it has, study -> content.
+
+    Args:
+        statuses: of its first answers; after them all is well.
+    """
     got: dict[str, str] = {}
+    answers = list(statuses)
 
     def take(event: Any) -> int:
         got[str(event.dataset.StudyInstanceUID)] = str(event.dataset.get("ContentDescription", ""))
-        return 0x0000
+        return answers.pop(0) if answers else 0x0000
 
     node = AE("ARCHIVE")
     for kind in (SegmentationStorage, EncapsulatedSTLStorage):
@@ -171,6 +180,46 @@ def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
     assert job_of_folder(job / STUDY).anchor == parse_anchors("L5")
     del ap.StudyInstanceUID
     assert inbox.store(Event(ap)) == 0xC000
+
+
+def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning says that they are stored; a name that nobody knows may be known later."""
+    spool = Spool(tmp_path / "spool")
+    job = spool.folder / State.SENDING / "1"
+    (job / STUDY).mkdir(parents=True)
+    (result,) = studies(tmp_path, 1)[0][:1]
+    result.save_as(job / STUDY / "1.dcm")
+    process(str(job))
+    with archive(0xA700, 0xB000) as (port, _):
+        assert not send_folder(job / OUTPUT / "dicom", Peer("ARCHIVE", "127.0.0.1", port, "ME"))
+        assert send_folder(job / OUTPUT / "dicom", Peer("ARCHIVE", "127.0.0.1", port, "ME"))
+        associate, unknown = AE.associate, [socket.gaierror(-2, "Name or service not known")]
+
+        def resolve(*arguments: Any, **more: Any) -> Any:
+            if unknown:
+                raise unknown.pop()
+            return associate(*arguments, **more)
+
+        monkeypatch.setattr(AE, "associate", resolve)
+        monkeypatch.setattr("scripts.deploy.listener.RETRY_S", (0.01, 0.01))
+
+        async def sent() -> None:
+            sending = asyncio.create_task(_send(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
+            while not spool.count(State.DONE) and not sending.done():
+                await asyncio.sleep(0.01)
+            sending.cancel()
+
+        asyncio.run(asyncio.wait_for(sent(), 30))
+    assert spool.count(State.DONE) == 1
+
+
+def test_a_node_that_fails_says_so_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.deploy.listener.send_folder", Mock(side_effect=KeyError("Mr Secret")))
+    spool = Spool(tmp_path / "spool")
+    (spool.folder / State.SENDING / "1").mkdir()
+    work = _work(spool, Mock(Inbox), Peer.parse("PACS@host:104", "ME"), 3600.0, Mock(Engine))
+    with pytest.raises(UserError, match="the node failed and has ended"):
+        asyncio.run(asyncio.wait_for(work, 30))
 
 
 def test_an_archive_is_named_as_dicom_nodes_are() -> None:

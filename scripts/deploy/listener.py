@@ -36,6 +36,7 @@ from scripts.films.geometry_file import read_geometry
 from scripts.films.study import choose_film
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
+from scripts.serving.security import log_failure
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State, sync
 
 FILMS = (
@@ -142,8 +143,8 @@ def listen(
         engine: whose ``worker.process`` computes; a new one of ours if None.
 
     Raises:
-        UserError: the peer's address, the geometry or the anchor cannot be read, the port is taken, or another process
-            holds the spool.
+        UserError: the peer's address, the geometry or the anchor cannot be read, the port is taken, another process
+            holds the spool, or something unforeseen has ended the node.
     """
     peer = Peer.parse(send_to, ae_title) if send_to else None
     if geometry:
@@ -174,15 +175,22 @@ async def _work(spool: Spool, inbox: Inbox, peer: Peer | None, keep_s: float, en
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     worker = Worker(spool, engine, then=State.SENDING if peer else State.DONE)
     working = asyncio.create_task(worker.run())
-    sending = asyncio.create_task(_send(spool, peer)) if peer else None
-    while not ended.is_set() and not worker.ended:
+    tasks: list[asyncio.Task[Any]] = [working, asyncio.create_task(ended.wait())]
+    if peer:
+        tasks.append(asyncio.create_task(_send(spool, peer)))
+    done: set[asyncio.Task[Any]] = set()
+    while not done:
         await asyncio.to_thread(inbox.hand_over)
         spool.forget_older_than(keep_s)
-        await asyncio.sleep(POLL_S)
+        done, _ = await asyncio.wait(tasks, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
     await finish(working, worker, GRACE_S)
-    if sending:
-        sending.cancel()
+    for task in tasks:
+        task.cancel()
     engine.stop()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, Exception):
+            log_failure(error)
+            raise UserError("the node failed and has ended; what it confirmed is kept, start it again") from error
 
 
 async def _send(spool: Spool, peer: Peer) -> None:
@@ -190,8 +198,14 @@ async def _send(spool: Spool, peer: Peer) -> None:
     pause = RETRY_S[0]
     while True:
         for folder in sorted((spool.folder / State.SENDING).iterdir()):
-            if await asyncio.to_thread(send_folder, folder / OUTPUT / "dicom", peer):
-                spool.move(folder.name, State.SENDING, State.DONE)
+            sent = await asyncio.to_thread(send_folder, folder / OUTPUT / "dicom", peer)
+            try:
+                if sent:
+                    spool.move(folder.name, State.SENDING, State.DONE)
+            except OSError as error:
+                log_failure(error)
+                sent = False
+            if sent:
                 pause = RETRY_S[0]
             else:
                 await asyncio.sleep(pause)

@@ -14,7 +14,8 @@ from pynetdicom.sop_class import EncapsulatedSTLStorage, SegmentationStorage  # 
 from scripts.errors import UserError
 
 ADDRESS = re.compile(r"(?P<title>[^@\s]{1,16})@(?P<host>[^:\s]+):(?P<port>\d{1,5})")
-SUCCESS = 0x0000
+# Success, and the warnings of C-STORE: elements were coerced, or discarded, or do not match; the object is stored.
+STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 TIMEOUT_S = 30
 
 
@@ -53,16 +54,15 @@ def send_folder(folder: Path, peer: Peer) -> bool:
     node.connection_timeout = node.acse_timeout = node.dimse_timeout = node.network_timeout = TIMEOUT_S
     for kind in (SegmentationStorage, EncapsulatedSTLStorage):
         node.add_requested_context(kind, ExplicitVRLittleEndian)
-    association = node.associate(peer.host, peer.port, ae_title=peer.title)
-    if not association.is_established:
-        return False
     try:
-        for path in sorted(folder.glob("*.dcm")):
-            answer = association.send_c_store(dcmread(path))
-            if getattr(answer, "Status", None) != SUCCESS:
-                return False
-        return True
-    except (RuntimeError, ValueError):
+        association = node.associate(peer.host, peer.port, ae_title=peer.title)
+        if not association.is_established:
+            return False
+        try:
+            answers = (association.send_c_store(dcmread(path)) for path in sorted(folder.glob("*.dcm")))
+            return all(getattr(answer, "Status", None) in STORED for answer in answers)
+        finally:
+            association.release()
+    except (OSError, RuntimeError, ValueError):
+        # Among them a name that nobody knows at the moment.
         return False
-    finally:
-        association.release()
