@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pydicom
@@ -27,6 +30,7 @@ from scripts.deploy.listener import Inbox, _send, _work
 from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
+from scripts.io.atomic import NoRoomError
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
 from scripts.serving.spool import OUTPUT, REASON, STUDY, Spool, State
@@ -220,6 +224,40 @@ def test_a_node_that_fails_says_so_and_ends(tmp_path: Path, monkeypatch: pytest.
     work = _work(spool, Mock(Inbox), Peer.parse("PACS@host:104", "ME"), 3600.0, Mock(Engine))
     with pytest.raises(UserError, match="the node failed and has ended"):
         asyncio.run(asyncio.wait_for(work, 30))
+
+
+def test_a_full_disk_keeps_studies_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool")
+    inbox, alone = Inbox(spool, 0.0, 3600.0, anchor="L5"), Inbox(spool, 0.0, -1.0)
+    for pair in studies(tmp_path, 2):
+        for film in pair:
+            assert inbox.store(Mock(dataset=film, file_meta=film.file_meta)) == 0x0000
+    write, full = Path.write_text, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def write_text(path: Path, text: str) -> int:
+        if full:
+            raise full.pop()
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises(OSError, match="No space"):
+        inbox.hand_over()
+    assert spool.count(State.WAITING) == 1  # the other one
+    # So it is with a study that fails, and the node does not end with it.
+    next(next(spool.receiving.iterdir()).glob(f"{STUDY}/*")).unlink()
+    monkeypatch.setattr("scripts.serving.spool.write_text", Mock(side_effect=[NoRoomError("full"), 1]))
+    monkeypatch.setattr("scripts.deploy.listener.TROUBLE_S", 0.01)
+    engine = Mock(Engine, call=AsyncMock(side_effect=lambda *_: time.sleep(0.01)))
+
+    async def work() -> None:
+        working = asyncio.create_task(_work(spool, alone, None, 3600.0, engine))
+        while not (spool.count(State.FAILED) and spool.count(State.DONE)) and not working.done():
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await working
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert spool.count(State.FAILED) == spool.count(State.DONE) == 1 and not any(spool.receiving.iterdir())
 
 
 def test_an_archive_is_named_as_dicom_nodes_are() -> None:

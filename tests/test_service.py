@@ -28,6 +28,7 @@ from fastapi.testclient import TestClient
 from scripts.deploy.service import create_service
 from scripts.deploy.worker import Worker, process
 from scripts.errors import UserError
+from scripts.io.atomic import NoRoomError
 from scripts.serving.engine import (
     MOST_WAITING,
     Engine,
@@ -161,7 +162,48 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         _guarded("tests.test_service.fill_disk")
 
 
-def fill_disk() -> None:
+def no_room(*_: object) -> None:
+    raise NoRoomError("reason.txt: cannot be written (No space left on device)")
+
+
+def test_a_full_disk_stops_the_worker_only_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a reason nor an attempt can be written; the job waits until there is room."""
+    monkeypatch.setattr("scripts.deploy.worker.TROUBLE_S", 0.01)
+    spool = Spool(tmp_path)
+    name = spool.accept(lambda study: (study / "ap.png").write_bytes(b"1"))
+    engine = Pretence(
+        UserError("no scale"), EngineDiedError(), NoRoomError("full"), OSError(errno.EIO, "?"), UserError("!")
+    )
+    monkeypatch.setattr("scripts.serving.spool.write_text", no_room)
+    monkeypatch.setattr(spool, "count_attempt", fill_disk)
+
+    async def work() -> None:
+        worker = Worker(spool, engine)
+        running = asyncio.create_task(worker.run())
+        while len(engine.does) > 1:
+            await asyncio.sleep(0.001)
+        monkeypatch.undo()
+        while spool.count(State.FAILED) == 0 and not running.done():
+            await asyncio.sleep(0.01)
+        worker.stop()
+        await running
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert (tmp_path / "failed" / name / REASON).read_text() == "!\n"
+
+
+def test_no_job_is_taken_when_nobody_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app, spool = pretended(tmp_path, RuntimeError("Mr Secret"))
+    with TestClient(app) as client:
+        assert hand_in(client).status_code == 202
+        wait_for(lambda: client.get("/healthz").status_code == 503, 20)
+        answer = hand_in(client)
+        assert answer.status_code == 503 and "the worker has stopped" in answer.json()["error"]
+    assert spool.count(State.WAITING) == 0 and not any(spool.receiving.iterdir())
+    assert "RuntimeError at " in caplog.text and "Secret" not in caplog.text
+
+
+def fill_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -29,11 +29,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.study import ANCHOR_FILE
-from scripts.deploy.worker import Worker, finish
+from scripts.deploy.worker import TROUBLE_S, Worker, finish, tell_failure
 from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.geometry_file import read_geometry
 from scripts.films.study import choose_film
+from scripts.io.atomic import NoRoomError
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
 from scripts.serving.security import log_failure
@@ -91,29 +92,40 @@ class Inbox:
         return SUCCESS
 
     def hand_over(self) -> None:
-        """Studies that have settled and hold a pair become jobs; those that never get one fail."""
+        """Studies that have settled and hold a pair become jobs; those that never get one fail.
+
+        Raises:
+            OSError, NoRoomError: one could not be handed over, nor is it lost; the others were.
+        """
+        failure: OSError | NoRoomError | None = None
         for folder in sorted(self.spool.receiving.iterdir()):
-            with self._lock:
-                films = folder / STUDY
-                if not films.is_dir():
-                    continue
-                quiet = time.time() - films.stat().st_mtime
-                if quiet < self.settle_s or self.spool.count(State.WAITING) >= self.spool.capacity:
-                    continue
-                try:
-                    for view in (Projection.FRONTAL, Projection.LATERAL):
-                        choose_film(films, view)
-                except UserError as error:
-                    if quiet > self.keep_s:
-                        job = self.spool.submit(folder)
-                        self.spool.move(job, State.WAITING, State.WORKING)
-                        self.spool.fail(job, str(error).replace(str(films), "the study"))
-                    continue
-                if self.geometry:
-                    shutil.copyfile(self.geometry, films / f"geometry{self.geometry.suffix}")
-                if self.anchor:
-                    (films / ANCHOR_FILE).write_text(self.anchor)
-                self.spool.submit(folder)
+            try:
+                with self._lock:
+                    self._hand_over(folder)
+            except (OSError, NoRoomError) as error:
+                failure = error
+        if failure:
+            raise failure
+
+    def _hand_over(self, folder: Path) -> None:
+        films = folder / STUDY
+        if not films.is_dir():
+            return
+        quiet = time.time() - films.stat().st_mtime
+        if quiet < self.settle_s or self.spool.count(State.WAITING) >= self.spool.capacity:
+            return
+        try:
+            for view in (Projection.FRONTAL, Projection.LATERAL):
+                choose_film(films, view)
+        except UserError as error:
+            if quiet > self.keep_s:
+                self.spool.reject(folder, str(error).replace(str(films), "the study"))
+            return
+        if self.geometry:
+            shutil.copyfile(self.geometry, films / f"geometry{self.geometry.suffix}")
+        if self.anchor:
+            (films / ANCHOR_FILE).write_text(self.anchor)
+        self.spool.submit(folder)
 
 
 def listen(
@@ -178,19 +190,25 @@ async def _work(spool: Spool, inbox: Inbox, peer: Peer | None, keep_s: float, en
     tasks: list[asyncio.Task[Any]] = [working, asyncio.create_task(ended.wait())]
     if peer:
         tasks.append(asyncio.create_task(_send(spool, peer)))
+    for task in tasks:
+        task.add_done_callback(tell_failure)
     done: set[asyncio.Task[Any]] = set()
     while not done:
-        await asyncio.to_thread(inbox.hand_over)
-        spool.forget_older_than(keep_s)
-        done, _ = await asyncio.wait(tasks, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        pause = POLL_S
+        try:
+            await asyncio.to_thread(inbox.hand_over)
+            spool.forget_older_than(keep_s)
+        except (OSError, NoRoomError) as error:
+            log_failure(error)
+            pause = TROUBLE_S
+        done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
     await finish(working, worker, GRACE_S)
     for task in tasks:
         task.cancel()
     engine.stop()
-    for error in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(error, Exception):
-            log_failure(error)
-            raise UserError("the node failed and has ended; what it confirmed is kept, start it again") from error
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(found, Exception):
+            raise UserError("the node failed and has ended; what it confirmed is kept, start it again") from found
 
 
 async def _send(spool: Spool, peer: Peer) -> None:

@@ -14,12 +14,12 @@ from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from scripts.deploy.study import ANCHOR_FILE
-from scripts.deploy.worker import Worker, finish
+from scripts.deploy.worker import Worker, finish, tell_failure
 from scripts.io.documents import write_json
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.answers import protect
 from scripts.serving.engine import Engine
-from scripts.serving.security import Guard, refused
+from scripts.serving.security import Guard, log_failure, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
 from scripts.serving.uploads import FILM_SUFFIXES, NAMES_FILE, TEXT_SUFFIXES, given_name, save_upload
 from scripts.viewer.serve import bind, run_server
@@ -27,6 +27,7 @@ from scripts.viewer.serve import bind, run_server
 GRACE_S = 60.0
 SWEEP_S = 600.0
 RETRY_AFTER_S = "30"
+STOPPED = "the worker has stopped"
 SECONDS = (2, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -61,6 +62,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         working = asyncio.create_task(worker.run())
+        working.add_done_callback(tell_failure)
         sweeping = asyncio.create_task(_sweep(spool, keep_hours))
         yield
         sweeping.cancel()
@@ -91,20 +93,22 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     @app.get("/healthz")
     async def health() -> JSONResponse:
         alive = not worker.ended
-        return JSONResponse({"status": "ok" if alive else "the worker has stopped"}, 200 if alive else 503)
+        return JSONResponse({"status": "ok" if alive else STOPPED}, 200 if alive else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/jobs", status_code=202)
+    @app.post("/jobs")
     async def hand_in(
         ap: Annotated[UploadFile, File()],
         lat: Annotated[UploadFile, File()],
         annotations: Annotated[UploadFile | None, File()] = None,
         geometry: Annotated[UploadFile | None, File()] = None,
         anchor: Annotated[str, Form()] = "",
-    ) -> dict[str, Any]:
+    ) -> Response:
+        if worker.ended:
+            return refused(503, f"{STOPPED}: tell who runs the service", retry=True)
         anchors = parse_anchors(anchor)
 
         def write(study: Path) -> None:
@@ -123,7 +127,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
                 (study / ANCHOR_FILE).write_text(",".join(str(one) for one in anchors))
 
         name = spool.accept(write)
-        return {"id": name, "state": State.WAITING, "before": spool.position(name)}
+        return JSONResponse({"id": name, "state": State.WAITING, "before": spool.position(name)}, 202)
 
     @app.get("/jobs/{name}")
     async def describe(name: str) -> dict[str, Any]:
@@ -198,5 +202,8 @@ def _zipped(folder: Path) -> Path:
 async def _sweep(spool: Spool, keep_hours: float) -> None:
     with suppress(asyncio.CancelledError):
         while True:
-            spool.forget_older_than(keep_hours * 3600)
+            try:
+                spool.forget_older_than(keep_hours * 3600)
+            except OSError as error:
+                log_failure(error)
             await asyncio.sleep(SWEEP_S)

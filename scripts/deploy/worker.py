@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError
+from scripts.io.atomic import NoRoomError
 from scripts.io.documents import read_json
 from scripts.serving.engine import Engine, EngineDiedError, EngineTimeoutError
+from scripts.serving.security import log_failure
 from scripts.serving.spool import OUTPUT, STUDY, Spool, State
 from scripts.serving.uploads import NAMES_FILE, in_user_words
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from scripts.job.run import Networks
 
 POLL_S = 0.2
+# After the disk has taken nothing.
+TROUBLE_S = 10.0
 Observer = Callable[[str, float], None]
 
 
@@ -36,6 +40,8 @@ def process(folder: str) -> None:
     study = Path(folder) / STUDY
     try:
         run_job(job_of_folder(study), Path(folder) / OUTPUT, _networks(), OutputOptions(dicom=True))
+    except NoRoomError:
+        raise
     except UserError as error:
         names = read_json(study / NAMES_FILE) if (study / NAMES_FILE).is_file() else {}
         raise UserError(in_user_words(str(error), study, names)) from error
@@ -65,14 +71,19 @@ class Worker:
         self.ended = False
 
     async def run(self) -> None:
-        """Until `stop`."""
+        """Until `stop`; what the disk does not take now is tried again."""
         try:
             while not self._stopping.is_set():
-                job = self.spool.take()
-                if job is None:
-                    await self._pause(POLL_S)
-                else:
-                    await self._do(job)
+                try:
+                    self.spool.take_up()
+                    job = self.spool.take()
+                    if job is None:
+                        await self._pause(POLL_S)
+                    else:
+                        await self._do(job)
+                except (OSError, NoRoomError) as error:
+                    log_failure(error)
+                    await self._pause(TROUBLE_S)
         finally:
             self.ended = True
 
@@ -82,6 +93,8 @@ class Worker:
         try:
             await self.engine.call(self.function, str(job))
             self.spool.move(job.name, State.WORKING, self.then)
+        except NoRoomError:
+            raise
         except UserError as error:
             self.spool.fail(job.name, str(error))
             state = State.FAILED
@@ -103,6 +116,12 @@ class Worker:
     def stop(self) -> None:
         """Take no more jobs."""
         self._stopping.set()
+
+
+def tell_failure(task: asyncio.Task[Any]) -> None:
+    """Log what has ended a task that should have gone on; to be called when it is done."""
+    if not task.cancelled() and isinstance(error := task.exception(), Exception):
+        log_failure(error)
 
 
 async def finish(task: asyncio.Task[None], worker: Worker, grace_s: float) -> None:

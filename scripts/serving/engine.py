@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.io.atomic import NO_ROOM
+from scripts.io.atomic import NO_ROOM, NoRoomError
 from scripts.jobs import end_with_parent
 
 MOST_WAITING = 32
@@ -170,7 +170,7 @@ def _guarded(function: str, *arguments: Any) -> Any:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise UserError(NOT_STORED) from error
+            raise NoRoomError(NOT_STORED) from error
         kind = type(error).__name__
         raise UserError(
             f"this could not be computed ({kind}); try other films or marks, or tell who runs the service"

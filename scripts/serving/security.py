@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable
@@ -155,4 +156,7 @@ def log_failure(error: Exception) -> None:
     """Tell who runs the service what failed and where, without the error's text, which may name a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    logging.getLogger("uvicorn.error").error("%s at %s", type(error).__name__, place)
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        kind += f" ({os.strerror(error.errno)})"
+    logging.getLogger("uvicorn.error").error("%s at %s", kind, place)

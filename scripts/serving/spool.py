@@ -69,9 +69,13 @@ class Spool:
             for path in self.receiving.iterdir():
                 if "." in path.name:  # of `accept`, which never confirmed it
                     shutil.rmtree(path)
-            for path in sorted((self.folder / State.WORKING).iterdir()):
-                self.give_back(path.name)
+            self.take_up()
             yield
+
+    def take_up(self) -> None:
+        """Jobs that nobody works on any more wait again."""
+        for path in sorted((self.folder / State.WORKING).iterdir()):
+            self.give_back(path.name)
 
     def accept(self, write: Callable[[Path], None]) -> str:
         """Add a job.
@@ -98,12 +102,17 @@ class Spool:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def submit(self, folder: Path) -> str:
+    def submit(self, folder: Path, state: State = State.WAITING) -> str:
         """A folder of `receiving`, with all of its study, becomes a job; returns its name."""
         sync(folder)
         name = folder.name if "." in folder.name else self.new_name()
-        folder.rename(self.folder / State.WAITING / name)
+        folder.rename(self.folder / state / name)
         return name
+
+    def reject(self, folder: Path, reason: str) -> None:
+        """A folder of `receiving` becomes a job that has failed, for a reason in one line."""
+        write_text(folder / REASON, reason + "\n")
+        self.submit(folder, State.FAILED)
 
     def new_name(self) -> str:
         """Later names sort after earlier ones."""
