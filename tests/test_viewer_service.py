@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -36,6 +37,7 @@ from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
 from scripts.viewer.app import create_app
 from scripts.viewer.case import read_case
+from scripts.viewer.cases import Cases
 from scripts.viewer.choice import picture_file, put_in_place, reading_options
 from scripts.viewer.serve import bind
 from scripts.viewer.surface_files import MOST_SURFACES, forget_old, surface_file
@@ -638,6 +640,40 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     start_and("kill")
     start_and("terminate")
     wait_for(lambda: not folders(), 20)
+
+
+def test_what_is_written_for_a_closed_case_goes_too() -> None:
+    """Whether or not somebody still waits for the engine, which makes its folders anew."""
+    cases = Cases(store.Store(), Engine("os"))
+
+    async def close_and(leave: bool) -> None:
+        name, case = cases.store.create("me")
+        await cases.engine._turn.acquire()
+        asking = asyncio.create_task(cases.ask(case, "the export", "makedirs"))
+        await asyncio.sleep(0.01)
+        cases.store.remove(name)
+        cases.engine._turn.release()
+        if leave:
+            await asyncio.sleep(0.01)
+            asking.cancel()
+        while cases.engine._queue:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert asking.cancelled() == leave and not any(cases.store.root.iterdir())
+
+    async def close() -> None:
+        await close_and(True)  # while the engine's process still starts
+        await close_and(False)
+        _, kept = cases.store.create("you")
+        kept.folder.rmdir()
+        await cases.ask(kept, "the export", "makedirs")
+        assert kept.folder.is_dir()
+
+    try:
+        asyncio.run(asyncio.wait_for(close(), 60))
+    finally:
+        cases.engine.stop()
+        cases.store.close()
 
 
 def test_cases_of_one_browser_are_limited() -> None:

@@ -78,7 +78,12 @@ class Engine:
         self._queue: dict[object, QueueWatcher] = {}
 
     async def call(
-        self, function: str, *arguments: Any, limit_s: float | None = None, on_queue: QueueWatcher = lambda before: None
+        self,
+        function: str,
+        *arguments: Any,
+        limit_s: float | None = None,
+        on_queue: QueueWatcher = lambda before: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> Any:
         """The result of a function of the package, named as ``module.function``.
 
@@ -87,6 +92,7 @@ class Engine:
             arguments: of the function.
             limit_s: another time than the engine's.
             on_queue: called with the number of calls before this one, at once and whenever it changes; 0 when it runs.
+            on_end: called when the function has ended in whatever way, also if the caller has gone away meanwhile.
 
         Raises:
             UserError: the function's own.
@@ -107,6 +113,7 @@ class Engine:
         running = asyncio.create_task(self._run(function, arguments, limit_s or self.limit_s))
         running.add_done_callback(lambda _: self._turn.release())
         running.add_done_callback(lambda _: self._leave(place))
+        running.add_done_callback(lambda _: on_end())
         # A caller who has gone away does not end it: the process goes on with it, and the next has to wait.
         return await asyncio.shield(running)
 

@@ -91,7 +91,7 @@ def case_routes(cases: Cases) -> APIRouter:
         case = cases.owned(request, name)
         cases.store.make_room()
         path = Path(await cases.ask(case, "the export", "export.export", kind, wanted))
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return stored_file(path, "application/octet-stream", path.name)
 
     @router.get("/api/cases/{name}/session")
     async def session(request: Request, name: str) -> FileResponse:

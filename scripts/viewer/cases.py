@@ -85,7 +85,9 @@ class Cases:
             EngineError: it took too long or its process ended.
         """
         try:
-            return await self.engine.call(function, case.folder, *arguments, **how)
+            return await self.engine.call(
+                function, case.folder, *arguments, on_end=lambda: self.store.clear(case), **how
+            )
         except UserError as error:
             raise UserError(in_user_words(str(error), case.folder, case.names)) from error
         except EngineError as error:

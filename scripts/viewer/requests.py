@@ -58,16 +58,17 @@ def sent_levels(body: Any) -> list[str]:
     return list(dict.fromkeys(levels))
 
 
-def stored_file(path: Path, kind: str) -> FileResponse:
+def stored_file(path: Path, kind: str, name: str | None = None) -> FileResponse:
     """A file of a case.
 
     Args:
         path: of it.
         kind: its media type.
+        name: under which it is to be saved; None if it is to be shown.
 
     Raises:
         NotFoundError: it is not there.
     """
     if not path.is_file():
         raise NotFoundError
-    return FileResponse(path, media_type=kind)
+    return FileResponse(path, media_type=kind, filename=name)

@@ -113,6 +113,11 @@ class Store:
         case = self.cases.pop(name, None)
         if case is not None:
             case.cancelled = True
+            self.clear(case)
+
+    def clear(self, case: StoredCase) -> None:
+        """Delete the files of a case that is closed, also those that were written since."""
+        if case.folder.name not in self.cases:
             shutil.rmtree(case.folder, ignore_errors=True)
 
     def close(self) -> None:
