@@ -642,6 +642,22 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     wait_for(lambda: not folders(), 20)
 
 
+def test_folders_of_killed_services_go_and_those_of_living_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if another process has the id of the killed one, as in a container that is started again."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, link = (tmp_path / f"{store.PREFIX}{os.getpid()}-{end}" for end in ("left", "link"))
+    (left / "case").mkdir(parents=True)
+    link.symlink_to(tmp_path, target_is_directory=True)
+    one, other = store.Store(), store.Store()
+    assert not left.exists() and link.is_symlink()
+    assert one.root.is_dir() and other.root.is_dir()
+    for kept in (one, other, other):
+        kept.close()
+    assert list(tmp_path.iterdir()) == [link]
+
+
 def test_what_is_written_for_a_closed_case_goes_too() -> None:
     """Whether or not somebody still waits for the engine, which makes its folders anew."""
     cases = Cases(store.Store(), Engine("os"))

@@ -61,7 +61,7 @@ def atomic_folder(final: Path, marker: str) -> Iterator[Path]:
             with ExitStack() as stack:
                 # Locked, so that no other process takes the old one for a leftover; so does a lock held elsewhere.
                 with suppress(BlockingIOError):
-                    stack.callback(os.close, _lock(target))
+                    stack.callback(os.close, lock(target))
                 target.rename(old)
                 work.rename(target)
                 shutil.rmtree(old)
@@ -185,14 +185,7 @@ def _folders(folder: Path) -> Iterator[None]:
 @contextmanager
 def _temporary(make: Callable[[str, str, Path], str], target: Path, inside: bool = False) -> Iterator[Path]:
     """A new file or folder beside or inside its target, locked, and gone after the block if it is still there."""
-    while True:
-        path = Path(make(PART, _prefix(target), target if inside else target.parent))
-        # Between the making and the lock another process may have taken it for left behind.
-        with suppress(FileNotFoundError, BlockingIOError):
-            handle = _lock(path)
-            if path.exists():
-                break
-            os.close(handle)
+    path, handle = make_locked(lambda: make(PART, _prefix(target), target if inside else target.parent))
     try:
         with unfinished(path):
             yield path
@@ -201,7 +194,26 @@ def _temporary(make: Callable[[str, str, Path], str], target: Path, inside: bool
         os.close(handle)
 
 
-def _lock(path: Path) -> int:
+def make_locked(make: Callable[[], str]) -> tuple[Path, int]:
+    """A new file or folder that no other process takes for left behind.
+
+    Args:
+        make: it; its path.
+
+    Returns:
+        its path, and the handle that locks it until it is closed or the process ends.
+    """
+    while True:
+        path = Path(make())
+        # Between the making and the lock another process may have taken it for left behind.
+        with suppress(FileNotFoundError, BlockingIOError):
+            handle = lock(path)
+            if path.exists():
+                return path, handle
+            os.close(handle)
+
+
+def lock(path: Path) -> int:
     """A handle that keeps others from taking a path for left behind; a file system without locks is trusted.
 
     Raises:
@@ -224,7 +236,7 @@ def _clear(parent: Path, target: Path) -> None:
     left = [parent / name for name in os.listdir(parent) if name.startswith(prefix) and name.endswith(PART)]
     for path in left:
         with suppress(OSError):
-            handle = _lock(path)
+            handle = lock(path)
             if path.name.endswith(OLD) and not target.exists() and len(target.name) <= LONGEST_NAME:
                 path.rename(target)
             else:

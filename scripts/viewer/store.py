@@ -7,9 +7,11 @@ import secrets
 import shutil
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.io.atomic import lock, make_locked
 from scripts.serving.room import used_bytes
 from scripts.serving.security import same
 
@@ -59,8 +61,10 @@ class Store:
 
     def __init__(self) -> None:
         remove_leftovers()
-        # The process id tells a later start whether this one is still alive.
-        self.root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        # Locked as long as this process lives. Its id says nothing to a later start, which may have the same one.
+        self.root, handle = make_locked(lambda: tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._held = ExitStack()
+        self._held.callback(os.close, handle)
         self.cases: dict[str, StoredCase] = {}
 
     def create(self, owner: str, size: int = 0) -> tuple[str, StoredCase]:
@@ -121,14 +125,17 @@ class Store:
             shutil.rmtree(case.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Delete everything."""
+        """Delete everything; nothing can be stored any more."""
         self.cases.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+        self._held.close()
 
 
 def remove_leftovers() -> None:
     """Folders of services that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).split("-")[0]
-        if folder.is_dir() and not folder.is_symlink() and not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+        # Whatever is another user's, or no folder, stays.
+        with suppress(OSError):
+            handle = lock(folder)
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
