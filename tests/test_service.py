@@ -153,10 +153,19 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("scripts.serving.uploads.shutil.copyfileobj", full)
+    def refused(client: TestClient, **files: bytes) -> bool:
+        answer = hand_in(client, **files)
+        return answer.status_code == 507 and "disk is full" in answer.json()["error"]
+
+    # Of temporary files, which large uploads are kept in first, or of the spool.
+    full_folders = ("tempfile.SpooledTemporaryFile.rollover", "scripts.serving.uploads.shutil.copyfileobj")
     with TestClient(app, raise_server_exceptions=False) as client:
-        answer = hand_in(client)
-        assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
+        for place in full_folders:
+            with monkeypatch.context() as patch:
+                patch.setattr(place, full)
+                assert refused(client, ap=bytes(2 * 2**20))
+        monkeypatch.setattr("scripts.deploy.service.write_json", no_room)
+        assert refused(client)
     assert not any(spool.receiving.iterdir())
     with pytest.raises(UserError, match="disk is full"):
         _guarded("tests.test_service.fill_disk")

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from scripts.errors import UserError
-from scripts.io.atomic import NO_ROOM
+from scripts.io.atomic import NO_ROOM, NoRoomError
 from scripts.serving.engine import NOT_STORED, EngineBusyError, EngineError
 from scripts.serving.security import Guard, refused
 
@@ -28,12 +28,20 @@ def protect(app: FastAPI, guard: Guard) -> None:
             raise error
         return refused(507, NOT_STORED)
 
+    @app.exception_handler(NoRoomError)
+    async def no_room_for_result(_: Request, error: NoRoomError) -> JSONResponse:
+        # Not its text: that names a folder of this machine.
+        return refused(507, NOT_STORED)
+
     @app.exception_handler(EngineError)
     async def engine_failed(_: Request, error: EngineError) -> JSONResponse:
         return refused(429 if isinstance(error, EngineBusyError) else 503, str(error), retry=True)
 
     @app.exception_handler(HTTPException)
     async def no_route(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, OSError):
+            # The body could not be kept in the folder of temporary files; FastAPI takes it for a bad request.
+            return refused(507, NOT_STORED)
         return refused(error.status_code, " ".join(str(error.detail).split()))
 
     @app.exception_handler(RequestValidationError)
