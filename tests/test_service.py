@@ -88,7 +88,8 @@ def test_a_job_waits_is_done_and_is_forgotten(tmp_path: Path) -> None:
         assert 'jobs_ended_total{state="done"} 1.0' in metrics and "jobs_waiting 0.0" in metrics
         assert client.delete(f"/jobs/{name}").status_code == 200
         assert client.get(f"/jobs/{name}").status_code == 404
-        assert client.get("/jobs/..%2f..%2fetc").status_code == 404
+        for unknown in ("..%2f..%2fetc", "a" * 300, "%00", "..", name + "x"):
+            assert client.get(f"/jobs/{unknown}").status_code == 404
     assert not any(spool.receiving.iterdir())
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import shutil
 import time
@@ -26,6 +27,8 @@ from scripts.serving.room import used_bytes
 
 STUDY, OUTPUT, REASON, ATTEMPTS = "study", "output", "reason.txt", "attempts"
 MOST_ATTEMPTS = 3
+# Names as `Spool.new_name` makes them.
+NAME = re.compile(r"\d{20}\.[\w-]{22}", re.ASCII)
 
 
 class State(StrEnum):
@@ -152,7 +155,7 @@ class Spool:
 
     def find(self, name: str) -> tuple[State, Path] | None:
         """A job's state and folder; None if there is no such job."""
-        if "/" in name or name.startswith("."):
+        if not NAME.fullmatch(name):
             return None
         for state in State:
             if (self.folder / state / name).is_dir():
