@@ -378,6 +378,9 @@ def test_numbers_are_those_of_the_report(address: str) -> None:
     assert [row["text"] for row in shown["curves"] if "Cobb" in row["name"]] == [
         f"{c['degrees']:.1f}° ± {c['sd']:.1f}" for c in bend
     ]
+    assert shown["no_curve"] == (report["measurements"]["no_cobb"] or "")
+    few = client.get(f"{path}/measurements", params={"levels": "T10,T11"}).json()
+    assert "fewer than three vertebrae" in few["no_curve"]
 
 
 def test_end_vertebrae_and_who_set_what_are_in_every_output(address: str) -> None:
