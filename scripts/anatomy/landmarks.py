@@ -118,10 +118,15 @@ def split_marks(places: Mapping[str, Sequence[float] | np.ndarray]) -> tuple[dic
 
 def known_landmarks(mask: Path | None) -> SpineLandmarks | None:
     """The landmarks in the file that ``simulate`` writes beside a case's mask; None without such a file."""
-    if mask is None or not mask.name.endswith(MASK_SUFFIX):
+    path = mask and landmarks_beside(mask)
+    return read_landmarks(path) if path and path.is_file() else None
+
+
+def landmarks_beside(mask: Path) -> Path | None:
+    """Where the landmarks of a case may be that ``simulate`` has written; None beside masks of another name."""
+    if not mask.name.endswith(MASK_SUFFIX):
         return None
-    path = mask.with_name(mask.name.removesuffix(MASK_SUFFIX) + LANDMARKS_SUFFIX)
-    return read_landmarks(path) if path.is_file() else None
+    return mask.with_name(mask.name.removesuffix(MASK_SUFFIX) + LANDMARKS_SUFFIX)
 
 
 def write_landmarks(path: Path, landmarks: SpineLandmarks) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scripts.anatomy.landmarks import landmarks_beside
 from scripts.data.cases import CaseFiles
 from scripts.data.numbering import name_files
 from scripts.data.subset import SpineRecord
@@ -21,7 +24,7 @@ from scripts.io.atomic import NoRoomError, atomic_folder
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # Of the files of a case; a change rebuilds them.
-FORMAT = 6
+FORMAT = 7
 
 
 def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRecord | str:
@@ -39,8 +42,8 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
         raise UserError(f"{output}: not there for this worker; all workers must see the same files")
     case, variant = job
     folder = output / "cases" / folder_name(case, variant)
-    stamp = stamp_of(case, options)
     try:
+        stamp = stamp_of(case, options)
         if (folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp:
             return read_case_file(folder / CASE_FILE).spine
         with atomic_folder(folder, marker=STAMP_FILE) as work:
@@ -58,13 +61,35 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
 
 
 def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
-    """What a case's files depend on; names and sizes of the inputs stand for their content."""
-    inputs = (case.ct, case.mask, case.centroids, *(name_files(case.mask) if case.mask else ()))
-    files = [f"{path.name} {path.stat().st_size}" for path in inputs if path and path.exists()]
+    """What a case's files depend on; names and digests of the inputs stand for their content."""
+    inputs = [case.ct, case.mask, case.centroids]
+    if case.mask:
+        inputs += [*name_files(case.mask), landmarks_beside(case.mask)]
+    files = [f"{file.name} {_digest(file)}" for path in inputs if path and path.exists() for file in _files(path)]
     # Where the files lie does not change what is made of them, nor how many variants there are any of these.
     elsewhere = ("ct", "mask", "centroids", "release", "variants", "problem")
     about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}
     return json.dumps([FORMAT, files, about, options_to_json(replace(options, variants=0))], indent=1)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or those of a folder of surfaces."""
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> str:
+    try:
+        about = path.stat()
+        return _digest_of(path, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    except OSError:
+        # Who reads it to use it says why; the stamp only has to differ from that of a file that can be read.
+        return "unreadable"
+
+
+@lru_cache(maxsize=64)  # variants have the files of their patient
+def _digest_of(path: Path, *_state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def options_to_json(options: PrepareOptions) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""A dataset prepared again at its place: what has changed is made anew, and nothing contradicts it meanwhile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.data import building
+from scripts.data.building import stamp_of
+from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.datalist import read_datalist
+from scripts.data.prepare import prepare_dataset
+from scripts.data.split import SplitOptions
+from scripts.data.vertebrae import PrepareOptions
+from tests.conftest import SimulatedCase, simulate_case
+
+EVERYTHING_TRAINS = SplitOptions(test_share=0, validation_share=0)
+
+
+def relabel(case: SimulatedCase) -> None:
+    """Each vertebra gets the number of the next one; the file keeps its size."""
+    image, size = nib.load(case.mask), case.mask.stat().st_size
+    labels = np.asanyarray(image.dataobj).copy()
+    labels[labels > 0] += 1
+    nib.save(nib.Nifti1Image(labels, image.affine, image.header), case.mask)
+    with case.mask.open("ab") as stream:
+        stream.write(bytes(max(size - case.mask.stat().st_size, 0)))
+
+
+def test_a_corrected_mask_of_the_same_size_is_noticed(tmp_path: Path) -> None:
+    case = simulate_case(tmp_path / "source", "p", levels=(20,))
+    prepare_dataset(tmp_path / "source", tmp_path / "d", PrepareOptions(), EVERYTHING_TRAINS)
+    size = case.mask.stat().st_size
+    relabel(case)
+    assert case.mask.stat().st_size == size
+    prepare_dataset(tmp_path / "source", tmp_path / "d", PrepareOptions(), EVERYTHING_TRAINS)
+    assert [item["level"] for item in read_datalist(tmp_path / "d", "training")] == ["L2"]
+    assert not (tmp_path / "d" / "cases" / "p" / "L1_mask.nii.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["p_ct.nii.gz", "p_ctd.json", "p_vert_msk.json", "p_seg-vert_msk.nii.gz"])
+def test_the_stamp_knows_the_content_of_every_input(tmp_path: Path, name: str) -> None:
+    for file in ("p_ct.nii.gz", "p_ctd.json", "p_vert_msk.nii.gz", "p_vert_msk.json"):
+        (tmp_path / file).write_bytes(b"1")
+    if "seg-" in name:
+        (tmp_path / "p_vert_msk.nii.gz").rename(tmp_path / name)
+        name = "p_landmarks.json"
+        (tmp_path / name).write_bytes(b"1")
+    (case,) = find_cases(tmp_path)
+    before = stamp_of(case, PrepareOptions())
+    assert before == stamp_of(case, PrepareOptions())
+    (tmp_path / name).write_bytes(b"2")
+    assert stamp_of(case, PrepareOptions()) != before
+
+
+def test_the_stamp_knows_the_content_of_every_surface(tmp_path: Path) -> None:
+    case = CaseFiles("p", "", None, tmp_path, paint=True)
+    (tmp_path / "L1.stl").write_bytes(b"1")
+    stamps = [stamp_of(case, PrepareOptions())]
+    (tmp_path / "L1.stl").write_bytes(b"2")
+    stamps.append(stamp_of(case, PrepareOptions()))
+    (tmp_path / "L2.stl").write_bytes(b"2")
+    stamps.append(stamp_of(case, PrepareOptions()))
+    assert len(set(stamps)) == 3
+
+
+def test_a_patient_s_variants_read_its_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = building.hashlib.file_digest
+    monkeypatch.setattr(building.hashlib, "file_digest", lambda *a: opened.append(a) or real(*a))
+    simulate_case(tmp_path, "p", levels=(20,))
+    (case,) = find_cases(tmp_path)
+    stamps = {stamp_of(case, PrepareOptions()) for _ in range(5)}
+    assert len(stamps) == 1 and len(opened) == 2
+    assert json.loads(stamps.pop())[0] == building.FORMAT
