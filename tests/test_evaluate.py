@@ -3,15 +3,23 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.data.datalist import read_document
+from scripts.data.prepare import prepare_dataset
+from scripts.data.split import SplitOptions
+from scripts.data.vertebrae import PrepareOptions
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.leaning import UPRIGHT
 from scripts.io.nifti import write_nifti
 from scripts.reconstruction.metrics import evaluate
+from scripts.reconstruction.metrics.spines import all_spines, leans_at
 from scripts.reconstruction.metrics.table import read_metrics_csv
 from scripts.reconstruction.steady import steady_numbers
+from tests.conftest import simulate_case
 
 LEVELS = (21, 22, 23)
 
@@ -80,3 +88,26 @@ def test_the_network_alone_is_told_the_level_only(leaning_spine, tmp_path, monke
     assert Recorder.last.read_levels == [21, 23]
     status = [row.status for row in read_metrics_csv(tmp_path / "out" / "metrics.csv")]
     assert status[0] == status[2] == "ok" and status[1].startswith("failed")
+
+
+def test_debris_says_nothing_about_how_the_spine_runs(tmp_path: Path) -> None:
+    """Of T8 only the tip of a transverse process is left: `prepare` does not take its middle for a mark."""
+    case = simulate_case(tmp_path / "source", "p", levels=(15, 16, 17))
+    # Of the size of thoracic vertebrae, and as near to each other.
+    for path in (case.ct, case.mask):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine @ np.diag([0.75] * 3 + [1])), path)
+    image = nib.load(case.mask)
+    labels = np.asanyarray(image.dataobj).copy()
+    debris = np.argwhere(labels == 15)
+    labels[labels == 15] = 0
+    labels[tuple(debris[debris[:, 0] <= debris[:, 0].min() + 8].T)] = 15
+    nib.save(nib.Nifti1Image(labels, image.affine), case.mask)
+    prepare_dataset(tmp_path / "source", tmp_path / "d", PrepareOptions(along_spine=True), SplitOptions(test=("p",)))
+    document = read_document(tmp_path / "d")
+    assert [(item["level"], item["no_mark"]) for item in document["excluded"]] == [("T8", True)]
+    spine = all_spines(document)["cases/p"]
+    # The true marks stand above each other, which is how images and labels were cut.
+    assert len(spine) == 3 and {leans_at(spine, item) for item in document["test"]} == {(UPRIGHT, UPRIGHT)}
+    believed = [{**item, "no_mark": False} for item in spine]
+    assert leans_at(believed, document["test"][0]) != (UPRIGHT, UPRIGHT)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.data.datalist import spine_name
 from scripts.data.mixing import main
 from scripts.errors import UserError
 
@@ -39,6 +40,14 @@ def test_real_patients_are_taken_whole_and_simulated_ones_drawn(tmp_path: Path) 
     assert images[0] == str(one / "cases/real/0_xray.nii.gz")
     assert mixed["validation"][0]["image"] == str(one / "cases/held/0.nii.gz")
     assert mixed["mixed_from"] == [str(one), str(two)]
+    # All neighbours in a spine stay known: who was not drawn, and who is in no list of his dataset.
+    spines: dict[str, int] = {}
+    for name in ("training", "validation", "test", "excluded"):
+        for item in mixed[name]:
+            spines[spine_name(item)] = spines.get(spine_name(item), 0) + 1
+    counts = {("one", "real"): 3, ("one", "sim1"): 10, ("one", "sim2"): 10, ("two", "real"): 2, ("two", "sim3"): 10}
+    expected = {str(tmp_path / d / "cases" / s): count for (d, s), count in counts.items()}
+    assert spines == {**expected, str(one / "cases/held"): 2}
 
 
 def test_what_cannot_be_mixed(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def main(simulated: Path, dataset: Path) -> None:
     centroids: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for name in ("training", "validation", "test", "excluded"):
         for item in lists[name]:
-            centroids[item["subject"]][level_number(item["level"])] = item["centroid_mm"]
+            if not item.get("no_mark"):
+                centroids[item["subject"]][level_number(item["level"])] = item["centroid_mm"]
     rows = []
     for subject, bodies in centroids.items():
         bend = midline_bend(np.array([bodies[n] for n in in_order(list(bodies))]))

@@ -24,7 +24,7 @@ from scripts.io.atomic import NoRoomError, atomic_folder
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # Of the files of a case; a change rebuilds them.
-FORMAT = 7
+FORMAT = 8
 
 
 def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRecord | str:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from scripts.data.items import VertebraItem
@@ -39,7 +39,7 @@ def write_datalist(
         }
         for name, item in rows:
             values = asdict(item)
-            for rare in ("along_spine", "label_origin"):
+            for rare in ("along_spine", "label_origin", "no_mark"):
                 if not values[rare]:
                     del values[rare]
             text = textwrap.indent(json.dumps(values, indent=1, allow_nan=False), "  ")
@@ -109,3 +109,8 @@ def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if fitted:
         raise UserError(f"labels of {', '.join(fitted[:5])} are fitted shapes, no truth: nothing is measured on them")
     return items
+
+
+def spine_name(item: dict[str, Any]) -> str:
+    """The folder of one pair of films; variants of a patient have their own."""
+    return str(PurePosixPath(item["label"]).parent)

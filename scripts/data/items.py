@@ -32,6 +32,7 @@ class VertebraItem:
         case: key of the case that it is from, variants included.
         along_spine: whether patches and label were cut along the spine.
         label_origin: ``fitted`` where the label is a fitted library shape: no accuracy is measured on it.
+        no_mark: whether its centroid is that of debris or of a part of a vertebra, which is no mark of the spine.
     """
 
     image: str
@@ -49,6 +50,7 @@ class VertebraItem:
     case: str = ""
     along_spine: bool = False
     label_origin: str = ""
+    no_mark: bool = False
 
 
 def read_patches(path: Path) -> torch.Tensor:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from scripts.command import run_module
-from scripts.data.datalist import read_datalist, read_document
+from scripts.data.datalist import read_datalist, read_document, spine_name
 from scripts.errors import UserError
 from scripts.io.documents import write_json
 
 LISTS = ("training", "validation", "test")
+NOT_DRAWN = "not drawn from its dataset"
 Item = dict[str, Any]
 
 
@@ -52,10 +53,14 @@ def main(dataset: tuple[Path, ...], output: Path, draw_from: str = "", seed: int
     """
     pattern, counts = _pattern(draw_from, len(dataset))
     rng = np.random.default_rng(seed)
-    training = []
+    training, others = [], []
     for folder, count in zip(dataset, counts, strict=True):
         items = read_datalist(folder, "training")
-        training += placed(draw(items, pattern, count, rng) if pattern else items, folder)
+        drawn = draw(items, pattern, count, rng) if pattern else items
+        training += placed(drawn, folder)
+        taken = {item["label"] for item in drawn}
+        others += placed([{**i, "excluded": NOT_DRAWN} for i in items if i["label"] not in taken], folder)
+        others += placed(read_document(folder).get("excluded", []), folder)
     document = read_document(dataset[0])
     for name in LISTS[1:]:
         document[name] = placed(document.get(name, []), dataset[0])
@@ -63,7 +68,10 @@ def main(dataset: tuple[Path, ...], output: Path, draw_from: str = "", seed: int
     leaked = sorted({item["subject"] for item in training} & held_out)
     if leaked:
         raise UserError(f"trained on in one dataset and held out in {dataset[0]}: {', '.join(leaked)}")
-    document |= {"training": training, "excluded": [], "mixed_from": [str(f) for f in dataset]}
+    # They say how the spine runs at those that are in a list.
+    listed = {spine_name(item) for item in [*training, *document["validation"], *document["test"]]}
+    excluded = [item for item in others if spine_name(item) in listed]
+    document |= {"training": training, "excluded": excluded, "mixed_from": [str(f) for f in dataset]}
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "dataset.json", document)
     print(f"{len(training)} vertebrae of {len({i['subject'] for i in training})} patients for training")

@@ -148,7 +148,8 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
     for place in places:
         contact = round(volumes.border_contact_mm2[place.level], 1)
         item = _write_vertebra(folder, case, patient, films, geometry, place, contact)
-        items.append(replace(item, excluded=_why_excluded(item, options) or volumes.unfit.get(place.level, "")))
+        excluded = _why_excluded(item, options) or volumes.unfit.get(place.level, "")
+        items.append(replace(item, excluded=excluded, no_mark=place.level in doubtful))
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
     prepared = PreparedCase(spine, tuple(items))

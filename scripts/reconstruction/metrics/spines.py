@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from scripts.data.datalist import spine_name
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.levels import LEVEL_ORDER, level_number
 
@@ -28,14 +28,15 @@ def group_by_spine(items: Iterable[Item]) -> dict[str, list[Item]]:
     return spines
 
 
-def spine_name(item: Item) -> str:
-    """The folder of one pair of films; variants of a patient have their own."""
-    return str(PurePosixPath(item["label"]).parent)
-
-
 def leans_at(spine: list[Item], item: Item) -> tuple[Lean, Lean]:
-    """How the spine runs at an item, and how far its image and label have been turned upright already."""
-    order = sorted(spine, key=lambda i: LEVEL_ORDER.index(level_number(i["level"])))
+    """How the spine runs at an item, and how far its image and label have been turned upright already.
+
+    Cut and debris alike are in the list ``excluded``; what is no mark takes no part, as when the dataset was prepared.
+    """
+    if item.get("no_mark"):
+        return UPRIGHT, UPRIGHT
+    marked = [i for i in spine if not i.get("no_mark")]
+    order = sorted(marked, key=lambda i: LEVEL_ORDER.index(level_number(i["level"])))
     points = np.array([i["centroid_mm"] for i in order])
     place = next(n for n, i in enumerate(order) if i["level"] == item["level"])
     along = spine_leans(points, sagittal_share=1.0)[place]

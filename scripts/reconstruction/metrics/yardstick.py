@@ -15,12 +15,13 @@ import numpy as np
 
 from scripts.anatomy.average import average_at, average_signed_distance
 from scripts.anatomy.shapes import shape_subjects
+from scripts.data.datalist import spine_name
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
 from scripts.geometry.leaning import UPRIGHT, Lean
 from scripts.io.nifti import read_nifti
 from scripts.levels import level_number
-from scripts.reconstruction.metrics.spines import all_spines, leans_at, spine_name
+from scripts.reconstruction.metrics.spines import all_spines, leans_at
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row
 
