@@ -14,10 +14,13 @@ from scripts.__main__ import main
 from scripts.benchmarks.paper import matrix
 from scripts.benchmarks.paper.comparison import half_interval, holm, paired_p, read_scores
 from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, write_tilted_films
+from scripts.benchmarks.paper.job import train_and_score
 from scripts.benchmarks.paper.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
 from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
 from scripts.benchmarks.paper.report import write_report
+from scripts.benchmarks.paper.run import run_benchmark
 from scripts.benchmarks.paper.scoring import Reconstructor, score
+from scripts.data.building import dataset_digest
 from scripts.data.datalist import read_datalist
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
@@ -225,6 +228,7 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     write_plan(tmp_path / "out", plan)
     facts = {"parameters": 1e6, "gflop": 2.0, "inference_memory_mib": 3, "device": "cpu", "patch_size": 60}
     monkeypatch.setattr("scripts.benchmarks.paper.report.measure_costs", lambda *_: facts)
+    written(tmp_path / "out" / "average", rows({f"p{i}": [0.1, 0.1] for i in range(7)}))
     for name, offset in ((REFERENCE, 0.3), ("bx2s", 0.1)):
         table = rows({f"p{i}": [0.02 * i + offset, offset] for i in range(7)})
         written(run_folder(tmp_path / "out", name, 0) / "plain", table)
@@ -246,6 +250,9 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     assert r"$\pm$" in latex and "±" not in latex
     body = latex[latex.index("ReVerteR (this") :].splitlines()[0]
     assert body.count("&") == latex[latex.index("model &") :].splitlines()[0].count("&")
+    written(run_folder(tmp_path / "out", "unet", 0) / "plain", rows({f"q{i}": [0.1, 0.1] for i in range(7)}))
+    with pytest.raises(UserError, match="average vertebra and unet were scored on different vertebrae"):
+        write_report(tmp_path / "out", plan, models, [0], "COMMAND")
 
 
 def test_another_plan_is_refused(tmp_path: Path) -> None:
@@ -257,6 +264,34 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other" / "file").touch()
     with pytest.raises(UserError, match="no benchmark"):
         write_plan(tmp_path / "other", Plan("a"))
+
+
+def test_a_dataset_prepared_anew_at_its_place_is_refused(tmp_path: Path) -> None:
+    """By the lists or by what a case was made from, whatever step is asked for."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    (data / "cases" / "p").mkdir(parents=True)
+    item = {"subject": "p", "label": "cases/p/L1_mask.nii.gz"}
+
+    def prepare(stamp: str, *items: dict) -> None:
+        (data / "cases" / "p" / "built_from.txt").write_text(stamp)
+        (data / "dataset.json").write_text(json.dumps({"training": [item, *items], "test": [item]}))
+
+    def report(dataset: str) -> None:
+        run_benchmark(out, dataset, chosen(["unet"]), [0], ["report"])
+
+    prepare("a")
+    write_plan(out, Plan(str(data), content=dataset_digest(data)))
+    for stamp, *items in (("b",), ("a", item)):
+        prepare(stamp, *items)
+        for dataset in (str(data), ""):
+            with pytest.raises(UserError, match=r"out: .*data was prepared anew since it was started; choose another"):
+                report(dataset)
+        with pytest.raises(UserError, match="prepared anew"):
+            train_and_score(out, "unet", 0)
+    (out / "benchmark.json").write_text(json.dumps({"dataset": str(data), "overlays": []}))
+    with pytest.raises(UserError, match="older version"):
+        report(str(data))
+    assert [path.name for path in out.iterdir()] == ["benchmark.json"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 
 from scripts.anatomy.landmarks import landmarks_beside
 from scripts.data.cases import CaseFiles
+from scripts.data.datalist import read_document, spine_name
 from scripts.data.numbering import name_files
 from scripts.data.subset import SpineRecord
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
@@ -70,6 +71,24 @@ def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
     elsewhere = ("ct", "mask", "centroids", "release", "variants", "problem")
     about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}
     return json.dumps([FORMAT, files, about, options_to_json(replace(options, variants=0))], indent=1)
+
+
+def dataset_digest(dataset: Path) -> str:
+    """SHA-256 of what a dataset holds: its lists, and what each of its cases was made from.
+
+    Args:
+        dataset: made by ``prepare``, or a mixed list that points to such.
+
+    Raises:
+        UserError: no dataset, or one that cannot be read.
+    """
+    document = read_document(dataset)
+    digest = hashlib.sha256((dataset / "dataset.json").read_bytes())
+    lists = (items for items in document.values() if isinstance(items, list))
+    for name in sorted({spine_name(item) for items in lists for item in items if "label" in item}):
+        stamp = dataset / name / STAMP_FILE
+        digest.update(f"\n{name}\n{stamp.read_text() if stamp.is_file() else 'no stamp'}".encode())
+    return digest.hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

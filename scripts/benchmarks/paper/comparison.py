@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,8 @@ def paired_p(scores: Scores, reference: Scores, metric: str) -> tuple[float | No
     Raises:
         UserError: the two were scored on different vertebrae.
     """
+    check_same_vertebrae({"a model": scores, "its reference": reference})
     a, b = ({_key(row): row for row in s.rows} for s in (scores, reference))
-    if a.keys() != b.keys():
-        raise UserError("two models of one benchmark were scored on different vertebrae; score them again")
     differences: dict[str, list[float]] = defaultdict(list)
     for key in a:
         differences[key[0]].append(getattr(a[key], metric) - getattr(b[key], metric))
@@ -83,6 +82,23 @@ def paired_p(scores: Scores, reference: Scores, metric: str) -> tuple[float | No
     if len(pairs) < FEWEST_PAIRS or not np.any(pairs):
         return None, unit
     return float(wilcoxon(pairs).pvalue), unit
+
+
+def check_same_vertebrae(scores: Mapping[str, Scores]) -> None:
+    """Refuse scores that cannot stand in one table.
+
+    Args:
+        scores: by the name of what was scored.
+
+    Raises:
+        UserError: two were scored on different vertebrae; names them.
+    """
+    first: tuple[str, set[Key]] | None = None
+    for name, one in scores.items():
+        keys = {_key(row) for row in one.rows}
+        first = first or (name, keys)
+        if keys != first[1]:
+            raise UserError(f"{first[0]} and {name} were scored on different vertebrae; score them again")
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

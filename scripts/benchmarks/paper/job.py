@@ -18,7 +18,7 @@ from monai.bundle import run as run_bundle
 
 from scripts.benchmarks.paper.disturbances import CURVES, write_tilted_films
 from scripts.benchmarks.paper.models import MODELS, Model
-from scripts.benchmarks.paper.plan import Plan, read_plan, run_folder
+from scripts.benchmarks.paper.plan import Plan, check_content, read_plan, run_folder
 from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
@@ -36,13 +36,19 @@ def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -
         model: name.
         seed: of the training.
         curves: score under disturbances too.
+
+    Raises:
+        UserError: the dataset was prepared anew since the benchmark was started.
     """
     plan = read_plan(output)
+    check_content(output, plan)
     folder = run_folder(output, model, seed)
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
         (folder / "failed.txt").unlink(missing_ok=True)
         _train(plan, MODELS[model], seed, folder / "training")
+        # A training takes long.
+        check_content(output, plan)
         _score(plan, MODELS[model], folder, output, curves)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from scripts.benchmarks.paper.models import Model
+from scripts.data.building import dataset_digest
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.paths import BUNDLE_ROOT
@@ -27,12 +28,14 @@ class Plan:
         overlays: config files between ``train.json`` and each model's own.
         overrides: config values for all models, on top of everything.
         source: what the dataset was prepared from, for radiographs from wrong angles; empty for none.
+        content: of the dataset, by `scripts.data.building.dataset_digest`.
     """
 
     dataset: str
     overlays: tuple[str, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    content: str = ""
 
     def configs(self, model: Model) -> list[str]:
         """The config files of a model, to be merged from left to right."""
@@ -65,14 +68,24 @@ def write_plan(folder: Path, plan: Plan) -> None:
     path = folder / FILE
     if path.is_file():
         stored = read_plan(folder)
-        differing = [key for key, value in asdict(stored).items() if value != asdict(plan)[key]]
+        differing = [key for key, value in asdict(stored).items() if value != asdict(plan)[key] and key != "content"]
         if differing:
             raise UserError(f"{folder}: was started with other {', '.join(differing)}; choose another --output")
+        _compare_content(folder, stored, plan.content)
         return
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds something that is no benchmark; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(asdict(plan), indent=1) + "\n")
+
+
+def check_content(folder: Path, plan: Plan) -> None:
+    """Refuse to go on with a dataset that was prepared anew at its place: its results would mix with the old ones.
+
+    Raises:
+        UserError: the dataset is another one, or not there.
+    """
+    _compare_content(folder, plan, dataset_digest(Path(plan.dataset)))
 
 
 def read_plan(folder: Path) -> Plan:
@@ -106,3 +119,9 @@ def failure(output: Path, model: str, seeds: Sequence[int]) -> str:
         if path.is_file():
             return path.read_text().strip()
     return ""
+
+
+def _compare_content(folder: Path, plan: Plan, content: str) -> None:
+    if plan.content != content:
+        since = "since it was started" if plan.content else "perhaps: an older version started it and noted no content"
+        raise UserError(f"{folder}: {plan.dataset} was prepared anew {since}; choose another --output")

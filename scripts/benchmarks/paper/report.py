@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.paper.clinical import clinical_table
-from scripts.benchmarks.paper.comparison import Scores, read_scores
+from scripts.benchmarks.paper.comparison import Scores, check_same_vertebrae, read_scores
 from scripts.benchmarks.paper.costs import measure_costs
 from scripts.benchmarks.paper.disturbances import CURVES
 from scripts.benchmarks.paper.figures import Curves, draw_boxes, draw_curves
@@ -36,6 +36,9 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
 
     Returns:
         the report's path.
+
+    Raises:
+        UserError: not all were scored on the same vertebrae.
     """
     folder = output / "report"
     folder.mkdir(exist_ok=True)
@@ -47,6 +50,7 @@ def write_report(output: Path, plan: Plan, models: Sequence[Model], seeds: Seque
     baselines = [m for m in models if not m.is_ablation]
     ablations = [m for m in models if m.is_ablation] + [m for m in models if m.name == REFERENCE]
     average = _average(output, plan)
+    check_same_vertebrae({f"{output}: the average vertebra": average, **scores})
     title = "Table 2: ReVerteR and the baselines"
     tables = [comparison_table("table2", title, baselines, scores, output, seeds, average)]
     if len(ablations) > 1:

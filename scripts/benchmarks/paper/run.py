@@ -10,9 +10,10 @@ from typing import Any
 
 from scripts.benchmarks.paper.matrix import run_matrix, visible_gpus
 from scripts.benchmarks.paper.models import Model
-from scripts.benchmarks.paper.plan import FILE, Plan, read_plan, write_plan
+from scripts.benchmarks.paper.plan import FILE, Plan, check_content, read_plan, write_plan
 from scripts.benchmarks.paper.report import machine, write_report
 from scripts.benchmarks.paper.speed import speed_table
+from scripts.data.building import dataset_digest
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
 
@@ -46,14 +47,17 @@ def run_benchmark(
     if not seeds or min(seeds) < 0:
         raise UserError("--seeds are whole numbers from 0 on, at least one")
     if dataset:
-        plan = Plan(str(Path(dataset).absolute()), tuple(overlays), overrides or {}, _absolute(source))
+        folder = Path(dataset).absolute()
         for name in ("training", "test"):
-            read_datalist(Path(plan.dataset), name)
+            read_datalist(folder, name)
+        content = dataset_digest(folder)
+        plan = Plan(str(folder), tuple(overlays), overrides or {}, _absolute(source), content)
         for model in models:
             plan.parser(model)
         write_plan(output, plan)
     elif (output / FILE).is_file():
         plan = read_plan(output)
+        check_content(output, plan)
     else:
         raise UserError(f"{output}: no benchmark was started there; it needs --dataset")
     output = output.absolute()
