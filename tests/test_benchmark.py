@@ -124,7 +124,7 @@ def test_tilted_by_nothing_is_the_prepared_image(dataset: tuple[Path, SimulatedC
     items = read_datalist(folder / "dataset", "test")
     images = {}
     for angle in (0.0, 10.0):
-        write_tilted_films(str(folder / "source"), items, angle, tmp_path / str(angle))
+        write_tilted_films(str(folder / "source"), folder / "dataset", items, angle, tmp_path / str(angle))
         path = tmp_path / str(angle) / items[0]["case"] / f"{items[0]['level']}_xray.nii.gz"
         images[angle] = np.nan_to_num(read_nifti(path)[0][:, :, 0])
     # Beyond the film there are no values.
@@ -133,7 +133,8 @@ def test_tilted_by_nothing_is_the_prepared_image(dataset: tuple[Path, SimulatedC
     change = np.abs(images[10.0] - prepared).mean((0, 1))
     assert change[2] > 20 * change[0]
     with pytest.raises(UserError, match="has no case"):
-        write_tilted_films(str(folder / "source"), [{**items[0], "case": "other"}], 1.0, tmp_path / "x")
+        other = [{**items[0], "case": "other"}]
+        write_tilted_films(str(folder / "source"), folder / "dataset", other, 1.0, tmp_path / "x")
 
 
 class Box(torch.nn.Module):

@@ -76,4 +76,4 @@ def test_a_patient_s_variants_read_its_files_once(tmp_path: Path, monkeypatch: p
     (case,) = find_cases(tmp_path)
     stamps = {stamp_of(case, PrepareOptions()) for _ in range(5)}
     assert len(stamps) == 1 and len(opened) == 2
-    assert json.loads(stamps.pop())[0] == building.FORMAT
+    assert json.loads(stamps.pop())["format"] == building.FORMAT

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, write_tilted_films
+from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, check_tiltable, disturb, write_tilted_films
 from scripts.benchmarks.paper.scoring import TestVertebra, read_vertebrae
 from scripts.command import run_module
 from scripts.data.augmentation import RandFilmd
@@ -156,9 +156,11 @@ def main(
     dataset: Path, output: Path, source: str = "", weights: Path | None = None, subjects: tuple[str, ...] = ()
 ) -> None:
     """Measure and write."""
-    output.mkdir(parents=True, exist_ok=True)
     document = read_document(dataset)
     items = [i for i in list_of(document, dataset, "test") if not subjects or i["subject"] in subjects]
+    if source:
+        check_tiltable(dataset, items)
+    output.mkdir(parents=True, exist_ok=True)
     predictor = Predictor(weights, "cpu", batch_size=1)
     vertebrae = list(read_vertebrae(dataset, items))
     plain = scored(predictor, vertebrae)
@@ -171,7 +173,7 @@ def main(
             if not source:
                 continue
             images = output / "angles" / curve.name
-            write_tilted_films(source, items, curve.amount, images)
+            write_tilted_films(source, dataset, items, curve.amount, images)
             rows = scored(predictor, list(read_vertebrae(dataset, items, images)))
         else:
             rows = scored(predictor, vertebrae, partial(_disturbed, curve))

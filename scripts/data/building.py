@@ -63,14 +63,34 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
 
 def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
     """What a case's files depend on; names and digests of the inputs stand for their content."""
+    stamp = {"format": FORMAT, **inputs_of(case), "options": options_to_json(replace(options, variants=0))}
+    return json.dumps(stamp, indent=1)
+
+
+def inputs_of(case: CaseFiles) -> dict[str, Any]:
+    """The part of a stamp that a case's own files and description make."""
     inputs = [case.ct, case.mask, case.centroids]
     if case.mask:
         inputs += [*name_files(case.mask), landmarks_beside(case.mask)]
     files = [f"{file.name} {_digest(file)}" for path in inputs if path and path.exists() for file in _files(path)]
     # Where the files lie does not change what is made of them, nor how many variants there are any of these.
     elsewhere = ("ct", "mask", "centroids", "release", "variants", "problem")
-    about = {key: str(value) for key, value in asdict(case).items() if key not in elsewhere}
-    return json.dumps([FORMAT, files, about, options_to_json(replace(options, variants=0))], indent=1)
+    return {"files": files, "case": {key: str(v) for key, v in asdict(case).items() if key not in elsewhere}}
+
+
+def read_stamp(folder: Path) -> dict[str, Any]:
+    """The stamp of a case's folder: its ``files``, ``case`` and ``options``.
+
+    Raises:
+        UserError: it has none, or one of an older version.
+    """
+    try:
+        stamp = json.loads((folder / STAMP_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: is no case that prepare made ({error})") from error
+    if not isinstance(stamp, dict) or stamp.get("format") != FORMAT:
+        raise UserError(f"{folder}: prepared by another version; prepare the dataset anew")
+    return stamp
 
 
 def dataset_digest(dataset: Path) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from scripts.data.building import inputs_of, read_stamp
 from scripts.data.cases import find_cases
+from scripts.data.duplicates import merge_releases
 from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
-from scripts.geometry.biplanar import BiplanarGeometry, geometry_of_grid
+from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import network_input, place_cube
-from scripts.geometry.projector import BONE_GAIN, project_pair
+from scripts.geometry.projector import project_pair
 from scripts.io.atomic import atomic_folder
 from scripts.io.nifti import write_quantised
 from scripts.levels import level_number
@@ -94,32 +98,40 @@ def _shifted(mask: np.ndarray, step: np.ndarray) -> np.ndarray:
     return out
 
 
-def write_tilted_films(source: str, items: Sequence[dict[str, object]], angle_deg: float, folder: Path) -> None:
+def write_tilted_films(
+    source: str, dataset: Path, items: Sequence[dict[str, Any]], angle_deg: float, folder: Path
+) -> None:
     """Radiographs of a data list's vertebrae with a lateral view at a wrong angle that the geometry does not contain.
 
     The lateral view is turned about the patient's long axis. Marks are where the films show the centroid; everything
-    else assumes orthogonal views, as in `scripts.data.vertebrae.prepare_case`. Written once; beams are parallel.
+    else assumes orthogonal views, as in `scripts.data.vertebrae.prepare_case`. Kept while the dataset stays the same.
 
     Args:
         source: what the dataset was prepared from.
-        items: of the data list.
+        dataset: prepared.
+        items: of one of its lists.
         angle_deg: of the turn.
         folder: gets ``<case>/<level>_xray.nii.gz``.
 
     Raises:
-        UserError: a case of the list is not in the source.
+        UserError: the dataset's images cannot be made at an angle (`check_tiltable`), a case of the list is not in the
+            source, or another one than the dataset was prepared from.
     """
-    if (folder / "done").is_file():
+    stamps = check_tiltable(dataset, items)
+    made_from = json.dumps([angle_deg, sorted([item["case"], item["level"]] for item in items), stamps], indent=1)
+    if (folder / "done").is_file() and (folder / "done").read_text() == made_from:
         return
-    cases = {case.key: case for case in find_cases(source)}
-    wanted = sorted({str(item["case"]) for item in items})
-    missing = [key for key in wanted if key not in cases]
+    cases = {case.key: case for case in merge_releases(find_cases(source))[0]}
+    missing = [key for key in stamps if key not in cases]
     if missing:
         raise UserError(f"{source}: has no case {', '.join(missing)} that the test list holds")
     with atomic_folder(folder, "done") as work:
-        for key in wanted:
-            rng = np.random.default_rng([0, 0, *key.encode()])
-            patient = canonical_patient(read_case(cases[key], rng), BONE_GAIN, VariantRange(), None)
+        for key, stamp in stamps.items():
+            case = replace(cases[key], labels=cases[key].labels or stamp["case"]["labels"])
+            if inputs_of(case) != {name: stamp[name] for name in ("files", "case")}:
+                raise UserError(f"{source}: its case {key} is not what {dataset} was prepared from")
+            rng = np.random.default_rng([stamp["options"]["seed"], 0, *key.encode()])
+            patient = canonical_patient(read_case(case, rng), stamp["options"]["bone_gain"], VariantRange(), None)
             nominal = geometry_of_grid(patient.grid)
             taken = BiplanarGeometry(nominal.ap, nominal.lat.turned(angle_deg, 0.0))
             films = project_pair(patient.attenuation, patient.grid.affine, taken)
@@ -127,11 +139,32 @@ def write_tilted_films(source: str, items: Sequence[dict[str, object]], angle_de
             for item in items:
                 if item["case"] != key:
                     continue
-                marked = patient.centroids[level_number(str(item["level"]))]
+                marked = patient.centroids[level_number(item["level"])]
                 pixels = taken.project(marked)
                 believed = nominal.back_project(*pixels)[0][0]
                 seen = place_cube(believed, patient.grid)
                 image = network_input(films, (pixels[0][0], pixels[1][0]), nominal, seen)
                 path = work / key / f"{item['level']}_xray.nii.gz"
                 write_quantised(path, image.permute(1, 2, 0)[:, :, None].numpy(), seen.grid.affine)
-        (work / "done").touch()
+        (work / "done").write_text(made_from)
+
+
+def check_tiltable(dataset: Path, items: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The stamps of a data list's cases by their keys, if `write_tilted_films` can make their images at an angle.
+
+    Raises:
+        UserError: they were cut along the spine, have effects of films, or were taken by another beam than a parallel
+            one; or were prepared by another version.
+    """
+    folders = {str(item["case"]): (dataset / item["label"]).parent for item in items}
+    stamps = {key: read_stamp(folder) for key, folder in sorted(folders.items())}
+    for stamp in stamps.values():
+        options = stamp["options"]
+        unlike = [f"--{name.replace('_', '-')}" for name in ("along_spine", "film") if name in options]
+        unlike += ["--beam"] if options["beams"] != [Beam.PARALLEL.value] else []
+        if unlike:
+            raise UserError(
+                f"{dataset}: was prepared with {', '.join(unlike)}; films at a wrong angle are made without: leave "
+                "--source out, or prepare a dataset without"
+            )
+    return stamps

@@ -102,7 +102,7 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
             images = output / "tilted" / disturbance.name
             images.parent.mkdir(exist_ok=True)
             with only_writer(images.parent, patience_s=3600):
-                write_tilted_films(plan.source, items, disturbance.amount, images)
+                write_tilted_films(plan.source, dataset, items, disturbance.amount, images)
         score(reconstruct, dataset, items, folder / disturbance.name, disturbance, images)
 
 

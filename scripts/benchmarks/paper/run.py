@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.benchmarks.paper.disturbances import check_tiltable
 from scripts.benchmarks.paper.matrix import run_matrix, visible_gpus
 from scripts.benchmarks.paper.models import Model
 from scripts.benchmarks.paper.plan import FILE, Plan, check_content, read_plan, write_plan
@@ -50,6 +51,8 @@ def run_benchmark(
         folder = Path(dataset).absolute()
         for name in ("training", "test"):
             read_datalist(folder, name)
+        if source:
+            check_tiltable(folder, read_datalist(folder, "test"))
         content = dataset_digest(folder)
         plan = Plan(str(folder), tuple(overlays), overrides or {}, _absolute(source), content)
         for model in models:
