@@ -20,11 +20,13 @@ from conftest import simulate_case
 from scripts.data.cases import find_cases
 from scripts.data.duplicates import merge_releases
 from scripts.data.metal import MetalEvidence, find_metal
+from scripts.data.online import build
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.subset import SpineRecord, SubsetOptions, why_dropped
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.jobs import CRASHED, run_jobs
+from scripts.localization import films
 
 NO_METAL = MetalEvidence(1500.0, 0.0, 0.0, False)
 
@@ -71,6 +73,28 @@ def test_a_scan_in_both_years_is_used_once_under_one_patient(tmp_path: Path) -> 
     assert "verse100" in duplicates[0].dropped and "gl500" in duplicates[0].kept
     # One folder that holds both releases is the same thing.
     assert [c.key for c in merge_releases(find_cases(tmp_path))[0]] == [c.key for c in cases]
+
+
+def test_stored_films_and_online_cases_know_releases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people of one name are two, one under two names is one and can be left out by either."""
+    release(tmp_path / "verse19", "sub-verse100", levels=(20,))
+    release(tmp_path / "verse20", "sub-gl500_dir-ax", levels=(20,))
+    for year, level in ((19, 21), (20, 22)):
+        release(tmp_path / f"verse{year}", "sub-verse200", levels=(level,), step=1.0)
+        path = tmp_path / f"verse{year}" / "rawdata" / "sub-verse200" / "sub-verse200_ct.nii.gz"
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) + np.int16(year), image.affine), path)
+    jobs: list[str] = []
+    monkeypatch.setattr(films, "run_jobs", lambda work, items, workers: jobs.extend(c.key for c, _ in items) or [])
+    films.build_films(str(tmp_path), str(tmp_path / "films"))
+    assert jobs == ["gl500_dir-ax", "verse200", "verse200_in-verse20"]
+    jobs.clear()
+    monkeypatch.setattr(build, "do_all", lambda job, items, workers, what: jobs.extend(c.key for c, _ in items))
+    build.build(tmp_path / "online", str(tmp_path), without=("verse100",))
+    assert jobs == ["verse200", "verse200_in-verse20"]
+    jobs.clear()
+    build.build(tmp_path / "online", str(tmp_path), subjects=("verse100",))
+    assert jobs == ["gl500_dir-ax"]
 
 
 @pytest.mark.parametrize(

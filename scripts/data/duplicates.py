@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def merge_releases(cases: list[CaseFiles]) -> tuple[list[CaseFiles], list[Duplic
         if id(c) in dropped
     ]
     return _with_own_keys(kept), report
+
+
+def names_of(
+    found: Iterable[CaseFiles], kept: Iterable[CaseFiles], duplicates: Iterable[Duplicate]
+) -> dict[str, set[str]]:
+    """Every name that a patient's scans have in their releases, by the name that `merge_releases` gave to the patient.
+
+    Args:
+        found: cases before merging.
+        kept: cases after it.
+        duplicates: what it left out.
+    """
+    kept = list(kept)
+    names = {case.subject: {case.subject} for case in kept}
+    # A manifest may name one file for several cases, which are never merged.
+    before = {_path(case): case.subject for case in found if case.release}
+    after = [(_path(case), case.subject) for case in kept if case.release]
+    for path, subject in after + [(twin.dropped, twin.subject) for twin in duplicates]:
+        names.setdefault(subject, {subject}).add(before[path])
+    return names
 
 
 def _with_own_keys(cases: list[CaseFiles]) -> list[CaseFiles]:

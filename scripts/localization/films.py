@@ -25,6 +25,7 @@ from tqdm import tqdm
 from scripts.anatomy.landmarks import SpineLandmarks, find_landmarks, known_landmarks, split_marks
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.duplicates import merge_releases
 from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
@@ -239,7 +240,7 @@ def build_films(source: str, output: str, pairs: int = 4, variants: int = 0, see
     """
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(case, v) for case in find_cases(source) for v in range(int(variants) + 1)]
+    jobs = [(case, v) for case in merge_releases(find_cases(source))[0] for v in range(int(variants) + 1)]
     work = partial(_build, folder=folder, pairs=int(pairs), seed=int(seed))
     for (case, variant), result in tqdm(run_jobs(work, jobs, int(workers)), total=len(jobs), unit="case"):
         if isinstance(result, Exception):

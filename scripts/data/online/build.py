@@ -4,8 +4,8 @@
         [--factor 2] [--other-shapes N] [--simulate N] [--spacing-mm 2] [--workers 1]
 
 ``--source`` is what ``prepare`` reads. With ``--bodies N`` each CT gets N painted bodies instead of being taken as it
-is. With ``--other-shapes N`` each also gets N copies with other people's vertebrae in it. Files that are there already
-are kept.
+is. With ``--other-shapes N`` each also gets N copies with other people's vertebrae in it. A scan that two releases have
+is taken once; ``--without`` and ``--subjects`` know its patient by either name. Files that are there already are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from scripts.anatomy.shapes import SUBJECT_WEIGHTS, shape_subjects
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
+from scripts.data.duplicates import merge_releases, names_of
 from scripts.data.online.bodies import put_body_around
 from scripts.data.online.case import case_from_patient, write_case
 from scripts.data.online.case import read_case as read_stored
@@ -106,8 +107,11 @@ def build(
     if not source and not simulate:
         raise UserError("nothing to build: give --source or --simulate")
     output.mkdir(parents=True, exist_ok=True)
-    cases = find_cases(source) if source else []
-    cases = [c for c in cases if c.subject not in without and (not subjects or c.subject in subjects)]
+    found = find_cases(source) if source else []
+    cases, twins = merge_releases(found)
+    names = names_of(found, cases, twins)
+    cases = [c for c in cases if names[c.subject].isdisjoint(without)]
+    cases = [c for c in cases if not subjects or not names[c.subject].isdisjoint(subjects)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
     job = partial(build_case, folder=output, factor=factor, seed=seed, other_shapes=other_shapes, without=without)
     do_all(job, jobs, workers, "CTs")
