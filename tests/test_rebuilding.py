@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data import building
+from scripts.data import building, prepare
 from scripts.data.building import stamp_of
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import read_datalist
+from scripts.data.items import VertebraItem
+from scripts.data.metal import MetalEvidence
 from scripts.data.prepare import prepare_dataset
 from scripts.data.split import SplitOptions
-from scripts.data.vertebrae import PrepareOptions
+from scripts.data.subset import SpineRecord
+from scripts.data.vertebrae import CASE_FILE, PreparedCase, PrepareOptions
+from scripts.errors import UserError
+from scripts.jobs import run_jobs
 from tests.conftest import SimulatedCase, simulate_case
 
 EVERYTHING_TRAINS = SplitOptions(test_share=0, validation_share=0)
@@ -77,3 +84,39 @@ def test_a_patient_s_variants_read_its_files_once(tmp_path: Path, monkeypatch: p
     stamps = {stamp_of(case, PrepareOptions()) for _ in range(5)}
     assert len(stamps) == 1 and len(opened) == 2
     assert json.loads(stamps.pop())["format"] == building.FORMAT
+
+
+def test_lists_do_not_outlive_the_cases_that_they_describe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after the first of two cases was replaced; a build of new cases only leaves the lists as they are."""
+
+    def stand_in(case: CaseFiles, folder: Path, *_: object) -> PreparedCase:
+        spine = SpineRecord(case.key, case.subject, "", (20,), MetalEvidence(1500.0, 0.0, 0.0, False))
+        item = VertebraItem("i", "l", case.key, "", "L1", (1.0, 2.5, -3.0), "annotated", 0.0, 0.0, "", "")
+        prepared = PreparedCase(spine, (item,))
+        (folder / CASE_FILE).write_text(json.dumps(asdict(prepared)))
+        return prepared
+
+    def stopped(*arguments: object, **options: object) -> Iterator[object]:
+        yield next(iter(run_jobs(*arguments, **options)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "prepare_case", stand_in)
+    rows = [{"subject": name, "ct": None, "mask": None} for name in ("p1", "p2", "p3")]
+    source, out = tmp_path / "cases.json", tmp_path / "d"
+
+    def build(patients: int, options: PrepareOptions, run: object = run_jobs) -> None:
+        monkeypatch.setattr(prepare, "run_jobs", run)
+        source.write_text(json.dumps(rows[:patients]))
+        prepare.prepare_dataset(source, out, options, EVERYTHING_TRAINS)
+
+    build(2, PrepareOptions())
+    first = (out / "dataset.json").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        build(3, PrepareOptions(), stopped)
+    assert (out / "dataset.json").read_bytes() == first
+    with pytest.raises(KeyboardInterrupt):
+        build(2, PrepareOptions(along_spine=True), stopped)
+    with pytest.raises(UserError, match=r"no such file; is .* a prepared dataset"):
+        read_datalist(out, "training")
+    build(2, PrepareOptions(along_spine=True))
+    assert len(read_datalist(out, "training")) == 2 and not (out / "dataset.json.outdated").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from scripts.io.atomic import NoRoomError, atomic_folder
 # A case and the number of its variant; 0 for the patient as scanned.
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
+# A build that is stopped halfway leaves the second and not the first: no dataset, for those that read one.
+LISTS_FILE, OUTDATED_FILE = "dataset.json", "dataset.json.outdated"
 # Of the files of a case; a change rebuilds them.
 FORMAT = 8
 
@@ -50,6 +53,8 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
         with atomic_folder(folder, marker=STAMP_FILE) as work:
             prepared = prepare_case(case, work, options, variant)
             (work / STAMP_FILE).write_text(stamp)
+            if folder.exists():
+                withdraw(output)
         return prepared.spine
     except NoRoomError as error:
         # Every other case would have it too.
@@ -59,6 +64,13 @@ def build_case(job: BuildJob, output: Path, options: PrepareOptions) -> SpineRec
     except Exception as error:
         # Whatever a strange file brings about, it costs that case and not the others.
         return f"unexpected {type(error).__name__}: {error}"
+
+
+def withdraw(output: Path) -> None:
+    """Put a dataset's lists aside, because a case that they name is about to be replaced: they say what it was."""
+    # Another worker may have done it.
+    with suppress(FileNotFoundError):
+        (output / LISTS_FILE).replace(output / OUTDATED_FILE)
 
 
 def stamp_of(case: CaseFiles, options: PrepareOptions) -> str:
@@ -103,7 +115,7 @@ def dataset_digest(dataset: Path) -> str:
         UserError: no dataset, or one that cannot be read.
     """
     document = read_document(dataset)
-    digest = hashlib.sha256((dataset / "dataset.json").read_bytes())
+    digest = hashlib.sha256((dataset / LISTS_FILE).read_bytes())
     lists = (items for items in document.values() if isinstance(items, list))
     for name in sorted({spine_name(item) for items in lists for item in items if "label" in item}):
         stamp = dataset / name / STAMP_FILE

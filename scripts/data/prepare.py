@@ -3,7 +3,8 @@
 A dataset is ``dataset.json`` (a MONAI datalist with ``training``, ``validation`` and ``test``, and under ``excluded``
 what is in no list and why), ``rejected.csv`` (cases that could not be used), ``warnings.csv`` (what was assumed about
 others) and one folder a case under ``cases/``.
-The same input gives the same bytes, and a stopped build goes on where it was.
+The same input gives the same bytes, and a stopped build goes on where it was. As soon as it replaces a case of an
+earlier build, the earlier ``dataset.json`` is put aside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.data.building import BuildJob, build_case, folder_name, options_to_json
+from scripts.data.building import LISTS_FILE, OUTDATED_FILE, BuildJob, build_case, folder_name, options_to_json
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import write_datalist
 from scripts.data.duplicates import merge_releases
@@ -116,7 +117,8 @@ def prepare_dataset(
             "options": options_to_json(options),
         }
         rows = _rows(output, built, subset)
-        counts = write_datalist(output / "dataset.json", header, (*SPLITS, "excluded"), rows)
+        counts = write_datalist(output / LISTS_FILE, header, (*SPLITS, "excluded"), rows)
+        (output / OUTDATED_FILE).unlink(missing_ok=True)
     return {**counts, "rejected": len(built.rejected), "warnings": len(notes), "released twice": len(duplicates)}
 
 
