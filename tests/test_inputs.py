@@ -12,7 +12,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
-from scripts.learning.inputs import check_settings, load_items
+from scripts.learning.inputs import check_own_images, check_settings, load_items
 from tests.conftest import ROOT
 
 EVALUATE = "['configs/train.json','configs/evaluate.json']"
@@ -130,3 +130,18 @@ def test_items_have_full_paths_and_files_that_are_there(dataset: Path, tmp_path:
         (tmp_path / "dataset.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=r"empty or missing|no list of items"):
             load_items(str(tmp_path), "training")
+
+
+def test_masks_of_a_mixed_list_are_not_written_into_its_datasets(tmp_path: Path) -> None:
+    """Results lie where their image does in the dataset: above it that is no folder of ours."""
+    for name, good in (("cases/p/a.nii.gz", True), ("../one/a.nii.gz", False), (str(tmp_path / "one" / "a"), False)):
+        folder = tmp_path / "mix"
+        folder.mkdir(exist_ok=True)
+        (folder / "dataset.json").write_text(json.dumps({"test": [{"image": name}]}))
+        if good:
+            check_own_images(str(folder), "test")
+        else:
+            with pytest.raises(UserError, match=r"mix/dataset.json: its list 'test' points to .*/one/a"):
+                check_own_images(str(folder), "test")
+    steps = json.loads((ROOT / "configs" / "inference.json").read_text())["run"]
+    assert [step.get("_target_", "").split(".")[-1] for step in steps[:-1]] == ["check_settings", "check_own_images"]

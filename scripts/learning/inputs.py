@@ -5,6 +5,7 @@ MONAI wraps an error of a config into others and Python prints them all. A `User
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,26 @@ def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> li
         if not Path(str(items[0].get(name))).is_file():
             raise UserError(f"{path}: its first item in '{data_list}' has no file {name}: {items[0].get(name)}")
     return items
+
+
+def check_own_images(dataset_dir: str, data_list: str) -> None:
+    """Refuse a list whose images lie outside its dataset, where results are named after the place of their image in it.
+
+    Args:
+        dataset_dir: made by ``prepare``; a mixed list points to the files of other datasets.
+        data_list: training, validation or test.
+
+    Raises:
+        UserError: an image lies elsewhere, so that its result would be written outside the folder for results.
+    """
+    root = os.path.abspath(dataset_dir)
+    for item in read_datalist(Path(dataset_dir), data_list):
+        image = os.path.abspath(os.path.join(root, str(item.get("image"))))
+        if not Path(image).is_relative_to(root):
+            raise UserError(
+                f"{Path(dataset_dir) / 'dataset.json'}: its list '{data_list}' points to {image}, beside which its "
+                "mask would be written; take the dataset that holds the image, not the mixed list"
+            )
 
 
 def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> None:
