@@ -25,8 +25,8 @@ from scripts.levels import LEVEL_NUMBERS, in_order, level_name, level_number, re
 FILE_NAME = "landmarks.json"
 # Of a file that a simulated patient has beside its mask.
 LANDMARKS_SUFFIX = "_landmarks.json"
-# Of labelmaps in VerSe's releases.
-MASK_SUFFIX = "_seg-vert_msk.nii.gz"
+# Of labelmaps in VerSe's releases, before .nii or .nii.gz.
+MASK_ENDING = "_seg-vert_msk"
 SECTION_MM = 0.5
 REACH_MM = 40.0
 SLAB_MM = (-2.0, 0.0, 2.0)
@@ -124,9 +124,10 @@ def known_landmarks(mask: Path | None) -> SpineLandmarks | None:
 
 def landmarks_beside(mask: Path) -> Path | None:
     """Where the landmarks of a case may be that ``simulate`` has written; None beside masks of another name."""
-    if not mask.name.endswith(MASK_SUFFIX):
+    stem = mask.name.removesuffix(".gz").removesuffix(".nii")
+    if stem == mask.name or not stem.endswith(MASK_ENDING):
         return None
-    return mask.with_name(mask.name.removesuffix(MASK_SUFFIX) + LANDMARKS_SUFFIX)
+    return mask.with_name(stem.removesuffix(MASK_ENDING) + LANDMARKS_SUFFIX)
 
 
 def write_landmarks(path: Path, landmarks: SpineLandmarks) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scripts.anatomy.landmarks import MASK_SUFFIX
+from scripts.anatomy.landmarks import MASK_ENDING
 from scripts.errors import UserError
 from scripts.io.documents import check_schema, not_finite, read_json
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
-CT_SUFFIX = "_ct.nii.gz"
+NII = r"\.nii(?:\.gz)?"
+CT_NAME = re.compile(rf"(.*)_ct{NII}")
+RELEASED_MASK_NAME = re.compile(rf"(.*){MASK_ENDING}{NII}")
+# Folders of a release; what lies in neither is matched by its name alone.
+RAW, DERIVED = "rawdata", "derivatives"
+# (folder of the release, stem) -> files.
+Files = dict[tuple[str, str], list[Path]]
 MASK_WORDS = (
     "seg|segmentation|vert|vertebra|vertebrae|spine|msk|mask|masks|label|labels|labelmap|verse|totalsegmentator|ts"
 )
 # What follows a CT's stem in the name of its labelmap, for certain or perhaps; likewise of its centroid file.
-MASK_NAME = re.compile(rf"(?:_ct)?(?:[_-](?:{MASK_WORDS}))+\.nii\.gz")
-MASK_LIKE = re.compile(r".*(?:msk|mask|label|seg|vert).*\.nii\.gz")
+MASK_NAME = re.compile(rf"(?:_ct)?(?:[_-](?:{MASK_WORDS}))+{NII}")
+MASK_LIKE = re.compile(rf".*(?:msk|mask|label|seg|vert).*{NII}")
 CENTROIDS_NAME = re.compile(r"(?:_seg-[^_]+)?_ctd\.json")
 CENTROIDS_LIKE = re.compile(r".*_ctd\.json")
 
@@ -88,8 +95,8 @@ def find_cases(source: Path | str, labels: str = "") -> list[CaseFiles]:
     Args:
         source: a manifest (``.json``: a list of objects with the fields of `CaseFiles`, paths relative to it), or a
             folder that holds VerSe's ``rawdata``/``derivatives`` trees (one release or several) or
-            ``<stem>_ct.nii.gz`` files, each with one labelmap named ``<stem>_`` and words of `MASK_WORDS`; or several
-            of these with commas between them.
+            ``<stem>_ct.nii.gz`` files, each with one labelmap named ``<stem>_`` and words of `MASK_WORDS`, or both;
+            or several of these with commas between them. Files may also be uncompressed (``.nii``).
         labels: numbering of all masks, a key of `scripts.levels.LABEL_MAPS`, unless a manifest says otherwise of a
             case; empty to find it out for each.
 
@@ -111,22 +118,38 @@ def find_cases(source: Path | str, labels: str = "") -> list[CaseFiles]:
 def _cases_of(source: Path) -> list[CaseFiles]:
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    cases = _read_manifest(source) if source.is_file() else _verse_cases(source) or _plain_cases(source)
+    cases = _read_manifest(source) if source.is_file() else _folder_cases(source)
     if not cases:
         raise UserError(f"{source}: no case found; expected VerSe's rawdata/ and derivatives/, or *_ct.nii.gz files")
     return cases
 
 
-def _verse_cases(source: Path) -> list[CaseFiles]:
+def _folder_cases(source: Path) -> list[CaseFiles]:
+    """Scans under ``rawdata`` with the masks of their release, all others with what lies beside them."""
+    scans, masks = _by_stem(source, CT_NAME), _by_stem(source, RELEASED_MASK_NAME)
+    raw = {key: found for key, paths in scans.items() if (found := [p for p in paths if _kind(p, source) == RAW])}
+    folders = sorted({path.parent for paths in scans.values() for path in paths})
+    beside = {ct: case for folder in folders for ct, case in _plain_cases(folder).items()}
+    plain = []
+    for ct, case in beside.items():
+        kind = _kind(ct, source)
+        # A CT of a scan's own name among the derivatives is no second patient.
+        if kind != RAW and not (kind == DERIVED and (_release(ct, source), _stem(ct)) in raw):
+            plain.append(case)
+    taken = {case.mask for case in plain}
+    loose = {key: [p for p in paths if _kind(p, source) and p not in taken] for key, paths in masks.items()}
+    for case in _released_cases(raw, {key: paths for key, paths in loose.items() if paths}):
+        own = beside.get(case.ct) if case.ct and not (case.mask or case.problem) else None
+        # Any folder may be called rawdata: what lies there with its labelmap is no part of a release.
+        plain.append(own if own and (own.mask or own.problem) else case)
+    return plain
+
+
+def _released_cases(raw: Files, masks: Files) -> list[CaseFiles]:
     """Scans and masks are matched within their release, the folder that holds ``rawdata`` and ``derivatives``."""
-    masks = _by_stem(source, MASK_SUFFIX)
-    scans = _by_stem(source, CT_SUFFIX)
-    scans = {key: rawdata for key, paths in scans.items() if (rawdata := [p for p in paths if "rawdata" in p.parts])}
-    if not any("derivatives" in path.parts for paths in masks.values() for path in paths) and not scans:
-        return []
     cases = []
-    for release, stem in sorted(masks.keys() | scans.keys()):
-        files = masks.get((release, stem), []), scans.get((release, stem), [])
+    for release, stem in sorted(masks.keys() | raw.keys()):
+        files = masks.get((release, stem), []), raw.get((release, stem), [])
         mask, ct = (next(iter(paths), None) for paths in files)
         twice = next((paths for paths in files if len(paths) > 1), [])
         subject, series = _entities(stem)
@@ -148,39 +171,52 @@ def _verse_cases(source: Path) -> list[CaseFiles]:
     return cases
 
 
-def _by_stem(source: Path, suffix: str) -> dict[tuple[str, str], list[Path]]:
-    found: dict[tuple[str, str], list[Path]] = {}
-    for path in sorted(source.rglob(f"*{suffix}")):
-        found.setdefault((_release(path), _stem(path, suffix)), []).append(path)
+def _by_stem(source: Path, name: re.Pattern[str]) -> Files:
+    found: Files = {}
+    for path in sorted(source.rglob("*.nii*")):
+        if match := name.fullmatch(path.name):
+            found.setdefault((_release(path, source), match[1]), []).append(path)
     return found
 
 
-def _release(path: Path) -> str:
-    """The folder above ``rawdata`` or ``derivatives``."""
+def _release_folder(path: Path, source: Path) -> Path | None:
+    """The nearest folder ``rawdata`` or ``derivatives`` around a file; those around the source say nothing."""
     for above in path.parents:
-        if above.name in ("rawdata", "derivatives"):
-            return str(above.parent)
-    return str(path.parent)
+        if above.name in (RAW, DERIVED):
+            return above
+        if above == source:
+            return None
+    return None
 
 
-def _plain_cases(source: Path) -> list[CaseFiles]:
-    cases = []
-    folders: dict[Path, list[str]] = {}
-    for ct in sorted(source.rglob(f"*{CT_SUFFIX}")):
-        folders.setdefault(ct.parent, []).append(_stem(ct, CT_SUFFIX))
-    for folder, stems in folders.items():
-        files = sorted(folder.iterdir())
-        for stem in stems:
-            mask, mask_problem = _one_of(files, stem, stems, MASK_NAME, MASK_LIKE, "labelmap")
-            centroids, problem = _one_of(files, stem, stems, CENTROIDS_NAME, CENTROIDS_LIKE, "centroid file")
-            subject, series = _entities(stem)
-            ct = folder / f"{stem}{CT_SUFFIX}"
-            cases.append(CaseFiles(subject, series, ct, mask, centroids, problem=mask_problem or problem))
+def _kind(path: Path, source: Path) -> str:
+    folder = _release_folder(path, source)
+    return folder.name if folder else ""
+
+
+def _release(path: Path, source: Path) -> str:
+    return str((_release_folder(path, source) or path).parent)
+
+
+def _plain_cases(folder: Path) -> dict[Path, CaseFiles]:
+    files = sorted(folder.iterdir())
+    scans: dict[str, list[Path]] = {}
+    for path in files:
+        if CT_NAME.fullmatch(path.name):
+            scans.setdefault(_stem(path), []).append(path)
+    cases = {}
+    for stem, paths in scans.items():
+        mask, mask_problem = _one_of(files, stem, scans, MASK_NAME, MASK_LIKE, "labelmap")
+        centroids, problem = _one_of(files, stem, scans, CENTROIDS_NAME, CENTROIDS_LIKE, "centroid file")
+        if len(paths) > 1:
+            problem = f"several files of one name: {', '.join(path.name for path in paths)}"
+        subject, series = _entities(stem)
+        cases[paths[0]] = CaseFiles(subject, series, paths[0], mask, centroids, problem=mask_problem or problem)
     return cases
 
 
 def _one_of(
-    files: list[Path], stem: str, stems: list[str], exact: re.Pattern[str], like: re.Pattern[str], what: str
+    files: list[Path], stem: str, stems: Iterable[str], exact: re.Pattern[str], like: re.Pattern[str], what: str
 ) -> tuple[Path | None, str]:
     """The one file that belongs to a stem, or why it is not known which; neither where nothing looks like one.
 
@@ -193,7 +229,7 @@ def _one_of(
         what: is looked for.
     """
     owners = [other for other in stems if other.startswith(stem) and other != stem]
-    beside = (path for path in files if not path.name.endswith(CT_SUFFIX))
+    beside = (path for path in files if not CT_NAME.fullmatch(path.name))
     rest = {path: path.name[len(stem) :] for path in beside if path.name.startswith(f"{stem}_")}
     rest = {
         path: text
@@ -233,8 +269,8 @@ def _is_centroids(path: Path, stem: str) -> bool:
     return path.name.startswith(f"{stem}_seg-") and bool(CENTROIDS_NAME.fullmatch(path.name[len(stem) :]))
 
 
-def _stem(path: Path, suffix: str) -> str:
-    return path.name[: -len(suffix)]
+def _stem(ct: Path) -> str:
+    return ct.name.removesuffix(".gz").removesuffix("_ct.nii")
 
 
 def _entities(stem: str) -> tuple[str, str]:
