@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scripts.data.cases import find_cases
+from scripts.data.split import doubtful_patients
 from scripts.data.volumes import read_case
 from tests.conftest import simulate_case
 
@@ -64,3 +65,26 @@ def test_uncompressed_files_are_read(tmp_path: Path) -> None:
     for kind, name in (("rawdata", "ct"), ("derivatives", "seg-vert_msk")):
         touch(tmp_path / "v" / kind / f"sub-v1_{name}.nii")
     assert found(tmp_path / "v") == {"v1": ("sub-v1_ct.nii", "sub-v1_seg-vert_msk.nii", "")}
+
+
+@pytest.mark.parametrize(
+    ("stems", "doubtful"),
+    [
+        (("p1", "p1_2", "p10"), {"p1": "p1_2", "p1_2": "p1"}),
+        (("p1_pre", "p1_post", "p2_pre"), {"p1_pre": "p1_post", "p1_post": "p1_pre"}),
+        # A collection; and patients whose series are named so.
+        (("LIDC_01", "LIDC_02", "LIDC_03"), {}),
+        ((*(f"LIDC_{n:02d}" for n in range(20)), "own_1"), {}),
+        ((*(f"LIDC_{n:02d}" for n in range(20)), "LIDC_03_b", "own_1"), {"LIDC_03_b": "LIDC_03"}),
+        (("sub-p1_pre", "sub-p1_post", "p2"), {}),
+    ],
+)
+def test_names_that_look_like_one_patient_s_are_noted(
+    tmp_path: Path, stems: tuple[str, ...], doubtful: dict[str, str]
+) -> None:
+    touch(*(tmp_path / f"{stem}_ct.nii.gz" for stem in stems))
+    doubts = doubtful_patients(find_cases(tmp_path))
+    assert doubts.keys() == doubtful.keys()
+    for stem, other in doubtful.items():
+        first = stem.split("_")[0]
+        assert f"than {other}; " in doubts[stem] and doubts[stem].endswith(f"sub-{first}_SERIES_ct.nii.gz")

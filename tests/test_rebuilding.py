@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -28,6 +29,12 @@ from tests.conftest import SimulatedCase, simulate_case
 EVERYTHING_TRAINS = SplitOptions(test_share=0, validation_share=0)
 
 
+@pytest.fixture(autouse=True)
+def no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are most of the time of a build as small as these."""
+    monkeypatch.setattr(prepare, "write_statistics", lambda *_: None)
+
+
 def relabel(case: SimulatedCase) -> None:
     """Each vertebra gets the number of the next one; the file keeps its size."""
     image, size = nib.load(case.mask), case.mask.stat().st_size
@@ -36,6 +43,15 @@ def relabel(case: SimulatedCase) -> None:
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), case.mask)
     with case.mask.open("ab") as stream:
         stream.write(bytes(max(size - case.mask.stat().st_size, 0)))
+
+
+def stand_in(case: CaseFiles, folder: Path, *_: object) -> PreparedCase:
+    """What `prepare_case` leaves of a case, without its images."""
+    spine = SpineRecord(case.key, case.subject, "", (20,), MetalEvidence(1500.0, 0.0, 0.0, False))
+    item = VertebraItem("i", "l", case.key, "", "L1", (1.0, 2.5, -3.0), "annotated", 0.0, 0.0, "", "")
+    prepared = PreparedCase(spine, (item,))
+    (folder / CASE_FILE).write_text(json.dumps(asdict(prepared)))
+    return prepared
 
 
 def test_a_corrected_mask_of_the_same_size_is_noticed(tmp_path: Path) -> None:
@@ -89,13 +105,6 @@ def test_a_patient_s_variants_read_its_files_once(tmp_path: Path, monkeypatch: p
 def test_lists_do_not_outlive_the_cases_that_they_describe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after the first of two cases was replaced; a build of new cases only leaves the lists as they are."""
 
-    def stand_in(case: CaseFiles, folder: Path, *_: object) -> PreparedCase:
-        spine = SpineRecord(case.key, case.subject, "", (20,), MetalEvidence(1500.0, 0.0, 0.0, False))
-        item = VertebraItem("i", "l", case.key, "", "L1", (1.0, 2.5, -3.0), "annotated", 0.0, 0.0, "", "")
-        prepared = PreparedCase(spine, (item,))
-        (folder / CASE_FILE).write_text(json.dumps(asdict(prepared)))
-        return prepared
-
     def stopped(*arguments: object, **options: object) -> Iterator[object]:
         yield next(iter(run_jobs(*arguments, **options)))
         raise KeyboardInterrupt
@@ -120,3 +129,14 @@ def test_lists_do_not_outlive_the_cases_that_they_describe(tmp_path: Path, monke
         read_datalist(out, "training")
     build(2, PrepareOptions(along_spine=True))
     assert len(read_datalist(out, "training")) == 2 and not (out / "dataset.json.outdated").exists()
+
+
+def test_names_that_look_like_one_patient_s_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "prepare_case", stand_in)
+    (tmp_path / "source").mkdir()
+    for name in ("p1", "p1_2", "p2"):
+        (tmp_path / "source" / f"{name}_ct.nii.gz").touch()
+    counts = prepare_dataset(tmp_path / "source", tmp_path / "d", PrepareOptions(), EVERYTHING_TRAINS)
+    with (tmp_path / "d" / "warnings.csv").open(newline="") as stream:
+        rows = {row["case"]: row["warning"] for row in csv.DictReader(stream)}
+    assert counts["warnings"] == 2 and rows.keys() == {"p1", "p1_2"} and "another patient than p1_2" in rows["p1"]

@@ -22,7 +22,7 @@ from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import write_datalist
 from scripts.data.duplicates import merge_releases
 from scripts.data.items import VertebraItem
-from scripts.data.split import SplitOptions, split_truth
+from scripts.data.split import SplitOptions, doubtful_patients, split_truth
 from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
@@ -99,7 +99,12 @@ def prepare_dataset(
         finally:
             _remove_unfinished(output)
         write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
-        notes = [(spine.case, note) for spine in built.spines for note in spine.notes]
+        doubts = doubtful_patients(cases)
+        notes = [
+            (spine.case, note)
+            for spine in built.spines
+            for note in (*spine.notes, *([doubts[spine.case]] if spine.case in doubts else ()))
+        ]
         write_csv(output / "warnings.csv", ["case", "warning"], notes)
         if not built.spines:
             raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
