@@ -76,8 +76,8 @@ def test_one_film_alone_and_a_picture_without_pixel_size(tmp_path: Path) -> None
 
     film = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz").lat.pixels
     Image.fromarray(np.uint8(255 * (film - film.min()) / np.ptp(film))).save(tmp_path / "lat.png")
-    assert main(["annotate", f"--lat={tmp_path / 'lat.png'}", f"--output={tmp_path / 'lat.json'}"]) == 0
-    picture = read_annotations(tmp_path / "lat.json")
+    assert main(["annotate", f"--lat={tmp_path / 'lat.png'}", f"--output={tmp_path / 'marks.json'}"]) == 0
+    picture = read_annotations(tmp_path / "marks.json")
     assert picture.lat.marks and any("pixels is not known" in w for w in picture.warnings)
 
 

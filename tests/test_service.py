@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -202,7 +203,11 @@ def test_a_full_disk_stops_the_worker_only_for_a_time(tmp_path: Path, monkeypatc
     assert (tmp_path / "failed" / name / REASON).read_text() == "!\n"
 
 
-def test_no_job_is_taken_when_nobody_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_job_is_taken_when_nobody_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A real service that ran in this process before has set up its own log.
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
     app, spool = pretended(tmp_path, RuntimeError("Mr Secret"))
     with TestClient(app) as client:
         assert hand_in(client).status_code == 202
