@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = SplitOptions(training=("p1",), validation=("p2",), test=("p3",))
     prepare_dataset(folder / "source", folder / "dataset", PrepareOptions(), split)
     return folder / "dataset"
+
+
+@pytest.fixture
+def service_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What services log, though other services and trainings of this process have set up logs of their own."""
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
+    return caplog

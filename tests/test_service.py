@@ -6,7 +6,6 @@ import asyncio
 import errno
 import io
 import json
-import logging
 import os
 import re
 import shlex
@@ -203,11 +202,7 @@ def test_a_full_disk_stops_the_worker_only_for_a_time(tmp_path: Path, monkeypatc
     assert (tmp_path / "failed" / name / REASON).read_text() == "!\n"
 
 
-def test_no_job_is_taken_when_nobody_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    # A real service that ran in this process before has set up its own log.
-    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+def test_no_job_is_taken_when_nobody_works(tmp_path: Path, service_log: pytest.LogCaptureFixture) -> None:
     app, spool = pretended(tmp_path, RuntimeError("Mr Secret"))
     with TestClient(app) as client:
         assert hand_in(client).status_code == 202
@@ -215,7 +210,7 @@ def test_no_job_is_taken_when_nobody_works(
         answer = hand_in(client)
         assert answer.status_code == 503 and "the worker has stopped" in answer.json()["error"]
     assert spool.count(State.WAITING) == 0 and not any(spool.receiving.iterdir())
-    assert "RuntimeError at " in caplog.text and "Secret" not in caplog.text
+    assert "RuntimeError at " in service_log.text and "Secret" not in service_log.text
 
 
 def fill_disk(*_: object) -> None:

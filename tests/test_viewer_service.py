@@ -538,7 +538,7 @@ def test_two_services_on_one_machine_keep_their_cookies(address: str) -> None:
 
 
 def test_what_nobody_foresaw_is_one_line_with_the_same_headers(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, service_log: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(Guard({"testserver"}))
     client = TestClient(app)
@@ -552,8 +552,9 @@ def test_what_nobody_foresaw_is_one_line_with_the_same_headers(
         for name in HEADERS:
             assert answer.headers[name] == usual[name]
     kinds = ["RuntimeError", "KeyError", "FileNotFoundError (No such file or directory)"]
-    assert [line.split(" at ")[0] for line in caplog.messages] == kinds
-    assert "Secret" not in caplog.text
+    told = [record.getMessage() for record in service_log.records if record.name == "uvicorn.error"]
+    assert [line.split(" at ")[0] for line in told] == kinds
+    assert "Secret" not in service_log.text
     for method, path, status in (("GET", "/nothing", 404), ("POST", "/healthz", 405), ("GET", "/static/no.js", 404)):
         answer = client.request(method, path)
         assert answer.status_code == status and answer.json()["error"] and "content-security-policy" in answer.headers
