@@ -578,9 +578,15 @@ def test_exploded_vertebrae_and_names_stay_in_sight(page: Any) -> None:
     page.check("#show-names")
     page.locator("#explode").fill("60")
     canvas = page.locator("#canvas").bounding_box()
-    wait_for(lambda: page.locator("#names span").count() == 3, 30)
-    for name in page.locator("#names span").all():
-        box = name.bounding_box()
+
+    def drawn() -> list[Any]:
+        """Boxes of the three names, once all are shown at the same time."""
+        boxes = [name.bounding_box() for name in page.locator("#names span").all()]
+        return boxes if len(boxes) == 3 and all(boxes) else []
+
+    seen: list[list[Any]] = []
+    wait_for(lambda: seen.append(drawn()) or seen[-1], 30)
+    for box in seen[-1]:
         assert canvas["y"] <= box["y"] and box["y"] + box["height"] <= canvas["y"] + canvas["height"]
 
 
