@@ -15,6 +15,7 @@ from scripts.measure.pose import VertebraPose
 MIN_CURVE_DEG = 5.0
 # Vertebrae with both endplates from which on there can be a curve.
 FEWEST = 3
+TOO_FEW = "no Cobb angle: fewer than three vertebrae with usable endplates"
 # The usual end vertebrae of the sagittal curves.
 KYPHOSIS = LEVEL_NUMBERS["T4"], LEVEL_NUMBERS["T12"]
 LORDOSIS = LEVEL_NUMBERS["L1"], LEVEL_NUMBERS["L5"]
@@ -82,7 +83,7 @@ def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
 def why_no_curve(ordered: list[VertebraPose]) -> str:
     """What to say where `cobb_curves` finds none: the spine is straight, or there is too little to measure."""
     if len(_with_both_endplates(ordered)) < FEWEST:
-        return "no Cobb angle: fewer than three vertebrae with usable endplates"
+        return TOO_FEW
     return f"no curve of {MIN_CURVE_DEG:.0f}° in the frontal plane"
 
 

@@ -24,7 +24,7 @@ from scripts.anatomy.absent import absent_level
 from scripts.levels import LEVEL_ORDER, level_name, places_along_spine
 from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, axial_rotation, tilt
 from scripts.measure.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
-from scripts.measure.curves import FEWEST, KYPHOSIS, LORDOSIS, Curve, cobb_curves, sagittal_angle, why_no_curve
+from scripts.measure.curves import KYPHOSIS, LORDOSIS, TOO_FEW, Curve, cobb_curves, sagittal_angle, why_no_curve
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
 from scripts.measure.pose import VertebraPose, spine_directions
 
@@ -90,7 +90,7 @@ class SpineMeasures:
             return ""
         angle, upper, lower = self.midline
         bends = f"the line through the bodies bends by {angle.degrees:.0f}° ({level_name(upper)}-{level_name(lower)})"
-        if sum(vertebra.wedge is not None for vertebra in self.vertebrae) < FEWEST:
+        if self.no_curve == TOO_FEW:
             return f"{bends}, but too few endplates can be measured for a Cobb angle"
         seen = f"{largest:.0f}°" if self.curves else "no curve"
         return (
