@@ -100,4 +100,6 @@ def service_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
     """What services log, though other services and trainings of this process have set up logs of their own."""
     monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
+    # A server that an earlier test started may have set it to "critical".
+    caplog.set_level(logging.INFO, "uvicorn.error")
     return caplog
