@@ -22,7 +22,7 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, UploadFile
 from fastapi.testclient import TestClient
 
 from scripts.deploy.service import create_service
@@ -39,6 +39,7 @@ from scripts.serving.engine import (
 )
 from scripts.serving.security import HEADERS, Guard
 from scripts.serving.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
+from scripts.serving.uploads import FILM_SUFFIXES, save_upload
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
 from tests.viewer_service import engines, wait_for, wait_until_healthy
@@ -146,6 +147,25 @@ def test_errors_name_the_files_as_they_were_sent(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError) as error:
         process(str(tmp_path / "spool" / "failed" / name))
     assert str(error.value).startswith("Spine 1.png: ") and str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("1.2.840.113619.2.55.3", bytes(128) + b"DICM\x02\0", "ap.dcm"),
+        ("IM000001", b"anything", "ap.dcm"),
+        ("1.2.840.113619.2.55.3", b"no film", None),
+        ("film.ima", bytes(128) + b"DICM\x02\0", "ap.dcm"),
+    ],
+)
+def test_dicom_files_need_no_ending(tmp_path: Path, name: str, content: bytes, kept: str | None) -> None:
+    upload = UploadFile(io.BytesIO(content), filename=name)
+    if kept is None:
+        with pytest.raises(UserError, match=re.escape(name)):
+            save_upload(upload, tmp_path, "ap", FILM_SUFFIXES)
+        return
+    assert save_upload(upload, tmp_path, "ap", FILM_SUFFIXES) == kept
+    assert (tmp_path / kept).read_bytes() == content
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

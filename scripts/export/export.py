@@ -16,8 +16,8 @@ from scripts.export.segmentation import write_segmentation
 from scripts.export.stl import write_stl_object
 from scripts.films.film import Projection
 from scripts.films.header import open_dicom
+from scripts.films.kind import FilmKind, film_kind
 from scripts.films.patient import check_same_patient
-from scripts.films.picture import SUFFIXES
 from scripts.films.study import choose_film
 from scripts.io.annotations import read_annotations
 from scripts.io.atomic import atomic_folder
@@ -25,8 +25,6 @@ from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NAMES, in_order, level_name
 
 SEGMENTATION_FILE = "spine.seg.dcm"
-# Films of these names have no patient; any other is taken for DICOM.
-OTHER_FILMS = (*SUFFIXES, ".nii", ".nii.gz")
 
 
 def export_dicom(
@@ -80,7 +78,7 @@ def film_headers(ap: Path, lat: Path) -> list[Dataset | None]:
         film = choose_film(path, wanted) if path.is_dir() else path
         if not film.is_file():
             raise UserError(f"{film}: no such file")
-        headers.append(None if film.name.lower().endswith(OTHER_FILMS) else _dicom_header(film))
+        headers.append(_dicom_header(film) if film_kind(film) is FilmKind.DICOM else None)
     check_same_patient(headers[0], headers[1], f"{ap} and {lat}")
     return headers
 

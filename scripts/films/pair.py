@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.films.dicom import inverted, read_dicom, read_header
+from scripts.films.dicom import inverted, read_dicom
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
+from scripts.films.kind import FilmKind, film_kind
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions, quarters
 from scripts.films.patient import check_same_patient
-from scripts.films.picture import SUFFIXES, read_picture
+from scripts.films.picture import read_picture
 from scripts.films.plausible import SAME, check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
@@ -97,18 +98,17 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
         path = choose_film(path, wanted)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    kind = film_kind(path)
+    if kind is FilmKind.DICOM:
+        return read_dicom(path, wanted, invert)
+    if kind is FilmKind.NIFTI:
         pixels, view = read_film(path, wanted is Projection.FRONTAL, check_pixels)
         row, column = view.pixel_spacing_mm
         if impossible_spacing((row, column)):
             raise UserError(f"{path}: a pixel spacing of {row:g} x {column:g} mm is impossible")
         pixels = inverted(pixels) if invert else pixels
         return Radiograph(pixels, (row, column), field=(0, 0, *pixels.shape), placed=view)
-    if path.suffix.lower() in SUFFIXES:
-        return read_picture(path, wanted, invert)
-    if path.suffix.lower() in (".dcm", ".dicom", ".ima") or read_header(path) is not None or _is_dicom(path):
-        return read_dicom(path, wanted, invert)
-    raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
+    return read_picture(path, wanted, invert)
 
 
 def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radiograph:
@@ -257,11 +257,6 @@ def _check_heights(geometry: BiplanarGeometry, where: str) -> None:
         raise UserError(
             f"{where} have different heights, {heights[0]:.0f} and {heights[1]:.0f} mm; rows must be shared"
         )
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def _vector(values: np.ndarray) -> tuple[float, float, float]:

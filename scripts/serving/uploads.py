@@ -8,8 +8,9 @@ from pathlib import Path
 from fastapi import UploadFile
 
 from scripts.errors import UserError
+from scripts.films.kind import starts_like_dicom
 
-FILM_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FILM_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Beside stored files: the user's names of them, which errors say.
 NAMES_FILE = ".names.json"
 TEXT_SUFFIXES = (".json", ".yaml", ".yml")
@@ -19,7 +20,7 @@ def save_upload(upload: UploadFile, folder: Path, name: str, suffixes: tuple[str
     """Store an uploaded file as ``<name><suffix>``.
 
     Of the browser's file name only the suffix is used, and only if it is one of the list; a name without any is taken
-    for DICOM, whose files often have none.
+    for DICOM, and so is a file that begins like DICOM: many are named by a UID alone.
 
     Returns:
         the name it was stored under.
@@ -30,7 +31,7 @@ def save_upload(upload: UploadFile, folder: Path, name: str, suffixes: tuple[str
     shown = given_name(upload) or name
     given = shown.lower()
     suffix = next((s for s in suffixes if given.endswith(s)), "")
-    if not suffix and ".dcm" in suffixes and "." not in (upload.filename or ""):
+    if not suffix and ".dcm" in suffixes and ("." not in given or _is_dicom(upload)):
         suffix = ".dcm"
     if not suffix:
         raise UserError(f"{shown}: a file of this kind cannot be opened; use {', '.join(suffixes)}")
@@ -47,7 +48,7 @@ def save_candidate(upload: UploadFile, folder: Path, name: str) -> str:
         UserError: it is empty.
     """
     shown = given_name(upload) or name
-    suffix = next((s for s in (*FILM_SUFFIXES, ".bmp", *TEXT_SUFFIXES) if shown.lower().endswith(s)), "")
+    suffix = next((s for s in (*FILM_SUFFIXES, *TEXT_SUFFIXES) if shown.lower().endswith(s)), "")
     return _written(upload, folder / f"{name}{suffix}", shown)
 
 
@@ -57,6 +58,13 @@ def _written(upload: UploadFile, path: Path, shown: str) -> str:
     if path.stat().st_size == 0:
         raise UserError(f"{shown}: the file is empty; send it again")
     return path.name
+
+
+def _is_dicom(upload: UploadFile) -> bool:
+    upload.file.seek(0)
+    found = starts_like_dicom(upload.file)
+    upload.file.seek(0)
+    return found
 
 
 def given_name(upload: UploadFile) -> str:
