@@ -66,7 +66,7 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
         outputs: what else the folder holds.
         networks: which networks do it.
     """
-    from scripts.job.output import DICOM_FOLDER
+    from scripts.job.output import CONTENT
     from scripts.job.run import Networks, run_job
 
     report = run_job(job, output, Networks(networks), outputs)
@@ -84,18 +84,9 @@ def reconstruct(job: Job, output: Path, outputs: OutputOptions, networks: Networ
             f"{report['mean_ellipsoid_dice']:.3f} at their true centres)"
         )
     print(f"{len(report['vertebrae'])} vertebrae in {sum(report['seconds'].values()):.1f} s -> {output}")
-    for name in (
-        "preview.png",
-        "report.html",
-        "spine.glb",
-        "spine.nii.gz",
-        "meshes",
-        "report.json",
-        "vertebrae.csv",
-        "spine.csv",
-        *([DICOM_FOLDER] if outputs.dicom else []),
-    ):
-        print(f"  {output / name}")
+    for name in (*CONTENT, outputs.turntable):
+        if name and (output / name).exists():
+            print(f"  {output / name}")
 
 
 def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path | None = None) -> None:

@@ -40,10 +40,10 @@ REPORT_FILE = "report.json"
 ANNOTATIONS_FILE = "annotations.json"
 DICOM_FOLDER = "dicom"
 LEAST_FREE_BYTES = 16 * 2**20
-# All that a reconstruction's folder may hold, beside a film of the turning spine.
+# All that a reconstruction's folder may hold, beside a film of the turning spine; first what a reader looks at first.
 CONTENT = (
-    REPORT_FILE, ANNOTATIONS_FILE, DICOM_FOLDER, "spine.nii.gz", "meshes", "spine.glb", "preview.png", "report.html",
-    "vertebrae.csv", "spine.csv",
+    "preview.png", "report.html", "spine.glb", "spine.nii.gz", "meshes", REPORT_FILE, "vertebrae.csv", "spine.csv",
+    ANNOTATIONS_FILE, DICOM_FOLDER,
 )  # fmt: skip
 # What operating systems put into folders, beside names that begin with a dot.
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "lost+found")
