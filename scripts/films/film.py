@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +89,11 @@ class Radiograph:
     aspect: float = 1.0
     detector_mm: tuple[float, float] | None = None
     header: Dataset | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of its pixels, as a hexadecimal number."""
+        return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
     def warned(self, *lines: str) -> Radiograph:
         """The same with more warnings."""

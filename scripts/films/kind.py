@@ -10,6 +10,9 @@ from scripts.errors import UserError
 from scripts.films.dicom import read_header
 from scripts.films.picture import SUFFIXES
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+VIEW_SUFFIXES = (".ap", ".lat")
 PREAMBLE = 128
 MAGIC = b"DICM"
 
@@ -29,16 +32,28 @@ def film_kind(path: Path) -> FilmKind:
         UserError: none of the kinds that can be read.
     """
     name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
+    if name.endswith(NIFTI_SUFFIXES):
         return FilmKind.NIFTI
     if path.suffix.lower() in SUFFIXES:
         return FilmKind.PICTURE
-    if path.suffix.lower() in (".dcm", ".dicom", ".ima") or read_header(path) is not None:
+    if path.suffix.lower() in DICOM_SUFFIXES or read_header(path) is not None:
         return FilmKind.DICOM
     with path.open("rb") as stream:
         if starts_like_dicom(stream):
             return FilmKind.DICOM
     raise UserError(f"{path}: neither DICOM, NIfTI, PNG, JPEG nor TIFF")
+
+
+def film_stem(name: str) -> str:
+    """A film's file name without what says its kind and view; dots elsewhere stay, as in names that are UIDs.
+
+    >>> film_stem("1.2.840.113619.2.55.dcm"), film_stem("Doe.ap.nii.gz"), film_stem("1.2.840.113619.2.55")
+    ('1.2.840.113619.2.55', 'Doe', '1.2.840.113619.2.55')
+    """
+    for suffixes in ((*NIFTI_SUFFIXES, *SUFFIXES, *DICOM_SUFFIXES), VIEW_SUFFIXES):
+        found = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+        name = name[: len(name) - len(found)] or name
+    return name
 
 
 def starts_like_dicom(stream: BinaryIO) -> bool:

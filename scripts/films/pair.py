@@ -14,7 +14,7 @@ from scripts.errors import UserError
 from scripts.films.dicom import inverted, read_dicom
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
-from scripts.films.kind import FilmKind, film_kind
+from scripts.films.kind import FilmKind, film_kind, film_stem
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions, quarters
 from scripts.films.patient import check_same_patient
 from scripts.films.picture import read_picture
@@ -135,7 +135,7 @@ def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Fil
 
 def _name(path: Path) -> str:
     """A file's name as text that can be written: bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(path.name).decode("utf-8", "replace").split(".")[0]
+    return film_stem(os.fsencode(path.name).decode("utf-8", "replace"))
 
 
 def pair_geometry(

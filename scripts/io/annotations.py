@@ -57,10 +57,13 @@ class ViewMarks:
     Args:
         shape: (rows, columns) of the film.
         marks: from head to foot.
+        film: fingerprint of the film that they were set on (`scripts.films.film.Radiograph.fingerprint`); empty if it
+            is not known.
     """
 
     shape: tuple[int, int]
     marks: tuple[Mark, ...]
+    film: str = ""
 
     def by_level(self) -> dict[int, Mark]:
         """VerSe number -> mark."""
@@ -217,7 +220,7 @@ def _view_to_json(view: ViewMarks) -> dict[str, Any]:
         }
         for mark in sorted(view.marks, key=lambda m: LEVEL_ORDER.index(m.level))
     ]
-    return {"shape": list(view.shape), "vertebrae": vertebrae}
+    return {"shape": list(view.shape), **({"film": view.film} if view.film else {}), "vertebrae": vertebrae}
 
 
 def _view_from_json(view: dict[str, Any], name: str) -> ViewMarks:
@@ -253,4 +256,5 @@ def _view_from_json(view: dict[str, Any], name: str) -> ViewMarks:
                     f"{column:g} lies beyond its film of {rows} rows and {columns} columns; positions are "
                     "[row, column] in pixels"
                 )
-    return ViewMarks((rows, columns), tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level))))
+    in_order = tuple(sorted(marks, key=lambda m: LEVEL_ORDER.index(m.level)))
+    return ViewMarks((rows, columns), in_order, view.get("film", ""))

@@ -12,6 +12,7 @@ from scripts.export.identity import exportable
 from scripts.films.calibration import calibrate
 from scripts.films.film import Films
 from scripts.films.mark_order import check_order
+from scripts.films.marked_films import marks_of_films
 from scripts.films.pair import read_films
 from scripts.io.annotations import Annotations, read_annotations
 from scripts.io.inputs import keep_inputs
@@ -70,7 +71,7 @@ def find_marks(job: Job, films: Films, networks: Networks) -> Annotations:
     if job.annotations is not None:
         marks = read_annotations(job.annotations)
         check_order(marks, str(job.annotations))
-        return renumber(marks, job.anchor)
+        return renumber(marks_of_films(films, marks), job.anchor)
     read_patches = PatchLevels(networks.predictor)
     found, _ = annotate_films(films, networks.localizer, anchors=job.anchor, read_patches=read_patches)
     return refine_marks(films, found, networks.predictor)

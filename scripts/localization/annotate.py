@@ -12,6 +12,7 @@ import numpy as np
 
 from scripts.errors import UserError
 from scripts.films.film import Films
+from scripts.films.marked_films import marks_of_films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.io.atomic import check_file
 from scripts.io.inputs import keep_inputs
@@ -63,6 +64,7 @@ def annotate_films(
         if view.film.there and not marks.marks
     ]
     annotations = replace(annotations, warnings=(*empty, *films.warnings, *annotations.warnings))
+    annotations = marks_of_films(films, annotations)
     return (fill_gaps(annotations) if interpolate else annotations), found
 
 

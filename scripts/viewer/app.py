@@ -55,12 +55,14 @@ def create_app(guard: Guard, first: dict[str, Any] | None = None, engine: Engine
     @app.exception_handler(StoreFullError)
     async def no_place(_: Request, error: StoreFullError) -> JSONResponse:
         return refused(
-            503, "there is no room for more films, all that are open are in use; try again later", retry=True
+            503,
+            "there is no room for more films, all that are open are in use; discard some (Resume…) or try again later",
+            retry=True,
         )
 
     @app.exception_handler(NotFoundError)
     async def not_found(_: Request, error: NotFoundError) -> JSONResponse:
-        return refused(404, "no such case; open it again")
+        return refused(404, "no such case any more; open its films again, then Resume… brings back its marks")
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:

@@ -16,6 +16,7 @@ from scripts.drawing import level_colour
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.mark_order import order_complaints
+from scripts.films.marked_films import accepted, marks_of_films, other_films
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
 from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
@@ -78,7 +79,10 @@ def mark_case(folder: Path) -> dict[str, Any]:
     request = read_json(folder / REQUEST_FILE)
     films = films_of(folder)
     if request.get("annotations"):
-        marks = read_annotations(folder / request["annotations"])
+        marks = marks_of_films(films, read_annotations(folder / request["annotations"]))
+        if other_films(marks):
+            # Their name is that of another case.
+            marks = replace(marks, case=request.get("title", marks.case))
     else:
         found = _find_marks(films)
         marks = replace(found, case=request.get("title", found.case))
@@ -134,6 +138,13 @@ def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
     document = {**stored, "views": sent["views"], **said, "end_vertebrae": sent.get("end_vertebrae", [])}
     marks = parse_annotations(document, "the marks")
     case.films.check_marks(marks)
+    ap, lat = replace(marks.ap, film=case.marks.ap.film), replace(marks.lat, film=case.marks.lat.film)
+    marks = replace(marks, ap=ap, lat=lat)
+    if marks.levels_confirmed:
+        marks = accepted(case.as_read, marks)
+    for key, view in (("ap", marks.ap), ("lat", marks.lat)):
+        document["views"][key]["film"] = view.film
+    document["warnings"] = list(marks.warnings)
     # Films that know their own scale and frame stay as they are, and with them all that was reconstructed.
     case = keep_open(folder, case.as_read, marks, case.session)
     write_json(folder / MARKS_FILE, document)
@@ -215,7 +226,7 @@ def _warnings(case: OpenCase) -> list[str]:
     own = case.marks.warnings if as_found else ()
     found = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
     refusals, order = order_complaints(case.marks)
-    return list(dict.fromkeys([*refusals, *order, *case.films.warnings, *found]))
+    return list(dict.fromkeys([*other_films(case.marks), *refusals, *order, *case.films.warnings, *found]))
 
 
 def _following(folder: Path, case: OpenCase) -> dict[str, Any]:

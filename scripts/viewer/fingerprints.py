@@ -14,7 +14,7 @@ from scripts.viewer.memory import OpenCase, predictor
 
 def films_fingerprint(films: Films) -> str:
     """Of the pixels of both films."""
-    return _digest([hashlib.sha256(v.film.pixels.tobytes()).hexdigest() for v in films.views])
+    return _digest([view.film.fingerprint for view in films.views])
 
 
 def marks_fingerprint(case: OpenCase) -> str:

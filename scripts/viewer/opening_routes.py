@@ -9,6 +9,7 @@ from fastapi import APIRouter, File, Request, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 
 from scripts.errors import UserError
+from scripts.films.kind import film_stem
 from scripts.serving.engine import QueueWatcher
 from scripts.serving.room import used_bytes
 from scripts.serving.uploads import given_name, save_candidate
@@ -66,7 +67,7 @@ def opening_routes(cases: Cases) -> APIRouter:
         files = chosen_files(sent, [file for file in candidates if (case.folder / file).is_file()])
         placed = put_in_place(case.folder, files)
         case.names |= {placed[key]: candidates[file] for key, file in files.items()}
-        title = Path(candidates[files["ap"]]).name.split(".")[0]
+        title = film_stem(Path(candidates[files["ap"]]).name)
         wanted = placed | reading_options(sent) | {"title": title}
 
         async def read(step: str, on_queue: QueueWatcher) -> dict[str, Any]:

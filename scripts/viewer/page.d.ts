@@ -57,7 +57,7 @@ interface Case extends Following {
   /** Whether every mark moves the geometry of all, as on films that do not know their own scale or place. */
   follows_marks: boolean;
   views: PerView<{ shape: [number, number]; pixel_mm: [number, number] }>;
-  marks: PerView<{ vertebrae: (Mark & { level: string })[] }>;
+  marks: PerView<{ film?: string; vertebrae: (Mark & { level: string })[] }>;
   levels: { name: string; colour: string }[];
   levels_uncertain: boolean;
   levels_confirmed: boolean;

@@ -16,13 +16,15 @@ from scripts.serving.room import used_bytes
 from scripts.serving.security import same
 
 PREFIX = "vertebrae-viewer-"
-# Of one browser, whose oldest then goes; of all.
-MOST_CASES, MOST_IN_ALL = 8, 64
+# Of one browser, of all.
+MOST_CASES, MOST_IN_ALL = 16, 64
 MOST_BYTES = 8 * 2**30
 # Files among which the user looks for two films, and the bytes of those that are films.
 MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 500, 2**30
 # A case that nobody has asked for in so long may go when room is needed.
 UNUSED_S = 1800.0
+# The same of films from which the user has not chosen two.
+LEFT_S = 120.0
 
 
 class StoreFullError(Exception):
@@ -52,8 +54,8 @@ class StoredCase:
 
     @property
     def unused(self) -> bool:
-        """Whether nobody has asked for it in `UNUSED_S`."""
-        return time.monotonic() - self.used > UNUSED_S
+        """Whether nobody has asked for it in `UNUSED_S`, or `LEFT_S` where no films were chosen."""
+        return time.monotonic() - self.used > (UNUSED_S if self.candidates is None else LEFT_S)
 
 
 class Store:
@@ -68,18 +70,21 @@ class Store:
         self.cases: dict[str, StoredCase] = {}
 
     def create(self, owner: str, size: int = 0) -> tuple[str, StoredCase]:
-        """A new case; the browser's oldest one goes if it has too many.
+        """A new case; unused ones go if the browser has too many, the oldest first.
 
         Args:
             owner: the browser's session.
             size: of its files in bytes.
 
         Raises:
-            StoreFullError: see `make_room`.
+            StoreFullError: the browser has too many that are in use, or see `make_room`.
         """
-        mine = sorted((c.used, i) for i, c in self.cases.items() if c.owner == owner)
-        for _, name in mine[: max(len(mine) - MOST_CASES + 1, 0)]:
-            self.remove(name)
+        mine = [(case.used, name, case.unused) for name, case in self.cases.items() if case.owner == owner]
+        unused = sorted((used, name) for used, name, unused in mine if unused)
+        for _ in range(len(mine) - MOST_CASES + 1):
+            if not unused:
+                raise StoreFullError
+            self.remove(unused.pop(0)[1])
         self.make_room(size, 1)
         name = secrets.token_urlsafe(12)
         folder = self.root / name

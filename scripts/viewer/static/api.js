@@ -3,7 +3,11 @@
 /** The service has no such thing (any more). */
 export class Gone extends Error {}
 
-const SILENT = "the service does not answer; is it still running?";
+/** The service does not answer. */
+export class Silent extends Error {}
+
+const SILENT = "the service does not answer; is it still running? The marks are kept in this browser: Save writes " +
+  "them to a file, and Resume… brings them back once the films are open again";
 
 /** @param {Response} response */
 async function checked(response) {
@@ -24,7 +28,7 @@ async function request(path, options) {
     response = await fetch(path, options);
   } catch {
     options?.signal?.throwIfAborted();
-    throw new Error(SILENT);
+    throw new Silent(SILENT);
   }
   return checked(response);
 }
@@ -61,8 +65,16 @@ export const sessionUrl = (id) => `/api/cases/${id}/session`;
 export async function download(url) {
   const response = await request(url);
   const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? "export";
+  give(await response.blob(), name);
+}
+
+/**
+ * Hands a file to the user.
+ * @type {(content: Blob, name: string) => void}
+ */
+export function give(content, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(content);
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

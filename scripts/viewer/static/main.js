@@ -92,7 +92,11 @@ async function save() {
     await api.download(api.sessionUrl(state.opened.id));
     cases.inFile = saved;
   } catch (error) {
-    toast(messageOf(error));
+    if (!(error instanceof api.Gone || error instanceof api.Silent)) return toast(messageOf(error));
+    const { now } = state;
+    api.give(new Blob([JSON.stringify(state.document(), null, 1)]), "annotations.json");
+    cases.inFile = now;
+    toast("The service has no such case any more or does not answer: this window has written the marks.");
   }
 }
 

@@ -68,7 +68,9 @@ export class Cases {
    * @returns {Promise<string>} keep, discard or nothing
    */
   async leave(canKeep = true) {
-    if (!this.state.case || !this.unsaved) return "discard";
+    if (!this.state.case) return "discard";
+    // Shapes are worth coming back to even where all marks are in a file.
+    if (!this.unsaved) return canKeep && this.worked ? "keep" : "discard";
     const dialog = dialogOf("leave");
     byId("leave-name").textContent = this.state.case.name || "This case";
     byId("leave-keep").hidden = !canKeep;

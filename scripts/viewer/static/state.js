@@ -8,6 +8,9 @@ import { clamp, columnAt, frozen, moveTo, newMark, toMarks } from "./marks.js";
 
 /** @typedef {Partial<Pick<Step, "chosen" | "uncertain" | "confirmed" | "ends">> & { merge?: boolean }} StepOptions */
 
+/** Choices of one name that follow each other so fast are one step. */
+const ONE_CHOICE_MS = 1000;
+
 /** @type {Step} */
 const NOTHING = Object.freeze({
   marks: frozen({ ap: {}, lat: {} }),
@@ -43,6 +46,7 @@ export class State extends EventTarget {
     this.position = -1;
     /** @type {Step | null} what the service has */
     this.saved = null;
+    this.endsChosen = 0;
   }
 
   /** The case, where there must be one. */
@@ -216,11 +220,13 @@ export class State extends EventTarget {
   }
 
   /**
-   * End vertebrae that the user chooses, all of them; going through a list by keyboard is one step.
+   * End vertebrae that the user chooses, all of them; going fast through a list by keyboard is one step.
    * @type {(what: string, ends: EndVertebrae[]) => void}
    */
   chooseEnds(what, ends) {
-    this.push(what, this.marks, { ends, merge: true });
+    const merge = Date.now() - this.endsChosen < ONE_CHOICE_MS;
+    this.endsChosen = Date.now();
+    this.push(what, this.marks, { ends, merge });
   }
 
   /** The user knows that the levels are right. */
@@ -357,6 +363,23 @@ export class State extends EventTarget {
     return Object.fromEntries(
       VIEWS.map((view) => [view, { shape: this.opened.views[view].shape, vertebrae: list(this.marks[view]) }]),
     );
+  }
+
+  /** ``annotations.json`` as this window knows it; the service's own copy has what the network said, too. */
+  document() {
+    const { opened, now } = this;
+    const views = Object.entries(this.views()).map(([view, marks]) => {
+      const { film } = opened.marks[/** @type {ViewName} */ (view)];
+      return [view, film ? { ...marks, film } : marks];
+    });
+    return {
+      schema_version: "1.0",
+      case: opened.name,
+      views: Object.fromEntries(views),
+      levels_uncertain: now.uncertain,
+      levels_confirmed: now.confirmed,
+      end_vertebrae: now.ends,
+    };
   }
 }
 
