@@ -20,7 +20,9 @@ import trimesh
 from PIL import Image
 
 from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.io.annotations import read_annotations
 from scripts.io.tables import read_csv
+from scripts.levels import level_number
 from scripts.measure.reprojection import VIEWS
 from tests.conftest import ROOT
 from tests.dicom_films import SECRET, sample_film, write_dicom
@@ -480,19 +482,34 @@ def test_work_is_kept_offered_again_and_discarded_only_when_asked(page: Any, add
     page.locator("#drafts button", has_text="Resume").click()
     wait_for(lambda: place(page, "ap", "T3")[1] == column, 30)
     assert not page.is_visible("#resume") and not page.is_visible("#resume-open")
-    # Closing deletes what there is, here and at the service.
+    # A service that has lost the case: the window writes the marks.
     name = page.evaluate("viewer.state.case.id")
+    page.wait_for_timeout(400)
+    assert page.evaluate("id => fetch(`/api/cases/${id}`, { method: 'DELETE' }).then(a => a.ok)", name)
+    drag(page, "ap", "T3", 3, 0)
+    with page.expect_download() as download:
+        page.click("#save")
+    written = read_annotations(Path(download.value.path()))
+    assert written.ap.film and written.ap.by_level()[level_number("T3")].centroid[1] == place(page, "ap", "T3")[1]
+    # Closing deletes what there is, here and at the service.
+    drag(page, "ap", "T3", 3, 0)
     page.wait_for_timeout(400)
     page.click("#close")
     assert not page.is_visible("#leave-keep")
     page.click("#leave-discard")
-    wait_for(lambda: place(page, "ap", "T3")[1] != column, 30)
+    opened(page, name)
     assert page.evaluate("Object.keys(localStorage)") == []
     wait_for(lambda: page.evaluate("id => fetch(`/api/cases/${id}`).then(a => a.status)", name) == 404, 10)
     page.reload()
     wait_for(lambda: page.locator(".mark").count() == 26, 60)
     page.wait_for_timeout(300)
     assert not page.is_visible("#resume")
+    # Shapes alone are kept without a question.
+    reconstruct(page, "T11")
+    wait_for(lambda: settled(page), 60)
+    page.click("#sample")
+    wait_for(lambda: page.is_visible("#resume-open"), 30)
+    assert not page.is_visible("#leave")
     page.problems.clear()  # the cases that are gone
 
 
@@ -777,7 +794,12 @@ def test_end_plates_are_drawn_and_end_vertebrae_chosen(page: Any) -> None:
     chosen = [{"measure": "kyphosis", "upper": "T9", "lower": "T12"}]
     assert json.loads(Path(download.value.path()).read_text())["end_vertebrae"] == chosen
 
-    # Undone and redone, also from the select itself; back to the program's choice.
+    # Undone and redone, also from the select itself, one choice after the other; back to the program's choice.
+    page.wait_for_timeout(1100)
+    row.locator("select[data-end=upper]").select_option("T10")
+    wait_for(lambda: settled(page) and row.locator("select[data-end=upper]").input_value() == "T10", 30)
+    page.keyboard.press("Control+z")
+    wait_for(lambda: settled(page) and row.locator("select[data-end=upper]").input_value() == "T9", 30)
     row.locator("select[data-end=upper]").focus()
     page.keyboard.press("Control+z")
     wait_for(lambda: settled(page) and "chosen by the program" in row.inner_text(), 30)
