@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.benchmarks.model_card import interval, table
+from scripts.benchmarks.model_card import group_table, interval, table
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
 from scripts.films.options import ReadingOptions
 from scripts.geometry.leaning import spine_leans
-from scripts.io.tables import markdown_table
 from scripts.job.options import Job, NetworkOptions
 from scripts.job.output import read_truth
 from scripts.job.run import Networks, find_marks, read_job_films, reconstruct_job
@@ -91,14 +90,10 @@ def measured(case: Path, items: list[dict[str, Any]], result: Reconstruction | N
 
 def level_table(rows: list[MetricsRow]) -> list[str]:
     """A line a level, head to foot."""
-    table = []
-    for number in LEVEL_ORDER:
-        chosen = [row for row in rows if level_number(row.level) == number]
-        if chosen:
-            dice, hd95 = interval(chosen, "dice"), interval(chosen, "hd95_mm")
-            cells = ("{:.3f} ({:.3f}-{:.3f})".format(*dice), "{:.1f} ({:.1f}-{:.1f})".format(*hd95))
-            table.append([LEVEL_NAMES[number], f"{len(chosen)}, {len({r.subject for r in chosen})}", *cells])
-    return markdown_table(["level", "vertebrae, patients", "Dice", "HD95 mm"], table)
+    groups: dict[str, list[MetricsRow]] = {LEVEL_NAMES[number]: [] for number in LEVEL_ORDER}
+    for row in rows:
+        groups[row.level].append(row)
+    return group_table("level", groups, ("dice", "hd95_mm"), digits_mm=1)
 
 
 def main(

@@ -10,7 +10,7 @@ left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,16 @@ from scripts.data.augmentation import RandFilmd
 from scripts.data.datalist import list_of, read_document
 from scripts.data.normalisation import OffFilmd
 from scripts.io.tables import markdown_table
-from scripts.levels import level_number, region
+from scripts.levels import REGIONS, level_number, region
 from scripts.paths import BUNDLE_ROOT
+from scripts.reconstruction.metrics.intervals import interval_95
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
 from scripts.reconstruction.metrics.yardstick import yardstick_rows
 from scripts.reconstruction.predictor import Predictor
 
-RESAMPLES = 2000
-METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm")
+DRAWS = 2000
+METRICS = {"dice": "Dice", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm", "nsd_1mm": "NSD 1 mm"}
 PIXELS_MM = (2, 3, 4)
 C1, L5 = level_number("C1"), level_number("L5")
 Change = Callable[[int, torch.Tensor, np.ndarray], tuple[torch.Tensor, np.ndarray]]
@@ -106,28 +107,44 @@ def _found(predictor: Predictor, level: int, image: torch.Tensor) -> np.ndarray:
 
 def interval(rows: list[MetricsRow], metric: str) -> tuple[float, float, float]:
     """Mean and 95 % interval, patients drawn with replacement; vertebrae where there is one patient only."""
-    subjects = sorted({row.subject for row in rows})
-    groups = [[getattr(r, metric) for r in rows if r.subject == s] for s in subjects]
-    if len(subjects) == 1:
-        groups = [[value] for value in groups[0]]
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(RESAMPLES):
-        drawn = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        means.append(np.mean([value for group in drawn for value in group]))
-    low, high = (float(np.percentile(means, share)) for share in (2.5, 97.5))
-    return float(np.mean([getattr(r, metric) for r in rows])), low, high
+    rows = sorted(rows, key=lambda row: row.subject)
+    one_patient = rows[0].subject == rows[-1].subject
+    values = np.array([getattr(row, metric) for row in rows])
+    owners = [f"{i}" if one_patient else row.subject for i, row in enumerate(rows)]
+    ends = interval_95(values, owners, DRAWS)
+    low, high = (values[0], values[0]) if ends is None else ends
+    return float(values.mean()), float(low), float(high)
 
 
 def table(rows: list[MetricsRow]) -> list[str]:
     """By region."""
+    groups = {"all": rows, **{name: [] for name in REGIONS.values()}}
+    for row in rows:
+        groups[region(level_number(row.level))].append(row)
+    return group_table("", groups, METRICS)
+
+
+def group_table(
+    title: str, groups: dict[str, list[MetricsRow]], metrics: Iterable[str], digits_mm: int = 3
+) -> list[str]:
+    """A line a group that has vertebrae: how many, and each metric's mean with its interval.
+
+    Args:
+        title: of the first column.
+        groups: their rows by name.
+        metrics: the columns.
+        digits_mm: after the point of metrics in mm; others have three.
+    """
     lines = []
-    for name in ("all", "cervical", "thoracic", "lumbar"):
-        chosen = [r for r in rows if name in ("all", region(level_number(r.level)))]
-        if chosen:
-            cells = ["{:.3f} ({:.3f}-{:.3f})".format(*interval(chosen, m)) for m in METRICS]
-            lines.append([name, f"{len(chosen)}, {len({r.subject for r in chosen})}", *cells])
-    return markdown_table(["", "vertebrae, patients", "Dice", "HD95 mm", "ASSD mm", "NSD 1 mm"], lines)
+    for name, rows in groups.items():
+        if rows:
+            digits = [digits_mm if metric.endswith("_mm") else 3 for metric in metrics]
+            cells = [
+                "{:.{d}f} ({:.{d}f}-{:.{d}f})".format(*interval(rows, metric), d=d)
+                for metric, d in zip(metrics, digits, strict=True)
+            ]
+            lines.append([name, f"{len(rows)}, {len({row.subject for row in rows})}", *cells])
+    return markdown_table([title, "vertebrae, patients", *(METRICS[metric] for metric in metrics)], lines)
 
 
 def draw_worst(path: Path, vertebrae: list[TestVertebra], rows: list[MetricsRow], predictor: Predictor) -> None:

@@ -22,9 +22,9 @@ from scripts.localization.films import FilmCase, film_pairs, film_subject, read_
 from scripts.localization.found import Localization
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare
+from scripts.reconstruction.metrics.intervals import interval_95
 
 FIELDS_OF_VIEW = {"up to 6": (1, 6), "7 to 9": (7, 9), "10 and more": (10, 99)}
-BOOTSTRAPS = 1000
 
 
 def evaluate_films(
@@ -188,8 +188,8 @@ def _measures(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow])
     if joint:
         off = np.array([j.off_mm for j in joint])
         out |= {
-            "id_rate": _with_interval(joint, lambda rows: float(np.mean([r.identified for r in rows]))),
-            "id_rate_strict": _with_interval(joint, lambda rows: float(np.mean([r.strictly for r in rows]))),
+            "id_rate": _with_interval([j.identified for j in joint], joint),
+            "id_rate_strict": _with_interval([j.strictly for j in joint], joint),
             "space_median_mm": _round(np.nanmedian(off) if np.isfinite(off).any() else np.nan),
             "space_mean_mm": _round(np.nanmean(off) if np.isfinite(off).any() else np.nan),
             "pairing": _round(_share([j.paired for j in joint if j.paired >= 0])),
@@ -203,7 +203,7 @@ def _measures(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow])
         margins = np.array([c.margin for c in cases])
         out |= {
             "pairs": len(cases),
-            "all_right": _with_interval(cases, lambda rows: float(np.mean([r.all_right for r in rows]))),
+            "all_right": _with_interval([c.all_right for c in cases], cases),
             "shifted": _round(np.mean([c.shift != 0 for c in cases])),
             "margin_auc": _round(_auc(margins, right)),
             "seconds_median": _round(float(np.median([c.seconds for c in cases]))),
@@ -233,19 +233,10 @@ def _auc(score: np.ndarray, label: np.ndarray) -> float:
     return float((apart > 0).mean() + 0.5 * (apart == 0).mean())
 
 
-def _with_interval(rows: Sequence[Any], measure: Callable[[Sequence[Any]], float]) -> dict[str, Any]:
-    """A measure and its 95 % interval, by drawing patients with replacement."""
-    by_patient: dict[str, list[Any]] = {}
-    for row in rows:
-        by_patient.setdefault(row.subject, []).append(row)
-    groups = list(by_patient.values())
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(BOOTSTRAPS if len(groups) > 1 else 0):
-        picked = rng.integers(len(groups), size=len(groups))
-        drawn.append(measure([row for g in picked for row in groups[g]]))
-    interval = [_round(np.percentile(drawn, share)) for share in (2.5, 97.5)] if drawn else None
-    return {"value": _round(measure(rows)), "interval": interval}
+def _with_interval(right: Sequence[bool], rows: Sequence[JointRow] | Sequence[CaseRow]) -> dict[str, Any]:
+    """The share of rows that are right, and its 95 % interval over patients."""
+    ends = interval_95(np.array(right), [row.subject for row in rows])
+    return {"value": _round(np.mean(right)), "interval": None if ends is None else [_round(end) for end in ends]}
 
 
 def _share(values: Sequence[int]) -> float:

@@ -16,6 +16,7 @@ from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.tables import write_csv
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, REGIONS, level_number, region
+from scripts.reconstruction.metrics.intervals import DRAWS, interval_95
 from scripts.reconstruction.metrics.surface import VertebraMetrics
 
 METRICS = ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "nsd_2mm")
@@ -90,14 +91,13 @@ def read_metrics_csv(path: Path) -> list[MetricsRow]:
         raise UserError(f"{path}: cannot be read as a metrics table ({error})") from error
 
 
-def summarise(rows: Sequence[MetricsRow], bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+def summarise(rows: Sequence[MetricsRow], bootstrap: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """Mean, median and 95 % interval of each metric: over all, per region and per level. Failures count.
 
     Args:
         rows: of an evaluation, at least one.
-        bootstrap: resamplings, at least one; whole patients are drawn, since a patient's vertebrae are alike, and the
-            mean is over all vertebrae of those drawn.
-        seed: of the resampling.
+        bootstrap: how often patients are drawn for the intervals, at least once.
+        seed: of the drawing.
 
     Returns:
         ``all``, ``regions`` and ``levels`` (both head to foot, those that occur), each group with ``n_vertebrae``,
@@ -154,7 +154,8 @@ def _parse(cells: Sequence[str], where: str) -> MetricsRow:
 
 
 def _summarise_group(rows: Sequence[MetricsRow], bootstrap: int, seed: int) -> dict[str, Any]:
-    subjects = sorted({row.subject for row in rows})
+    rows = sorted(rows, key=lambda row: row.subject)
+    subjects = {row.subject for row in rows}
     statuses = [row.status.split(":")[0] for row in rows]
     group: dict[str, Any] = {
         "n_vertebrae": len(rows),
@@ -164,16 +165,11 @@ def _summarise_group(rows: Sequence[MetricsRow], bootstrap: int, seed: int) -> d
     if len(subjects) < 2:
         group["interval_note"] = "no interval: it needs two patients or more"
     values = np.array([[getattr(row, name) for name in METRICS] for row in rows])
-    owner = np.array([subjects.index(row.subject) for row in rows])
-    sums = np.array([values[owner == i].sum(0) for i in range(len(subjects))])
-    counts = np.bincount(owner)
-    drawn = np.random.default_rng(seed).integers(len(subjects), size=(bootstrap, len(subjects)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
+    interval = interval_95(values, [row.subject for row in rows], bootstrap, seed)
     for i, name in enumerate(METRICS):
-        interval = np.percentile(means[:, i], [2.5, 97.5]).round(5).tolist() if len(subjects) > 1 else None
         group[name] = {
             "mean": round(float(values[:, i].mean()), 5),
             "median": round(float(np.median(values[:, i])), 5),
-            "interval_95": interval,
+            "interval_95": None if interval is None else interval[:, i].round(5).tolist(),
         }
     return group
