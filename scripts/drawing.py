@@ -76,10 +76,14 @@ def name_plate(draw: ImageDraw.ImageDraw, place: Point, text: str, colour: Colou
     draw.text((x, y), text, font=type_, anchor="lm", fill=colour)
 
 
-def film_grey(part: np.ndarray) -> Image.Image:
-    """A film or a part of it, (rows, columns) float and bones bright, between its own dark and bright ends."""
+def film_grey(part: np.ndarray, ends: tuple[float, float] = (1.0, 99.7)) -> Image.Image:
+    """A film or a part of it in 8 bits, between its own dark and bright ends.
+
+    Args:
+        part: (rows, columns) float, bones bright; NaN is dark.
+        ends: percentiles of its values that become black and white.
+    """
     finite = part[np.isfinite(part)]
-    dark = float(np.percentile(finite, 1.0)) if finite.size else 0.0
-    bright = float(np.percentile(finite, 99.7)) if finite.size else 1.0
+    dark, bright = (float(np.percentile(finite, end)) for end in ends) if finite.size else (0.0, 1.0)
     grey = np.clip((np.nan_to_num(part, nan=dark) - dark) / max(bright - dark, 1e-9), 0, 1) * 255
     return Image.fromarray(grey.astype(np.uint8))

@@ -23,7 +23,7 @@ from scripts.io.checksums import sha256
 from scripts.io.documents import read_json, read_small, write_json
 from scripts.serving.uploads import TEXT_SUFFIXES, in_user_words
 from scripts.viewer.choice import picture_file
-from scripts.viewer.pictures import write_picture
+from scripts.viewer.pictures import write_film_picture
 
 LIST_FILE = "candidates.json"
 LONGEST_PX = 1200
@@ -115,7 +115,7 @@ def _inspected(path: Path, given: str) -> dict[str, Any]:
         return {"kind": _kind_of_text(path)}
     found = _read(path, given)
     film, view = found.film, found.says.view
-    write_picture(picture_file(path.parent, path.name), film.pixels, LONGEST_PX)
+    write_film_picture(picture_file(path.parent, path.name), film.pixels, LONGEST_PX)
     pixel_mm = film.spacing_mm
     return {
         "kind": "film",

@@ -39,7 +39,7 @@ from scripts.viewer.memory import (
     predictor,
 )
 from scripts.viewer.outlines import vertebra_outline
-from scripts.viewer.pictures import write_picture
+from scripts.viewer.pictures import write_film_picture
 from scripts.viewer.surface_files import forget_old, surface_file, write_surface
 
 
@@ -71,7 +71,7 @@ def read_case(folder: Path, request: dict[str, Any]) -> None:
     """The first half of `open_case`: reads the films."""
     write_json(folder / REQUEST_FILE, request)
     for view in films_of(folder).views:
-        write_picture(picture_file(folder, view.key), view.film.pixels)
+        write_film_picture(picture_file(folder, view.key), view.film.pixels)
 
 
 def mark_case(folder: Path) -> dict[str, Any]:

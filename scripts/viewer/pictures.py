@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scripts.drawing import film_grey
 
-def write_picture(path: Path, film: np.ndarray, longest: int | None = None) -> None:
+# Percentiles: nearly all pixels.
+ENDS = (0.2, 99.8)
+
+
+def write_film_picture(path: Path, film: np.ndarray, longest: int | None = None) -> None:
     """A PNG of 8 bits over the range of nearly all pixels.
 
     Args:
@@ -16,9 +21,7 @@ def write_picture(path: Path, film: np.ndarray, longest: int | None = None) -> N
         film: (rows, columns), bones bright.
         longest: most pixels of a side; all if None.
     """
-    low, high = (float(np.percentile(film, share)) for share in (0.2, 99.8))
-    grey = np.clip((film - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    image = Image.fromarray(grey)
+    image = film_grey(film, ENDS)
     if longest is not None:
         image.thumbnail((longest, longest), Image.Resampling.BOX)
     image.save(path, "png")
