@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from scripts.anatomy.average import average_signed_distance
+from scripts.anatomy.average import average_signed_distance, cube_points
 from scripts.anatomy.mean_shapes import REACH_MM, mean_shapes
-from scripts.anatomy.placement import ShapeFitOptions, cube_points, fit_shape, shape_distance, to_shape_frame
+from scripts.anatomy.placement import ShapeFitOptions, fit_shape, shape_distance, to_shape_frame
 from scripts.anatomy.shapes import shape_subjects
 from scripts.data.online import samples
 from scripts.data.online.dataset import OnlineBatches
@@ -26,6 +26,10 @@ from tests.test_online import PLAIN, case, patient, undrawn  # noqa: F401 - fixt
 ASKED = dataclasses.replace(PLAIN, numbers=True)
 
 NUMBERS = torch.tensor([[1.5, -2.0, 0.5, 12.0, -4.0, 6.0, 0.15, -0.1, 0.05]])
+
+
+def lattice(spacing_mm):
+    return torch.from_numpy(cube_points(spacing_mm)).float().reshape(-1, 3)
 
 
 def dice(a, b):
@@ -53,7 +57,7 @@ def test_numbers_mean_what_they_say():
 
 
 def test_the_fit_finds_what_was_put_there():
-    shape, points, tilt = mean_shapes()[21], cube_points(4, torch.device("cpu")), torch.tensor([5.0])
+    shape, points, tilt = mean_shapes()[21], lattice(4), torch.tensor([5.0])
     seen = torch.sigmoid(-shape_distance(shape, points, NUMBERS, tilt) / 1.5)
     free = ShapeFitOptions(prior=0.001, steps=60)
     found, overlap = fit_shape(shape, points, seen, torch.zeros(1, 9), tilt, free)
@@ -88,7 +92,7 @@ def test_the_prior_is_the_placed_shape():
     fill_prior(prior)
     level, tilt = torch.tensor([21]), torch.tensor([8.0])
     volume = prior(level, tilt, NUMBERS)[0, 0] * REACH_MM
-    points = cube_points(2, torch.device("cpu"))
+    points = lattice(2)
     wanted = shape_distance(mean_shapes()[21], points, NUMBERS, tilt).reshape(volume.shape)
     near = wanted.abs() < 8
     assert (volume - wanted)[near].abs().max() < 0.1
@@ -108,7 +112,7 @@ def test_samples_say_how_their_vertebrae_lie(case):  # noqa: F811
     options = SampleOptions(pixel_mm=4.0, ray_mm=8.0, voxel_mm=2.0, numbers=True)
     for seed in (1, 2, 3):
         batch = make_samples(picks, options, torch.Generator().manual_seed(seed))
-        points = cube_points(1, torch.device("cpu"))
+        points = lattice(1)
         for i, (_, vertebra) in enumerate(picks):
             label, shape = batch["label"][i].flatten() > 0, mean_shapes()[vertebra.level]
             placed = [

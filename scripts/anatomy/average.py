@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
+from scripts.anatomy.mean_shapes import REACH_MM
 from scripts.anatomy.shapes import (
     SHAPE_SPACING_MM,
     SUBJECT_WEIGHTS,
@@ -24,9 +25,6 @@ from scripts.anatomy.sizes import subject_size
 from scripts.errors import UserError
 from scripts.geometry.cropping import CUBE_SIZE, NOMINAL_CENTROID
 from scripts.levels import level_name
-
-# Distances further out say nothing about the surface.
-REACH_MM = 12.0
 
 
 @cache

@@ -144,10 +144,3 @@ def fit_shape(
         (options.prior * unit.square().mean() - dice).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return (start + unit.detach() * spread)[0], float(dice.detach())
-
-
-def cube_points(spacing_mm: int, device: torch.device) -> torch.Tensor:
-    """(N, 3) mm: centres of the voxels of a cube, along I, P, L from the nominal centroid."""
-    line = (torch.arange(CUBE_SIZE // spacing_mm, device=device) + 0.5) * spacing_mm - 0.5
-    middle = torch.tensor(NOMINAL_CENTROID, dtype=torch.float32, device=device)
-    return torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3) - middle

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scripts.anatomy.average import cube_points
 from scripts.anatomy.mean_shapes import mean_shapes
-from scripts.anatomy.placement import NUMBERS, ShapeFitOptions, cube_points, fit_shape, to_shape_frame
+from scripts.anatomy.placement import NUMBERS, ShapeFitOptions, fit_shape, to_shape_frame
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.render import Field, Poses, sample_volume
 from scripts.geometry.cropping import CUBE_SIZE
@@ -42,7 +43,7 @@ def own_numbers(vertebra: OnlineVertebra, spacing_mm: float) -> np.ndarray | Non
         vertebra: whose direction and label say where.
         spacing_mm: of its patient.
     """
-    points = cube_points(FIT.lattice_mm, torch.device("cpu"))
+    points = torch.from_numpy(cube_points(FIT.lattice_mm)).float().reshape(-1, 3)
     axes = torch.from_numpy(vertebra.axes()).float()
     index = points @ axes / spacing_mm + torch.from_numpy(vertebra.centroid - vertebra.start).float()
     size = (CUBE_SIZE // FIT.lattice_mm,) * 3

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from scripts.anatomy.average import cube_points
 from scripts.anatomy.mean_shapes import mean_shapes
-from scripts.anatomy.placement import NUMBERS, cube_points, fit_shape, to_shape_frame
+from scripts.anatomy.placement import NUMBERS, fit_shape, to_shape_frame
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, signed_distance, vertebrae_of
 from scripts.data.online.case import OnlineCase, OnlineVertebra
 from scripts.data.online.numbers import FIT, with_numbers
@@ -64,7 +65,7 @@ def with_other_shapes(case: OnlineCase, number: int, subjects: dict[str, float])
 @cache
 def library_numbers(subject: str, level: int) -> np.ndarray:
     """(9,) how the level's mean shape lies in a subject's vertebra (`scripts.anatomy.placement`)."""
-    points = cube_points(FIT.lattice_mm, torch.device("cpu"))
+    points = torch.from_numpy(cube_points(FIT.lattice_mm)).float().reshape(-1, 3)
     share = torch.sigmoid(-_distance(load_shape(subject, level), points) / EDGE_MM)
     with torch.enable_grad():
         numbers, _ = fit_shape(mean_shapes()[level], points, share, torch.zeros(1, NUMBERS), torch.zeros(1), FIT)
