@@ -44,8 +44,8 @@ def build_donor(manifest: Path, subject: str, name: str, reach_mm: float | None 
     case = next(case for case in find_cases(manifest) if case.subject == subject)
     volumes = read_case(case, np.random.default_rng(0))
     grid = bounding_grid(volumes.affine, volumes.hu.shape, SPACING_MM)
-    # Outside a volume resampling gives 0, which must mean air.
-    hu = resample(torch.from_numpy(volumes.hu + 1024), volumes.affine, grid).numpy() - 1024
+    # Outside a volume resampling gives 0, which must become the lowest code.
+    hu = resample(torch.from_numpy(volumes.hu - CODE_OFFSET), volumes.affine, grid).numpy() + CODE_OFFSET
     labels = resample_labels(volumes.labels, volumes.affine, grid)
     numbers = in_order([int(n) for n in np.unique(labels) if n])
     centroids = [grid.to_index(body_centroid(n, labels == n, grid)) for n in numbers]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.geometry.frames import Grid
-from scripts.simulation.body import Body, grid_axes
+from scripts.simulation.body import Body, ellipsoid, grid_axes
 
 FAT_HU = -100.0
 
@@ -65,21 +65,10 @@ def _paint_organs(hu: np.ndarray, body: Body, grid: Grid, options: BellyOptions,
         ])  # fmt: skip
         radii = np.array(size) * rng.uniform(0.8, 1.2, 3)
         for grown, value in ((rng.uniform(2, 12), FAT_HU), (0.0, rng.uniform(*options.organ_hu))):
-            _fill_ellipsoid(hu, grid, middle, radii + grown, value)
-
-
-def _fill_ellipsoid(hu: np.ndarray, grid: Grid, middle: np.ndarray, radii: np.ndarray, value: float) -> None:
-    """Where there is no lung."""
-    box, squares = [], []
-    for axis, centre, radius in zip(grid_axes(grid), middle, radii, strict=True):
-        inside = np.flatnonzero(np.abs(axis - centre) <= radius)
-        if len(inside) == 0:
-            return
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-        squares.append(((axis[box[-1]] - centre) / radius) ** 2)
-    part = hu[tuple(box)]
-    within = squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :] < 1
-    part[within & (part > -400)] = value
+            box, away = ellipsoid(grid, middle, radii + grown)
+            part = hu[box]
+            # Where there is no lung.
+            part[(away < 1) & (part > -400)] = value
 
 
 def _paint_psoas(hu: np.ndarray, body: Body, grid: Grid, value: float, rng: np.random.Generator) -> None:

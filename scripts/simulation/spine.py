@@ -14,6 +14,7 @@ from scripts.anatomy.shapes import SACRUM, SUBJECT_WEIGHTS, shape_subjects, shap
 from scripts.errors import UserError
 from scripts.geometry.components import largest_part
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.leaning import turn
 from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.simulation.deformation import DeformationOptions, DeformedShape, deform, draw_person
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
@@ -241,12 +242,12 @@ def _place_sacrum(posture: Posture, sacrum: DeformedShape, rng: np.random.Genera
     last, frame = posture.centroids[-1], posture.frames()[-1]
     along = np.degrees(np.arctan2(frame[1, 0], frame[0, 0]))
     own = SACRUM_TURN_SD_DEG * np.clip(rng.normal(), -2.5, 2.5)
-    angle = np.radians(0.5 * (along - LAST_TANGENT_DEG) + own)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
+    turned = np.eye(3)
+    turned[:2, :2] = turn(0.5 * (along - LAST_TANGENT_DEG) + own)
     size = np.linalg.norm(posture.centroids[-1] - posture.centroids[-2]) / 36.0
     direction = frame[:, 0] + PLATE_BEHIND * frame[:, 1]
     plate = last + PLATE_BELOW_LAST_MM * size * direction / np.linalg.norm(direction)
-    return plate - turn @ _in_sacrum(PLATE_MM, sacrum), turn
+    return plate - turned @ _in_sacrum(PLATE_MM, sacrum), turned
 
 
 def _in_sacrum(point: tuple[float, float, float], sacrum: DeformedShape) -> np.ndarray:
