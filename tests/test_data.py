@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.affines import apply_affine
 from scipy.ndimage import gaussian_filter
 
 from scripts.anatomy.centroids import body_centroid, estimate_body_centroid, read_verse_centroids
@@ -21,7 +22,7 @@ from scripts.data.variants import Variant, VariantRange
 from scripts.data.vertebrae import PrepareOptions
 from scripts.data.volumes import read_case, remove_table
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample_labels
+from scripts.geometry.frames import Grid, bounding_grid, resample_labels
 from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_film, read_nifti
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, TOTALSEGMENTATOR_TO_VERSE, level_name, level_number

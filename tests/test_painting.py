@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from nibabel.affines import apply_affine
 
 from scripts.data.meshes import labelmap_from_meshes
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid, apply_affine
+from scripts.geometry.frames import Grid
 from scripts.io.nifti import read_nifti
 from scripts.simulation.painting import _cover_sacrum
 from scripts.simulation.torso import FAT_HU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
@@ -10,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from scripts.anatomy.average import average_occupancy, cube_points
 from scripts.anatomy.shapes import shape_subjects, vertebrae_of
 from scripts.anatomy.sizes import mean_pitch
-from scripts.geometry.frames import IPL_AXES, apply_affine
+from scripts.geometry.frames import IPL_AXES
 
 SPACING_MM = 3.0
 SOFTNESS_MM = 1.5

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid, apply_affine
+from scripts.geometry.frames import Grid
 from scripts.io.documents import read_json
 from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
 

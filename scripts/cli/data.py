@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from scripts.data.split import SplitOptions
 from scripts.data.subset import SubsetOptions
 from scripts.geometry.beam import Beam
+from scripts.io.tables import read_csv
 from scripts.levels import Numbering
 
 
@@ -67,8 +67,7 @@ def prepare(
     counts = prepare_dataset(source, output, options, split, workers, subset, scheduler, labels or "")
     print((output / "table1.md").read_text())
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    with (output / "warnings.csv").open(newline="") as stream:
-        warnings = Counter(row["warning"] for row in csv.DictReader(stream))
+    warnings = Counter(row["warning"] for row in read_csv(output / "warnings.csv"))
     for warning, count in warnings.most_common(5):
         print(f"warning: {count} case{'s' * (count > 1)}: {warning}")
     files = {"rejected": "rejected.csv", "warnings": "warnings.csv", "released twice": "duplicates.csv"}

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from scripts.errors import UserError
-from scripts.geometry.frames import apply_affine
 from scripts.levels import LABEL_MAPS, LEVEL_NUMBERS, Numbering, level_in_name, level_name, places_along_spine
 
 TITLES = {Numbering.VERSE: "VerSe", Numbering.TOTALSEGMENTATOR: "TotalSegmentator"}

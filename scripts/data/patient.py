@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from scripts.anatomy.centroids import body_centroid
 from scripts.data.variants import Variant, VariantRange
 from scripts.data.volumes import CaseVolumes
 from scripts.errors import UserError
-from scripts.geometry.frames import Grid, apply_affine, bounding_grid, resample, resample_labels
+from scripts.geometry.frames import Grid, bounding_grid, resample, resample_labels
 from scripts.geometry.projector import hu_to_attenuation
 from scripts.levels import in_order
 

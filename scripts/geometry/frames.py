@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from nibabel.affines import apply_affine
 from scipy.ndimage import find_objects
 
 # Rows: the world direction of array axis 0, 1, 2.
@@ -60,11 +61,6 @@ class Grid:
         """The part of the same lattice that begins at index ``start`` (which may lie outside)."""
         origin = self.to_world(np.array(start))
         return Grid((float(origin[0]), float(origin[1]), float(origin[2])), shape, self.spacing_mm)
-
-
-def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) through a 4x4 matrix."""
-    return np.asarray(points, float) @ affine[:3, :3].T + affine[:3, 3]
 
 
 def bounding_grid(affine: np.ndarray, shape: tuple[int, int, int], spacing_mm: float = 1.0) -> Grid:

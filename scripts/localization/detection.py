@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import log_softmax
 
 from scripts.localization.levels import region_index
 from scripts.localization.network import STRIDE, UNIT_PX, split_heads
@@ -133,8 +134,7 @@ def find_detections(maps: torch.Tensor, valid: np.ndarray, pixel_mm: float, opti
 def _with_region(log_level: np.ndarray, log_region: np.ndarray, weight: float) -> np.ndarray:
     regions = [region_index(level) for level in range(log_level.shape[1])]
     mixed = log_level + weight * log_region[:, regions]
-    shifted = mixed - mixed.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return log_softmax(mixed, axis=1)
 
 
 def _apart(centroid: np.ndarray, least_px: float) -> np.ndarray:

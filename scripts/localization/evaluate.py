@@ -16,7 +16,7 @@ from scripts.films.film import Films, Radiograph
 from scripts.films.pair import pair_geometry
 from scripts.io.atomic import write_text
 from scripts.io.documents import not_finite, without, write_json
-from scripts.io.tables import write_csv
+from scripts.io.tables import markdown_table, write_csv
 from scripts.localization.annotate import FilmPatchReader, annotate_films
 from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case
 from scripts.localization.found import Localization
@@ -124,13 +124,7 @@ def summarise(views: list[ViewRow], joint: list[JointRow], cases: list[CaseRow])
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The summary in Markdown, a line a group."""
-    lines = [
-        f"{summary['pairs']} film pairs of {summary['patients']} patients, {summary['vertebrae']} vertebrae",
-        "",
-        "| | n | recall 10 mm AP / LAT | precision | centroid median, mean mm | corners median mm | id-rate (95 %) "
-        "| strict | pairing | all right | shifted |",
-        "| --- " * 11 + "|",
-    ]
+    table: list[list[object]] = []
     for name, row in summary.items():
         if not isinstance(row, dict) or not row.get("vertebrae"):
             continue
@@ -142,14 +136,21 @@ def summary_table(summary: dict[str, Any]) -> str:
         interval = row["id_rate"]["interval"]
         right, shifted = (row.get("all_right") or {}).get("value"), row.get("shifted")
         span = f" ({_shown(interval[0])}-{_shown(interval[1])})" if interval else ""
-        lines.append(
-            f"| {name} | {row['vertebrae']} | {both('recall_10mm')} | {both('precision_10mm')} "
-            f"| {both('centroid_median_mm')}, {both('centroid_mean_mm')} | {both('corner_median_mm')} "
-            f"| {_shown(row['id_rate']['value'])}{span} | {_shown(row['id_rate_strict']['value'])} "
-            f"| {_shown(row['pairing'])} | {_shown(right)} | {_shown(shifted)} |"
-        )
+        table.append([
+            name, row["vertebrae"], both("recall_10mm"), both("precision_10mm"),
+            f"{both('centroid_median_mm')}, {both('centroid_mean_mm')}", both("corner_median_mm"),
+            f"{_shown(row['id_rate']['value'])}{span}", _shown(row["id_rate_strict"]["value"]),
+            _shown(row["pairing"]), _shown(right), _shown(shifted),
+        ])  # fmt: skip
+    columns = [
+        "", "n", "recall 10 mm AP / LAT", "precision", "centroid median, mean mm", "corners median mm",
+        "id-rate (95 %)", "strict", "pairing", "all right", "shifted",
+    ]  # fmt: skip
     whole = summary["all"]
-    lines += [
+    lines = [
+        f"{summary['pairs']} film pairs of {summary['patients']} patients, {summary['vertebrae']} vertebrae",
+        "",
+        *markdown_table(columns, table),
         "",
         f"in space: median {_shown(whole['space_median_mm'])} mm, mean {_shown(whole['space_mean_mm'])} mm; "
         f"expected calibration error {_shown(whole['calibration']['ece'])}; "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_softmax
 
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry
@@ -128,8 +129,7 @@ def _together(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:
     for index, values in ((pairing.ap, ap), (pairing.lat, lat)):
         seen = index >= 0
         total[seen] += np.maximum(values[index[seen]], floor)
-    shifted = total - total.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return log_softmax(total, axis=1)
 
 
 def _scores(pairing: Pairing, ap: np.ndarray, lat: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from nibabel.affines import apply_affine
 from skimage.measure import find_contours
 
 from scripts.geometry.biplanar import BiplanarGeometry, View
-from scripts.geometry.frames import apply_affine
 from scripts.spine.assembly import ReconstructedVertebra
 
 VIEWS = ("ap", "lat")
