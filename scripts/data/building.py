@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scripts.anatomy.landmarks import landmarks_beside
 from scripts.data.cases import CaseFiles
 from scripts.data.datalist import read_document, spine_name
@@ -21,6 +19,7 @@ from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read
 from scripts.errors import UserError
 from scripts.geometry.film import FilmOptions
 from scripts.io.atomic import NoRoomError, atomic_folder
+from scripts.io.documents import plain
 
 # A case and the number of its variant; 0 for the patient as scanned.
 BuildJob = tuple[CaseFiles, int]
@@ -145,7 +144,7 @@ def _digest_of(path: Path, *_state: int) -> str:
 
 def options_to_json(options: PrepareOptions) -> dict[str, Any]:
     """The options as ``dataset.json`` and the stamps contain them."""
-    values = json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))
+    values = plain(asdict(options))
     # These are younger than the first datasets, which are what they would be without them.
     if options.film == FilmOptions():
         del values["film"]

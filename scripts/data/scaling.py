@@ -10,7 +10,6 @@ process that hands out the cases and writes ``dataset.json`` needs for very many
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -27,6 +26,7 @@ from scripts.data.datalist import read_document
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.io.tables import markdown_table
 
 LARGE = (374, 100_000)
@@ -112,7 +112,7 @@ def _copied(cases: list[CaseFiles], copies: int, manifest: Path) -> Path:
     for case in cases:
         row = {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in asdict(case).items() if k != "release"}
         rows += [{**row, "subject": f"{case.subject}-{number}"} for number in range(copies)]
-    write_text(manifest, json.dumps(rows))
+    write_json(manifest, rows, indent=None)
     return manifest
 
 
@@ -133,7 +133,7 @@ def measure_bookkeeping(source: str, count: int) -> str:
             folder.mkdir(parents=True)
             prepared["spine"] |= {"case": case.key, "subject": case.subject}
             items = [{**item, "subject": case.subject} for item in prepared["items"]]
-            (folder / CASE_FILE).write_text(json.dumps({**prepared, "items": items}, indent=1))
+            write_json(folder / CASE_FILE, {**prepared, "items": items})
             (folder / STAMP_FILE).write_text(stamp_of(case, options))
         run = _watched(["prepare", "--source", str(manifest), "--output", str(output)], workers=2)
         size = (output / "dataset.json").stat().st_size / 1e6

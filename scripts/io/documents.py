@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import yaml
 
 from scripts.errors import UserError
@@ -120,6 +121,11 @@ def check_schema(document: Any, schema: Path, where: str) -> None:
         jsonschema.validate(document, json.loads(schema.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:
         raise UserError(f"{where}: at {error.json_path}: {error.message.splitlines()[0][:200]}") from error
+
+
+def plain(document: Any) -> Any:
+    """A document as JSON gives it back: tuples and arrays as lists, keys as text."""
+    return json.loads(json.dumps(document, default=lambda value: np.asarray(value).tolist()))
 
 
 def to_json(document: Any, where: str, indent: int | None = 1) -> str:

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from scripts.io.atomic import atomic_path
 from scripts.io.tables import write_csv
 from scripts.learning.distributed import unwrapped
 from scripts.learning.loading import load_weights
@@ -189,7 +190,12 @@ class FinalModel:
 
 def save_network(network: torch.nn.Module, path: Path) -> None:
     """``{"model": state dict}`` in one step, as MONAI's `CheckpointLoader` reads it."""
+    save_weights(unwrapped(network).state_dict(), path)
+
+
+def save_weights(state: dict[str, Any], path: Path) -> None:
+    """`save_network` of a network's state dict."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}")
-    torch.save({"model": unwrapped(network).state_dict()}, work)
-    work.replace(path)
+    # A stream: of a path torch would store the name, which is another one each time.
+    with atomic_path(path) as work, work.open("wb") as stream:
+        torch.save({"model": state}, stream)

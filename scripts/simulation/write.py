@@ -16,7 +16,7 @@ from tqdm import tqdm
 from scripts.anatomy.landmarks import LANDMARKS_SUFFIX, find_landmarks, write_landmarks
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder
-from scripts.io.documents import write_json
+from scripts.io.documents import plain, write_json
 from scripts.io.nifti import write_nifti
 from scripts.jobs import run_jobs
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
@@ -61,7 +61,7 @@ def simulate_dataset(output: Path, count: int, options: SimulationOptions, worke
                 output.rmdir()
         raise
     patients = dict(sorted(patients.items()))
-    content = {"options": _plain(options), "patients": patients}
+    content = {"options": plain(asdict(options)), "patients": patients}
     write_json(output / "simulation.json", content)
     return content
 
@@ -88,7 +88,7 @@ def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
     for number, centroid in patient.centroids.items():
         index = patient.grid.to_index(centroid)
         rows.append({"label": number, **{axis: round(float(v), 2) for axis, v in zip("XYZ", index, strict=True)}})
-    (derived / f"sub-{name}_seg-subreg_ctd.json").write_text(json.dumps(rows) + "\n")
+    write_json(derived / f"sub-{name}_seg-subreg_ctd.json", rows, indent=None)
     s1 = None if patient.truth["s1_mm"] is None else np.array(patient.truth["s1_mm"])
     # All that is in the field of view is labelled, and where S1 lies is known.
     landmarks = find_landmarks(patient.labels, patient.grid, patient.centroids, s1, complete=True)
@@ -98,7 +98,7 @@ def write_patient(folder: Path, name: str, patient: SimulatedPatient) -> None:
 def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[str, Any]:
     name = patient_name(number, options.seed)
     folder = output / "patients" / name
-    stamp = json.dumps(_plain(options), indent=1)
+    stamp = json.dumps(plain(asdict(options)), indent=1)
     if not ((folder / STAMP_FILE).is_file() and (folder / STAMP_FILE).read_text() == stamp):
         with atomic_folder(folder, marker=STAMP_FILE) as work:
             patient = simulate_patient(number, options)
@@ -106,7 +106,3 @@ def _simulate(number: int, output: Path, options: SimulationOptions) -> tuple[st
             write_json(work / TRUTH_FILE, patient.truth)
             (work / STAMP_FILE).write_text(stamp)
     return name, json.loads((folder / TRUTH_FILE).read_text())
-
-
-def _plain(options: SimulationOptions) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(options), default=lambda value: np.asarray(value).tolist()))

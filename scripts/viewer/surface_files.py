@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.io.atomic import atomic_path
 from scripts.spine.assembly import ReconstructedVertebra
 
 # Of one level; a browser keeps as many steps (`static/drafts.js`).
@@ -27,9 +28,8 @@ def write_surface(path: Path, part: ReconstructedVertebra) -> None:
     """Little-endian: numbers of vertices and triangles (uint32), positions (float32, RAS mm), indices (uint32)."""
     mesh = part.mesh
     counts = np.array([len(mesh.vertices), len(mesh.faces)], "<u4")
-    work = path.with_name(f".{path.name}")
-    work.write_bytes(counts.tobytes() + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes())
-    work.replace(path)
+    with atomic_path(path) as work:
+        work.write_bytes(counts.tobytes() + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes())
 
 
 def forget_old(folder: Path, name: str) -> None:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scripts.benchmarks.paper.models import MODELS, Model
 from scripts.benchmarks.paper.plan import Plan, read_plan
 from scripts.command import run_module
-from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.paths import BUNDLE_ROOT
 
 
@@ -106,7 +106,7 @@ def measure_costs(output: Path, plan: Plan, model: Model) -> dict[str, float | s
         return {"failed": lines[-1] if lines else f"exit status {run.returncode}"}
     facts: dict[str, float | str] = json.loads(run.stdout.strip().splitlines()[-1])
     path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(facts) + "\n")
+    write_json(path, facts, indent=None)
     return facts
 
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 from pathlib import Path
@@ -22,10 +21,12 @@ from scripts.benchmarks.paper.plan import Plan, check_content, read_plan, run_fo
 from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
-from scripts.io.atomic import only_writer, write_text
+from scripts.io.atomic import only_writer
+from scripts.io.documents import write_json
 from scripts.io.tables import read_csv
 from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
+from scripts.learning.handlers import save_weights
 
 
 def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -> None:
@@ -71,9 +72,7 @@ def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:
     if not (folder / "model_final.pt").is_file():
         # Killed after its last checkpoint: the weights are there, the file that holds them alone is not.
         state = load_checkpoint(checkpoints(folder)[0])["generator"]
-        work = folder / ".model_final.pt"
-        torch.save({"model": state}, work)
-        work.replace(folder / "model_final.pt")
+        save_weights(state, folder / "model_final.pt")
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     steps = read_csv(folder / "training.csv")
     facts = {
@@ -83,7 +82,7 @@ def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:
         "peak_memory_mib": round((memory or resident) / 2**20),
         "peak_memory_of": "GPU" if memory else "process",
     }
-    write_text(folder / "facts.json", json.dumps(facts, indent=1) + "\n")
+    write_json(folder / "facts.json", facts)
 
 
 def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -> None:

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from scripts.benchmarks.paper.models import Model
 from scripts.data.building import dataset_digest
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.paths import BUNDLE_ROOT
 
 FILE = "benchmark.json"
@@ -76,7 +76,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds something that is no benchmark; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(asdict(plan), indent=1) + "\n")
+    write_json(path, asdict(plan))
 
 
 def check_content(folder: Path, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from scripts.data.labelling.labelmap import draw_labels
 from scripts.data.labelling.marks import CaseMarks
 from scripts.data.labelling.volume import CtVolume
 from scripts.geometry.frames import Grid
+from scripts.io.documents import write_json
 from scripts.io.nifti import write_nifti
 from scripts.levels import level_name
 
@@ -46,7 +47,7 @@ def write_case(folder: Path, ct: CtVolume, fitted: list[FittedVertebra], marks: 
     for number, vertebra in present.items():
         index = grid.to_index(vertebra.centroid_mm)
         points.append({"label": number, **{axis: round(float(v), 2) for axis, v in zip("XYZ", index, strict=True)}})
-    (folder / f"{marks.case}_seg-subreg_ctd.json").write_text(json.dumps(points) + "\n")
+    write_json(folder / f"{marks.case}_seg-subreg_ctd.json", points, indent=None)
     _write_compact(folder / f"{marks.case}.npz", body, labels, grid, present, marks)
     return {
         "subject": marks.case,

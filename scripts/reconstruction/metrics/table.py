@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
+from scripts.io.documents import write_json
 from scripts.io.tables import write_csv
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, REGIONS, level_number, region
 from scripts.reconstruction.metrics.intervals import DRAWS, interval_95
@@ -129,13 +128,12 @@ def write_summary_json(
         average: what the average vertebra scores on the same vertebrae; summarised as ``average_vertebra``.
 
     Raises:
-        UserError: no rows, or a level that does not exist.
-        ValueError: a metric is not a finite number; nothing is written.
+        UserError: no rows, a level that does not exist, or a metric is not a finite number; nothing is written.
     """
     summary = summarise(rows)
     if average is not None:
         summary["average_vertebra"] = summarise(average)
-    write_text(path, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_json(path, summary)
     return summary
 
 
