@@ -28,12 +28,12 @@ class LocalizationLoss:
 
     def __call__(self, maps: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """The weighted sum of all terms, a scalar; float32."""
-        terms = self.terms(maps, targets)
-        total = maps.new_zeros((), dtype=torch.float32)
-        for name, weight in self.weights.items():
-            if weight > 0:
-                total = total + weight * terms[name]
-        return total
+        return self.total(self.terms(maps, targets))
+
+    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The weighted sum of `terms`."""
+        weighed = (weight * terms[name] for name, weight in self.weights.items() if weight > 0)
+        return sum(weighed, start=terms["heat"].new_zeros(()))
 
     def terms(self, maps: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each term, unweighted.

@@ -16,7 +16,7 @@ class LocalizationTrainer(Trainer):
     Args:
         network: the network.
         optimizer: of it.
-        loss_function: has `terms` and `weights` as `scripts.localization.loss.LocalizationLoss`.
+        loss_function: has `terms` and `total` as `scripts.localization.loss.LocalizationLoss`.
         max_grad_norm: gradients are scaled down to it.
         **kwargs: of MONAI's `Trainer`; losses are always computed in float32.
     """
@@ -57,7 +57,7 @@ class LocalizationTrainer(Trainer):
         with torch.autocast(torch.device(device).type, enabled=self.amp, **self.amp_kwargs):
             maps = self.network(batch["image"])
         terms = self.loss_function.terms(maps, batch)
-        total = sum(weight * terms[name] for name, weight in self.loss_function.weights.items() if weight > 0)
+        total = self.loss_function.total(terms)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
         self.optimizer.step()
