@@ -8,7 +8,6 @@ the same UIDs and an archive sees a repeated export for what it is.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +18,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from scripts.export.identity import EQUIPMENT, PATIENT, PATIENT_MORE, STUDY, STUDY_MORE, referable
-from scripts.paths import BUNDLE_ROOT
+from scripts.paths import software_version
 
 MANUFACTURER = "vertebra-biplanar-reconstruction"
 MODEL = "Vertebra reconstruction from biplanar radiographs"
 SERIAL = "none"  # type 1 in the standard; software has no serial number
 CHARACTER_SET = "ISO_IR 192"  # UTF-8, whatever the films' is
 SERIES = "Vertebrae from two radiographs"
-SOFTWARE = BUNDLE_ROOT / "configs" / "metadata.json"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def make_origin(films: list[Dataset], content: list[Path], levels: str, when: da
         digest.update(str(film.get("SOPInstanceUID", "")).encode())
     for path in content:
         digest.update(path.name.encode() + path.read_bytes())
-    version = str(json.loads(SOFTWARE.read_text())["version"])
+    version = software_version()
     digest.update(version.encode())
     return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import resource
 from datetime import datetime
@@ -18,7 +17,7 @@ from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations
 from scripts.learning.loading import weights_sha256
 from scripts.measure.review import Review
-from scripts.paths import BUNDLE_ROOT
+from scripts.paths import software_version
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.yardstick import average_vertebra, library_subjects
@@ -83,7 +82,7 @@ def make_report(
         "device": str(predictor.device),
         "precision": predictor.precision,
         "versions": {
-            "bundle": json.loads((BUNDLE_ROOT / "configs" / "metadata.json").read_text())["version"],
+            "bundle": software_version(),
             "python": platform.python_version(),
             **{name: version(name) for name in ("monai", "torch", "numpy")},
         },
