@@ -59,13 +59,13 @@ def evaluate_localization(
         generator_weights: of the reconstruction network, which is asked for a second opinion on levels.
         device: cpu, cuda, ...
     """
+    from scripts.job.options import NetworkOptions
+    from scripts.job.run import Networks
     from scripts.localization.evaluate import evaluate_films
-    from scripts.localization.localizer import Localizer
-    from scripts.reconstruction.predictor import Predictor
     from scripts.spine.patch_levels import PatchLevels
 
-    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto"))
-    evaluate_films(films, str(output), Localizer(weights, device), read_patches)
+    networks = Networks(NetworkOptions(generator_weights, weights, device))
+    evaluate_films(films, str(output), networks.localizer, PatchLevels(networks.predictor))
     print((output / "summary.md").read_text())
 
 

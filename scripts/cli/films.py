@@ -35,17 +35,17 @@ def annotate(
         device: cpu, cuda, ...
     """
     from scripts.films.pair import read_films
+    from scripts.job.run import Networks
     from scripts.levels import level_name
     from scripts.localization.annotate import annotate_films, check_annotated, write_annotated
-    from scripts.localization.localizer import Localizer
-    from scripts.reconstruction.predictor import Predictor
     from scripts.spine.patch_levels import PatchLevels
 
     check_annotated(output, (ap, lat, reading.geometry, weights, generator_weights))
     films = read_films(ap, lat, reading)
     both = films.ap.there and films.lat.there
-    read_patches = PatchLevels(Predictor(generator_weights, device, precision="auto")) if both else None
-    marks, found = annotate_films(films, Localizer(weights, device), interpolate, anchor, read_patches)
+    networks = Networks(NetworkOptions(generator_weights, weights, device))
+    read_patches = PatchLevels(networks.predictor) if both else None
+    marks, found = annotate_films(films, networks.localizer, interpolate, anchor, read_patches)
     picture = write_annotated(output, films, marks, found)
     for view, found_there in zip(films.views, (marks.ap, marks.lat), strict=True):
         if view.film.there:
