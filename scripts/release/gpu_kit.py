@@ -17,6 +17,7 @@ from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.io.atomic import atomic_folder
 from scripts.paths import BUNDLE_ROOT
+from scripts.release.requirements import read_pins
 
 # What training needs beside PyTorch, NumPy, SciPy, scikit-image, matplotlib, tensorboard and PyYAML.
 PACKAGES = ("monai", "pytorch-ignite", "fire", "termcolor", "nibabel", "edt", "trimesh")
@@ -80,7 +81,7 @@ def _tracked() -> list[str]:
 
 
 def _download(folder: Path, python: str) -> None:
-    pins = dict(line.split("==") for line in (BUNDLE_ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pins = read_pins(BUNDLE_ROOT / "constraints.txt")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", "--dest", str(folder)]
     command += [word for platform in PLATFORMS for word in ("--platform", platform)]
