@@ -13,6 +13,7 @@ from PIL import Image
 from scripts.measure.reprojection import VIEWS
 from scripts.measure.status import Use
 from scripts.render.preview import Panels
+from scripts.render.report_tables import asked_for
 
 # Who set marks: which of them are named one by one.
 NAMED = ("by hand", "interpolated")
@@ -93,9 +94,7 @@ def _summary(spine: dict[str, Any]) -> str:
         bend = spine["midline_bend"]
         parts.append(f"line through the bodies {_text(bend)} {bend['upper_end']}&ndash;{bend['lower_end']}")
     for name in ("kyphosis", "lordosis"):
-        # What the program would measure, had it the vertebrae, is not asked for.
-        asked = [a for a in spine[name] if a["degrees"] is not None or a["end_vertebrae_chosen_by"] == "user"]
-        parts += [_ends(name, angle) for angle in asked]
+        parts += [_ends(name, angle) for angle in asked_for(spine[name])]
     return "; ".join(parts)
 
 

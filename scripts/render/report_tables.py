@@ -49,6 +49,11 @@ def vertebra_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(_flat("", row)) | whole for row in report["vertebrae"]]
 
 
+def asked_for(angles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that are measured or that the user chose; what the program would measure, had it the vertebrae, is not."""
+    return [a for a in angles if a["degrees"] is not None or a["end_vertebrae_chosen_by"] == "user"]
+
+
 def spine_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     """One row an angle of the spine, column -> cell; what the program cannot measure has no row.
 
@@ -58,8 +63,7 @@ def spine_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     spine = report["measurements"]
     rows = [{"measure": "Cobb", **angle} for angle in spine["cobb"]]
     for measure in ("kyphosis", "lordosis"):
-        asked = [a for a in spine[measure] if a["degrees"] is not None or a["end_vertebrae_chosen_by"] == "user"]
-        rows += [{"measure": measure, **angle} for angle in asked]
+        rows += [{"measure": measure, **angle} for angle in asked_for(spine[measure])]
     if spine["midline_bend"] is not None:
         rows.append(
             {"measure": "line through the bodies", "end_vertebrae_chosen_by": "program", **spine["midline_bend"]}
