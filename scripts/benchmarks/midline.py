@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.command import run_module
-from scripts.data.datalist import read_document
+from scripts.data.datalist import ALL_LISTS, read_document
 from scripts.io.tables import markdown_table
 from scripts.levels import in_order, level_number
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
@@ -25,7 +25,7 @@ def main(simulated: Path, dataset: Path) -> None:
     truth = json.loads((simulated / "simulation.json").read_text())["patients"]
     lists = read_document(dataset)
     centroids: dict[str, dict[int, list[float]]] = defaultdict(dict)
-    for name in ("training", "validation", "test", "excluded"):
+    for name in ALL_LISTS:
         for item in lists[name]:
             if not item.get("no_mark"):
                 centroids[item["subject"]][level_number(item["level"])] = item["centroid_mm"]

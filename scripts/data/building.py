@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.anatomy.landmarks import landmarks_beside
 from scripts.data.cases import CaseFiles
-from scripts.data.datalist import read_document, spine_name
+from scripts.data.datalist import LISTS_FILE, read_document, spine_name
 from scripts.data.numbering import name_files
 from scripts.data.subset import SpineRecord
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
@@ -25,7 +25,7 @@ from scripts.io.documents import plain
 BuildJob = tuple[CaseFiles, int]
 STAMP_FILE = "built_from.txt"
 # A build that is stopped halfway leaves the second and not the first: no dataset, for those that read one.
-LISTS_FILE, OUTDATED_FILE = "dataset.json", "dataset.json.outdated"
+OUTDATED_FILE = f"{LISTS_FILE}.outdated"
 # Of the files of a case; a change rebuilds them.
 FORMAT = 8
 

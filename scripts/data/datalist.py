@@ -17,6 +17,11 @@ from scripts.errors import UserError
 from scripts.io.atomic import atomic_file
 from scripts.io.documents import read_json
 
+LISTS_FILE = "dataset.json"
+# To train with, to choose the network by, to measure it with; the last list of a file is what is in none of them.
+LISTS = ("training", "validation", "test")
+ALL_LISTS = (*LISTS, "excluded")
+
 
 def write_datalist(
     path: Path, header: dict[str, Any], names: tuple[str, ...], rows: Iterable[tuple[str, VertebraItem]]
@@ -93,7 +98,7 @@ def read_document(dataset: Path) -> dict[str, Any]:
     Raises:
         UserError: no dataset, or one that cannot be read.
     """
-    path = dataset / "dataset.json"
+    path = dataset / LISTS_FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; is {dataset} a prepared dataset?")
     return read_json(path)

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from scripts.command import run_module
-from scripts.data.datalist import read_datalist, read_document, spine_name
+from scripts.data.datalist import LISTS, LISTS_FILE, read_datalist, read_document, spine_name
 from scripts.errors import UserError
 from scripts.io.documents import write_json
 
-LISTS = ("training", "validation", "test")
 NOT_DRAWN = "not drawn from its dataset"
 Item = dict[str, Any]
 
@@ -73,7 +72,7 @@ def main(dataset: tuple[Path, ...], output: Path, draw_from: str = "", seed: int
     excluded = [item for item in others if spine_name(item) in listed]
     document |= {"training": training, "excluded": excluded, "mixed_from": [str(f) for f in dataset]}
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "dataset.json", document)
+    write_json(output / LISTS_FILE, document)
     print(f"{len(training)} vertebrae of {len({i['subject'] for i in training})} patients for training")
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.data.building import LISTS_FILE, OUTDATED_FILE, BuildJob, build_case, folder_name, options_to_json
+from scripts.data.building import OUTDATED_FILE, BuildJob, build_case, folder_name, options_to_json
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.datalist import write_datalist
+from scripts.data.datalist import ALL_LISTS, LISTS_FILE, write_datalist
 from scripts.data.duplicates import merge_releases
 from scripts.data.items import VertebraItem
 from scripts.data.split import SplitOptions, doubtful_patients, split_truth
@@ -31,7 +31,6 @@ from scripts.io.atomic import only_writer
 from scripts.io.tables import write_csv
 from scripts.jobs import run_jobs
 
-SPLITS = ("training", "validation", "test")
 # Jobs in, each with its result out, in any order.
 Runner = Callable[[Iterable[BuildJob]], Iterator[tuple[BuildJob, SpineRecord | str | Exception]]]
 
@@ -122,7 +121,7 @@ def prepare_dataset(
             "options": options_to_json(options),
         }
         rows = _rows(output, built, subset)
-        counts = write_datalist(output / LISTS_FILE, header, (*SPLITS, "excluded"), rows)
+        counts = write_datalist(output / LISTS_FILE, header, ALL_LISTS, rows)
         (output / OUTDATED_FILE).unlink(missing_ok=True)
     return {**counts, "rejected": len(built.rejected), "warnings": len(notes), "released twice": len(duplicates)}
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from scripts.command import run_module
 from scripts.data.building import STAMP_FILE, stamp_of
 from scripts.data.cases import CaseFiles, find_cases
-from scripts.data.datalist import read_document
+from scripts.data.datalist import ALL_LISTS, LISTS_FILE, read_document
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
@@ -69,7 +69,7 @@ def measure(source: str, workers: int, copies: int = 1) -> Cost:
         if run.status:
             raise UserError(f"prepare --source {source} failed; run it to see why")
         document = read_document(Path(folder) / "dataset")
-        items = [item for name in ("training", "validation", "test", "excluded") for item in document[name]]
+        items = [item for name in ALL_LISTS for item in document[name]]
         prepared = len({item["case"] for item in items})
         return Cost(workers, copies, prepared, len(items), run.wall_s, run.cpu_s, run.largest_mb, run.total_mb)
 
@@ -136,7 +136,7 @@ def measure_bookkeeping(source: str, count: int) -> str:
             write_json(folder / CASE_FILE, {**prepared, "items": items})
             (folder / STAMP_FILE).write_text(stamp_of(case, options))
         run = _watched(["prepare", "--source", str(manifest), "--output", str(output)], workers=2)
-        size = (output / "dataset.json").stat().st_size / 1e6
+        size = (output / LISTS_FILE).stat().st_size / 1e6
     columns = ["cases", "rows of dataset.json", "its MB", "s", "CPU-s", "MB of the largest process"]
     numbers = (f"{v:.0f}" for v in (size, run.wall_s, run.cpu_s, run.largest_mb))
     return "\n".join(markdown_table(columns, [[count, count * len(items), *numbers]])) + "\n"

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data.datalist import spine_name
+from scripts.data.datalist import ALL_LISTS, spine_name
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.levels import LEVEL_ORDER, level_number
 
-LISTS = ("training", "validation", "test", "excluded")
 Item = dict[str, Any]
 
 
 def all_spines(document: dict[str, Any]) -> dict[str, list[Item]]:
     """The items of all lists of a ``dataset.json``, spine by spine."""
-    return group_by_spine(item for name in LISTS for item in document.get(name, []))
+    return group_by_spine(item for name in ALL_LISTS for item in document.get(name, []))
 
 
 def group_by_spine(items: Iterable[Item]) -> dict[str, list[Item]]:
