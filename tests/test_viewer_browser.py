@@ -19,11 +19,11 @@ import pytest
 import trimesh
 from PIL import Image
 
+from scripts.films.options import VIEWS
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import read_annotations
 from scripts.io.tables import read_csv
 from scripts.levels import level_number
-from scripts.measure.reprojection import VIEWS
 from tests.conftest import ROOT
 from tests.dicom_films import SECRET, sample_film, write_dicom
 from tests.viewer_service import ARGUMENTS, CHROMIUM, engines, needs_browser, service, wait_for

@@ -22,7 +22,7 @@ from scripts.films.plausible import SAME, check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
 from scripts.films.turning import mirrored, told_inverted, turned
-from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View
+from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View, as_vector
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.nifti import read_film
 
@@ -169,9 +169,9 @@ def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float
     top = 0.0 if optics.simultaneous and not DIVERGENCE[beam][0] else (rows - 1) / 2
     view = View(
         beam=beam,
-        row_direction=_vector(INFERIOR),
-        column_direction=_vector(column),
-        beam_direction=_vector(-towards if optics.reversed else towards),
+        row_direction=as_vector(INFERIOR),
+        column_direction=as_vector(column),
+        beam_direction=as_vector(-towards if optics.reversed else towards),
         isocentre_mm=isocentre_mm,
         principal_point=optics.principal_point or (top, (columns - 1) / 2),
         pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
@@ -257,7 +257,3 @@ def _check_heights(geometry: BiplanarGeometry, where: str) -> None:
         raise UserError(
             f"{where} have different heights, {heights[0]:.0f} and {heights[1]:.0f} mm; rows must be shared"
         )
-
-
-def _vector(values: np.ndarray) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])

@@ -161,7 +161,9 @@ class View:
         """
         turns = np.radians([[yaw_deg], [pitch_deg], [roll_deg]]) * self.axes
         row, column, beam = self.axes @ Rotation.from_rotvec(turns.sum(0)).as_matrix().T
-        return replace(self, row_direction=_vector(row), column_direction=_vector(column), beam_direction=_vector(beam))
+        return replace(
+            self, row_direction=as_vector(row), column_direction=as_vector(column), beam_direction=as_vector(beam)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; infinite distances become ``None``."""
@@ -265,10 +267,10 @@ def geometry_of_grid(
     def view(column: np.ndarray, direction: np.ndarray, columns: int, which: int) -> View:
         parallel = View(
             beam=Beam.PARALLEL,
-            row_direction=_vector(INFERIOR),
-            column_direction=_vector(column),
-            beam_direction=_vector(direction),
-            isocentre_mm=_vector(centre),
+            row_direction=as_vector(INFERIOR),
+            column_direction=as_vector(column),
+            beam_direction=as_vector(direction),
+            isocentre_mm=as_vector(centre),
             principal_point=((rows - 1) / 2, (columns - 1) / 2),
             pixel_spacing_mm=(grid.spacing_mm, grid.spacing_mm),
             shape=(rows, columns),
@@ -288,5 +290,6 @@ def geometry_of_grid(
     return BiplanarGeometry(view(LEFT, POSTERIOR, width, 0), view(POSTERIOR, -LEFT, depth, 1))
 
 
-def _vector(values: np.ndarray) -> Vector:
+def as_vector(values: np.ndarray) -> Vector:
+    """The three numbers of a vector (3,)."""
     return float(values[0]), float(values[1]), float(values[2])

@@ -30,6 +30,7 @@ from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
+from scripts.films.options import VIEWS
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
@@ -39,7 +40,6 @@ from scripts.levels import LEVEL_ORDER
 from scripts.localization.levels import S1_INDEX
 
 PIXEL_MM = 2.0
-VIEWS = ("ap", "lat")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from skimage.measure import find_contours
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.spine.assembly import ReconstructedVertebra
 
-VIEWS = ("ap", "lat")
 RASTER_MM = 1.0
 MAX_MARK_MM = 8.0
 # A chord through less bone than this is no outline.

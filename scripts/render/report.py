@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from scripts.films.options import VIEWS
 from scripts.io.documents import not_finite, without
 from scripts.levels import level_name
 from scripts.measure.angles import Angle
 from scripts.measure.morphometry import SpineMeasures, VertebraMeasures
-from scripts.measure.reprojection import VIEWS, Agreement
+from scripts.measure.reprojection import Agreement
 from scripts.measure.review import Review
 from scripts.measure.spine_angles import SpineAngle
 from scripts.spine.assembly import ReconstructedVertebra

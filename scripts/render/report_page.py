@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from scripts.measure.reprojection import VIEWS
+from scripts.films.options import VIEWS
 from scripts.measure.status import Use
 from scripts.render.preview import Panels
 from scripts.render.report_tables import asked_for

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.films.options import VIEWS
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import EndVertebrae
 from scripts.levels import level_name
 from scripts.measure.angles import Angle
 from scripts.measure.plate_lines import angle_lines, film_lines, plate_lines
-from scripts.measure.reprojection import VIEWS
 from scripts.measure.review import Review, review
 from scripts.measure.spine_angles import NAMES
 from scripts.measure.status import by_reason
