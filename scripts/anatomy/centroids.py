@@ -23,23 +23,22 @@ ATLAS = LEVEL_NUMBERS["C1"]
 #   1 mm IPL MICCAI 2019: millimetres from the superior, anterior, right corner
 # A file that names other axes may also count millimetres along those.
 MILLIMETRE_CONVENTIONS: dict[str, tuple[str, ...]] = {"1 mm PIR": ("P", "I", "R"), "1 mm IPL": ("I", "P", "L")}
+# How far a body's centroid may lie outside the box of its vertebra's mask.
+MARGIN_MM = 10.0
 AXIS_OF = {code: axis for axis in ("LR", "AP", "SI") for code in axis}
 
 
-def read_verse_centroids(
-    path: Path, labels: np.ndarray, affine: np.ndarray, margin_mm: float = 10.0
-) -> tuple[dict[int, np.ndarray], str]:
+def read_verse_centroids(path: Path, labels: np.ndarray, affine: np.ndarray) -> tuple[dict[int, np.ndarray], str]:
     """Body centroids of a VerSe ``*_ctd.json``, whichever of VerSe's conventions it follows.
 
-    The convention is the one under which all points lie in (or within a margin of the box of) their own vertebrae, and
-    of several the one under which they lie nearest to the middle. Points with NaN, and those of vertebrae without a
-    mask, are left out.
+    The convention is the one under which all points lie in (or within `MARGIN_MM` of the box of) their own vertebrae,
+    and of several the one under which they lie nearest to the middle. Points with NaN, and those of vertebrae without
+    a mask, are left out.
 
     Args:
         path: the JSON file.
         labels: (X, Y, Z) VerSe numbers of the image it belongs to.
         affine: 4x4 index -> RAS mm of that image.
-        margin_mm: see above.
 
     Returns:
         VerSe number -> world mm (3,), and the convention's name.
@@ -54,7 +53,7 @@ def read_verse_centroids(
     found: dict[str, dict[int, np.ndarray]] = {}
     for name, to_index in _conventions(direction, labels.shape, affine).items():
         index = {n: to_index[:3, :3] @ p + to_index[:3, 3] for n, p in points.items()}
-        if all(_in_box(index[n], boxes[n - 1], margin_mm / size) for n in points):
+        if all(_in_box(index[n], boxes[n - 1], MARGIN_MM / size) for n in points):
             found[name] = {n: apply_affine(affine, i) for n, i in index.items()}
     if not found:
         raise UserError(

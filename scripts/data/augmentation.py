@@ -48,8 +48,6 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
         outlier_prob: share of errors that are large.
         outlier_mm: standard deviation of those.
         limit_mm: no error is larger, along any axis.
-        mark_sigma_mm: width of the marks.
-        posterior_offset_mm: how far behind the centroid the cube's centre lies.
     """
 
     def __init__(
@@ -61,17 +59,15 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
         outlier_prob: float = 0.02,
         outlier_mm: float = 12.0,
         limit_mm: float = 30.0,
-        mark_sigma_mm: float = CENTROID_SIGMA_MM,
-        posterior_offset_mm: float = CUBE_POSTERIOR_OFFSET_MM,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         if len(self.keys) != 5:
             raise ValueError("keys are those of AP patch, AP mask, LAT patch, LAT mask and label")
         self.sigma_mm, self.outlier_prob, self.outlier_mm = sigma_mm, outlier_prob, outlier_mm
-        self.limit_mm, self.mark_sigma_mm = limit_mm, mark_sigma_mm
+        self.limit_mm = limit_mm
         # Where the mark lies in patches of 1 mm, (row, column) of AP and LAT, when nothing was rounded.
-        self.expected = np.array([[MIDDLE, MIDDLE], [MIDDLE, MIDDLE - posterior_offset_mm]])
+        self.expected = np.array([[MIDDLE, MIDDLE], [MIDDLE, MIDDLE - CUBE_POSTERIOR_OFFSET_MM]])
         self.errors_mm = np.zeros((2, 2))
 
     def randomize(self, data: Any = None) -> None:
@@ -102,7 +98,7 @@ class RandCentroidErrord(RandomizableTransform, MapTransform):
                 moved[valid] = _shifted(data[valid], (rows, column))
         moved[label] = _shifted(data[label], (rows, posteriors, lefts), fill=0.0)
         for key, mark, column in ((ap_mask, marks[0], lefts), (lat_mask, marks[1], posteriors)):
-            mask = gaussian_mark(mark - (rows, column), self.mark_sigma_mm * size / CUBE_SIZE, size)
+            mask = gaussian_mark(mark - (rows, column), CENTROID_SIGMA_MM * size / CUBE_SIZE, size)
             moved[key] = torch.zeros_like(data[key]) + torch.from_numpy(mask).to(data[key].device)
         return moved
 

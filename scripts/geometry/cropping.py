@@ -51,17 +51,14 @@ class Cube:
         return self.grid.to_world(np.full(3, (CUBE_SIZE - 1) / 2))
 
 
-def place_cube(
-    body_centroid_mm: np.ndarray, lattice: Grid, posterior_offset_mm: float = CUBE_POSTERIOR_OFFSET_MM
-) -> Cube:
+def place_cube(body_centroid_mm: np.ndarray, lattice: Grid) -> Cube:
     """The cube of a vertebra, on the patient's lattice (so up to half a voxel off the wish).
 
     Args:
-        body_centroid_mm: (3,) world mm.
+        body_centroid_mm: (3,) world mm; the cube's centre lies `CUBE_POSTERIOR_OFFSET_MM` behind it.
         lattice: the patient's grid; the cube takes its spacing.
-        posterior_offset_mm: how far behind the centroid the cube's centre lies.
     """
-    wish = lattice.to_index(np.asarray(body_centroid_mm) + posterior_offset_mm * POSTERIOR)
+    wish = lattice.to_index(np.asarray(body_centroid_mm) + CUBE_POSTERIOR_OFFSET_MM * POSTERIOR)
     first = np.rint(wish - (CUBE_SIZE - 1) / 2).astype(int)
     start = (int(first[0]), int(first[1]), int(first[2]))
     x, y, z = (float(v) for v in body_centroid_mm)

@@ -18,11 +18,12 @@ import torch.nn.functional as F
 
 from scripts.geometry.biplanar import BiplanarGeometry, View
 
-# Attenuation of water at an effective 60 keV, per mm (NIST XCOM), and how much faster than linear in HU bone
-# attenuates at radiographic energies: CT numbers live near 70 keV, spine films near 50 keV.
+# Attenuation of water at an effective 60 keV, per mm (NIST XCOM; .0227, .0193, .0184 at 50, 70, 80 keV), and how much
+# faster than linear in HU bone attenuates at radiographic energies: CT numbers live near 70 keV, spine films near 50.
 WATER_PER_MM = 0.0206
 BONE_GAIN = 1.6
 BONE_FROM_HU = 100.0
+# CT numbers are clipped to it; padding outside a scanner's field is often -2000 or lower.
 HU_RANGE = (-1000.0, 3000.0)
 
 # On a CPU one slice with its rays stays in the cache; an accelerator wants fewer and larger steps.
@@ -31,36 +32,27 @@ SAMPLES_PER_STEP = 2**25
 TURNED_TOGETHER = 32
 
 
-def hu_to_attenuation(
-    hu: torch.Tensor,
-    bone_gain: float = BONE_GAIN,
-    water_per_mm: float = WATER_PER_MM,
-    bone_from_hu: float = BONE_FROM_HU,
-    hu_range: tuple[float, float] = HU_RANGE,
-) -> torch.Tensor:
+def hu_to_attenuation(hu: torch.Tensor, bone_gain: float = BONE_GAIN) -> torch.Tensor:
     """CT numbers to linear attenuation per mm, on one fixed physical scale (a screw never darkens the bone).
 
-    Two straight lines: 0 at air and ``water_per_mm`` at 0 HU, and ``bone_gain`` times as steep from ``bone_from_hu``.
+    Two straight lines: 0 at air and `WATER_PER_MM` at 0 HU, and ``bone_gain`` times as steep from `BONE_FROM_HU`.
 
     Args:
         hu: any shape.
-        bone_gain: slope above ``bone_from_hu`` relative to water's; 1 is a film at the CT's own energy.
-        water_per_mm: attenuation of water; .0227, .0206, .0193, .0184 at 50, 60, 70, 80 keV.
-        bone_from_hu: where the steeper line begins.
-        hu_range: CT numbers are clipped to it; padding outside a scanner's field is often -2000 or lower.
+        bone_gain: slope above `BONE_FROM_HU` relative to water's; 1 is a film at the CT's own energy.
     """
-    clipped = hu.clamp(*hu_range)
-    return water_per_mm * (1 + (clipped + (bone_gain - 1) * (clipped - bone_from_hu).clamp(min=0.0)) / 1000.0)
+    clipped = hu.clamp(*HU_RANGE)
+    return WATER_PER_MM * (1 + (clipped + (bone_gain - 1) * (clipped - BONE_FROM_HU).clamp(min=0.0)) / 1000.0)
 
 
 def bone_excess(attenuation: torch.Tensor, bone_gain: float = BONE_GAIN) -> torch.Tensor:
-    """What bone attenuates beyond `bone_from_hu` at a gain of 1, from attenuation that was made with ``bone_gain``.
+    """What bone attenuates beyond `BONE_FROM_HU` at a gain of 1, from attenuation that was made with ``bone_gain``.
 
     ``attenuation + (gain - bone_gain) * bone_excess(attenuation)`` is the attenuation for another gain, exactly; the
     same holds for line integrals and the integral of the excess.
 
     Args:
-        attenuation: any shape, from `hu_to_attenuation` with its defaults but for ``bone_gain``.
+        attenuation: any shape, from `hu_to_attenuation`.
         bone_gain: that it was made with.
     """
     return (attenuation - WATER_PER_MM * (1 + BONE_FROM_HU / 1000.0)).clamp(min=0.0) / bone_gain

@@ -80,7 +80,6 @@ def write_reconstruction(
     result: Reconstruction,
     predictor: Predictor,
     options: OutputOptions = DEFAULT_OUTPUT,
-    when: datetime | None = None,
 ) -> dict[str, Any]:
     """The reconstruction's folder, whole or not at all.
 
@@ -91,7 +90,6 @@ def write_reconstruction(
         result: what was reconstructed.
         predictor: by which network.
         options: what else to write.
-        when: the report is made, with a time zone; now if None.
 
     Returns:
         the report that was written as ``report.json``.
@@ -130,7 +128,7 @@ def write_reconstruction(
         if options.turntable:
             write_turntable(folder / options.turntable, spine)
             clock.stop("turntable")
-        report = make_report(films, annotations, result, predictor, truth, checked, when or datetime.now().astimezone())
+        report = make_report(films, annotations, result, predictor, truth, checked, datetime.now().astimezone())
         report["seconds"] = {name: round(value, 3) for name, value in clock.seconds.items()}
         if options.timings:
             report["timings"] = timings(clock.seconds, result)
