@@ -13,6 +13,7 @@ import torch
 
 from scripts.films.film import Films, Radiograph
 from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.io.checksums import sha256
 
 torch.set_num_threads(1)
 
@@ -24,6 +25,16 @@ SAMPLE = ROOT / "docs" / "sample"
 def films_of(ap: np.ndarray, lat: np.ndarray, geometry: BiplanarGeometry) -> Films:
     """Two arrays whose geometry is known."""
     return Films(Radiograph(ap, geometry.ap.pixel_mm), Radiograph(lat, geometry.lat.pixel_mm), geometry, True)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Name below the folder -> SHA-256, of all its files."""
+    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def dice(a: np.ndarray | torch.Tensor, b: np.ndarray | torch.Tensor) -> float:
+    """Overlap of two masks."""
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans, turned, turned_object
 from scripts.geometry.projector import project_pair
 from scripts.io.nifti import read_nifti
-from tests.conftest import simulate_case
+from tests.conftest import dice, simulate_case
 
 GRID = Grid((0.0, 0.0, 0.0), (160, 160, 160), 1.0)
 
@@ -106,10 +106,6 @@ def test_a_dataset_along_the_spine(leaning: Path) -> None:
         # 12 mm aside on 40 mm down.
         back = turned_back(found.astype(np.float32), Lean(-np.degrees(np.arctan2(12, 40)).round(), 0)) > 0.5
         assert dice(back, expected) > 0.93 > 0.9 > dice(found > 0, expected)
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 def test_a_dataset_of_an_older_version_is_refused(leaning: Path, tmp_path: Path) -> None:

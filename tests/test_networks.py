@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
+from scripts.benchmarks.training import literal_non_local
 from scripts.reconstruction.networks.coarse import CoarseBackbone
 from scripts.reconstruction.networks.discriminator import VertebraDiscriminator
 from scripts.reconstruction.networks.encoding import EncodedLift
@@ -29,20 +30,13 @@ def small_generator(fusion: torch.nn.Module | None = None, channels: int = 4) ->
     return generator
 
 
-def literal_equation_1(block: NonLocalBlock, x: torch.Tensor) -> torch.Tensor:
-    """output = x + alpha (softmax(theta(x)^T phi(x)) sigma(x)^T), with the whole map in memory."""
-    theta, phi, sigma = (layer(x).flatten(2) for layer in (block.theta, block.phi, block.sigma))
-    attention = torch.softmax(theta.transpose(1, 2) @ phi, dim=-1)
-    return x + block.alpha * (attention @ sigma.transpose(1, 2)).transpose(1, 2).reshape(x.shape)
-
-
 @pytest.mark.parametrize(("channels", "attention_channels"), [(2, 1), (2, 4), (6, 4)])
 def test_non_local_is_the_literal_formula(channels: int, attention_channels: int) -> None:
     torch.manual_seed(1)
     block = NonLocalBlock(channels, attention_channels).double()
     block.alpha.data.fill_(0.7)
     x = torch.randn(2, channels, 17, 13, dtype=torch.float64, requires_grad=True)
-    expected = literal_equation_1(block, x)
+    expected = literal_non_local(block, x)
     found = block(x)
     assert (found - x).abs().max() > 0.01
     assert torch.allclose(found, expected, atol=1e-10)

@@ -21,6 +21,7 @@ from scripts.reconstruction.losses.placement import PlacementLoss
 from scripts.reconstruction.networks.level import LevelPrior
 from scripts.reconstruction.training.warm_start import fill_prior
 from scripts.simulation.build_mean_shapes import mean_shape
+from tests.conftest import dice
 from tests.test_online import PLAIN, case, patient, undrawn  # noqa: F401 - fixtures
 
 ASKED = dataclasses.replace(PLAIN, numbers=True)
@@ -30,10 +31,6 @@ NUMBERS = torch.tensor([[1.5, -2.0, 0.5, 12.0, -4.0, 6.0, 0.15, -0.1, 0.05]])
 
 def lattice(spacing_mm):
     return torch.from_numpy(cube_points(spacing_mm)).float().reshape(-1, 3)
-
-
-def dice(a, b):
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 def test_rotation_vectors_are_scipy_s():

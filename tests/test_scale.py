@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, simulate_case
+from conftest import ROOT, checksums, simulate_case
 from PIL import Image
 
 from scripts.data.building import build_case
@@ -44,11 +43,6 @@ def copies(source: Path, count: int) -> Path:
         shutil.copy(original.ct, source / f"p{number:02d}_ct.nii.gz")
         shutil.copy(original.mask, source / f"p{number:02d}_vert_msk.nii.gz")
     return source
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def living(group: int) -> list[int]:

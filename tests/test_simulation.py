@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from dataclasses import replace
@@ -33,6 +32,7 @@ from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simu
 from scripts.simulation.posture import Posture, PostureOptions, draw_posture
 from scripts.simulation.spine import Spine, SpineOptions, SpineVoxels, draw_levels, draw_spine, voxelise
 from scripts.simulation.write import simulate_dataset
+from tests.conftest import checksums
 
 ALL_LEVELS = tuple(range(1, 25))
 CALM = SpineOptions(
@@ -319,11 +319,6 @@ def simulated(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
     simulate_dataset(folder, 3, SMALL)
     return folder
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def test_same_seed_same_bytes_and_a_stopped_run_goes_on(simulated: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import simulate_case
+from conftest import checksums, simulate_case
 
 from scripts.data.cases import find_cases
 from scripts.data.duplicates import merge_releases
@@ -204,11 +203,6 @@ def test_an_unreachable_scheduler_is_one_line() -> None:
     pytest.importorskip("distributed")
     with pytest.raises(UserError, match="no Dask scheduler"):
         list(run_jobs(abs, [1], scheduler="tcp://127.0.0.1:1"))
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def test_dask_with_a_worker_killed_gives_the_same_bytes(tmp_path: Path) -> None:

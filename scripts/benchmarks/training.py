@@ -9,7 +9,6 @@ it needed before (on a GPU: torch's own count).
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from monai.losses import HausdorffDTLoss
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
+from scripts.benchmarks.memory import peak_mb
 from scripts.command import run_module
 from scripts.io.tables import markdown_table
 from scripts.reconstruction.losses.distance import HausdorffLoss
@@ -58,7 +58,7 @@ def hausdorff(device: str) -> Case:
 
 
 def literal_non_local(block: NonLocalBlock, x: torch.Tensor) -> torch.Tensor:
-    """Equation (1) as it is printed, with the whole map in memory."""
+    """Equation (1) as it is printed, x + alpha (softmax(theta(x)^T phi(x)) sigma(x)^T), the whole map in memory."""
     theta, phi, sigma = (layer(x).flatten(2) for layer in (block.theta, block.phi, block.sigma))
     attention = torch.softmax(theta.transpose(1, 2) @ phi, dim=-1)
     return x + block.alpha * (attention @ sigma.transpose(1, 2)).transpose(1, 2).reshape(x.shape)
@@ -101,19 +101,13 @@ CASES: dict[str, tuple[str, Callable[[str], Case]]] = {
 def measure(case: str, which: int, device: str, repeats: int) -> dict[str, float]:
     """One way of one case, in this process."""
     run = CASES[case][1](device)[which]
-    before = _peak_mb(device)
+    before = peak_mb(device)
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": min(seconds), "mb": _peak_mb(device) - before}
-
-
-def _peak_mb(device: str) -> float:
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": min(seconds), "mb": peak_mb(device) - before}
 
 
 def compare(device: str = "cpu", repeats: int = 5, output: Path | None = None, case: str = "", which: int = -1) -> None:

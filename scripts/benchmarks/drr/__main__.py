@@ -27,6 +27,7 @@ import torch
 
 from scripts.benchmarks.drr.engines import ENGINES, Engine
 from scripts.benchmarks.drr.phantom import Body, edge_phantom, line_integrals, smooth_phantom, voxelise
+from scripts.benchmarks.memory import peak_mb
 from scripts.command import run_module
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
@@ -70,7 +71,7 @@ def measure(engine: Engine, folder: Path, grid: Grid, device: str, repeats: int)
     row: dict[str, Any] = {}
     for name, bodies in phantoms(grid).items():
         volume = torch.from_numpy(np.load(folder / f"{name}.npy")).to(device)
-        before = _peak_mb(device)
+        before = peak_mb(device)
         try:
             project = engine.prepare(volume, grid, geometry)
         except ImportError as error:
@@ -85,7 +86,7 @@ def measure(engine: Engine, folder: Path, grid: Grid, device: str, repeats: int)
                 seconds.append((_cpu_seconds() - cpu, time.perf_counter() - wall))
             row["cpu_s"], row["wall_s"] = min(seconds)
             row["compared_s"] = row["wall_s" if device.startswith("cuda") else "cpu_s"]
-            row["extra_mb"] = _peak_mb(device) - before + _children_mb()
+            row["extra_mb"] = peak_mb(device) - before + _children_mb()
         else:
             films = project()
         row[name] = [_error(film, line_integrals(bodies, view))
@@ -101,12 +102,6 @@ def _error(film: np.ndarray | torch.Tensor, truth: np.ndarray) -> float:
 def _cpu_seconds() -> float:
     child = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + child.ru_utime + child.ru_stime
-
-
-def _peak_mb(device: str) -> float:
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _children_mb() -> float:
