@@ -32,6 +32,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from scripts.io.checksums import sha256
+from scripts.serving.address import bind
 from scripts.serving.engine import Engine, EngineTimeoutError
 from scripts.serving.security import HEADERS, Guard
 from scripts.viewer import store
@@ -39,7 +40,6 @@ from scripts.viewer.app import create_app
 from scripts.viewer.case import read_case
 from scripts.viewer.cases import Cases
 from scripts.viewer.choice import picture_file, put_in_place, reading_options
-from scripts.viewer.serve import bind
 from scripts.viewer.surface_files import MOST_SURFACES, forget_old, surface_file
 from tests.conftest import ROOT
 from tests.dicom_films import SECRET, sample_film, write_dicom

@@ -17,12 +17,12 @@ from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish, tell_failure
 from scripts.io.documents import write_json
 from scripts.localization.anchors import parse_anchors
+from scripts.serving.address import bind, run_server
 from scripts.serving.answers import protect
 from scripts.serving.engine import Engine
 from scripts.serving.security import Guard, log_failure, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
 from scripts.serving.uploads import FILM_SUFFIXES, NAMES_FILE, TEXT_SUFFIXES, given_name, save_upload
-from scripts.viewer.serve import bind, run_server
 
 GRACE_S = 60.0
 SWEEP_S = 600.0
