@@ -30,7 +30,7 @@ from scripts.data.subset import SpineRecord, SubsetOptions
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
 from scripts.geometry.biplanar import Beam
-from scripts.io.atomic import only_writer
+from scripts.io.locks import only_writer
 from scripts.jobs import run_jobs
 
 NO_METAL = MetalEvidence(1500.0, 0.0, 0.0, False)

@@ -27,7 +27,7 @@ from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file
 from scripts.errors import UserError
-from scripts.io.atomic import only_writer
+from scripts.io.locks import only_writer
 from scripts.io.tables import write_csv
 from scripts.jobs import run_jobs
 

@@ -22,7 +22,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from scripts.io.atomic import only_writer, write_text
+from scripts.io.atomic import write_text
+from scripts.io.locks import only_writer
 from scripts.serving.room import used_bytes
 
 STUDY, OUTPUT, REASON, ATTEMPTS = "study", "output", "reason.txt", "attempts"

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.io.atomic import lock, make_locked
+from scripts.io.locks import lock, make_locked
 from scripts.serving.room import used_bytes
 from scripts.serving.security import same
 

@@ -21,8 +21,8 @@ from scripts.benchmarks.paper.plan import Plan, check_content, read_plan, run_fo
 from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
-from scripts.io.atomic import only_writer
 from scripts.io.documents import write_json
+from scripts.io.locks import only_writer
 from scripts.io.tables import read_csv
 from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint

@@ -16,7 +16,8 @@ from scripts.benchmarks.paper.clinical import FILE as CLINICAL_FILE
 from scripts.benchmarks.paper.disturbances import CURVES
 from scripts.benchmarks.paper.models import Model
 from scripts.benchmarks.paper.plan import failure, read_plan, run_folder
-from scripts.io.atomic import only_writer, write_text
+from scripts.io.atomic import write_text
+from scripts.io.locks import only_writer
 from scripts.paths import BUNDLE_ROOT
 
 
