@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from scripts.errors import UserError
 from scripts.reconstruction.metrics.handler import VertebraMetricsHandler
+from scripts.reconstruction.metrics.intervals import interval_95
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import (
     METRICS,
@@ -272,6 +273,16 @@ def test_interval_depends_on_the_seed_alone() -> None:
     assert summarise(rows, seed=1)["all"]["dice"]["interval_95"] != interval
     error = np.std([r.dice for r in rows]) / 20**0.5
     assert np.ptp(interval) == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_columns_have_the_interval_that_each_has_alone() -> None:
+    values, patients = np.random.default_rng(3).random((12, 2)), list("aabbbcddddef")
+    both = interval_95(values, patients)
+    assert both is not None and both.shape == (2, 2)
+    for column in range(2):
+        alone = interval_95(values[:, column], patients)
+        assert alone is not None and alone.shape == (2,) and (alone == both[:, column]).all()
+    assert interval_95(values, ["a"] * 12) is None
 
 
 def test_a_single_patient_has_no_interval() -> None:

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -105,6 +106,25 @@ def test_bfloat16_keeps_losses_in_float() -> None:
     trainer.run()
     assert seen and all(dtype == torch.bfloat16 for dtype in seen)
     assert trainer.state.output[0]["loss"] == trainer.state.output[0]["loss"]  # no NaN
+
+
+def test_a_network_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the same bytes, whatever its temporary file was called; of a failed write nothing is left."""
+    network = torch.nn.Linear(2, 1)
+    save_network(network, tmp_path / "model.pt")
+    before = (tmp_path / "model.pt").read_bytes()
+    save_network(network, tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").read_bytes() == before
+
+    def fail(content: object, stream: BinaryIO) -> None:
+        stream.write(b"half")
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        save_network(network, tmp_path / "model.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    assert (tmp_path / "model.pt").read_bytes() == before
 
 
 def test_a_training_begins_with_the_weights_that_it_is_given_but_not_a_resumed_one(tmp_path: Path) -> None:
