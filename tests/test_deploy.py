@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import highdicom as hd
 import numpy as np
@@ -15,6 +17,7 @@ import trimesh
 import yaml
 
 from scripts.deploy.package import package_command, write_application
+from scripts.errors import UserError
 from scripts.reconstruction.predictor import Predictor
 from scripts.release.bundle import Bundle
 from tests.conftest import ROOT
@@ -69,6 +72,28 @@ def test_half_a_study_is_one_line_and_leaves_nothing(package: Path, tmp_path: Pa
     assert done.returncode == 1
     assert re.search(r"^error: .*no film says that it is the LAT view", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr and not list((tmp_path / "output").iterdir())
+
+
+def test_an_output_that_would_replace_the_users_files_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"Operator": type("Operator", (), {"__init__": lambda *_, **__: None}), "Fragment": object}
+    monkeypatch.setitem(sys.modules, "monai.deploy.core", SimpleNamespace(**parts, OperatorSpec=object))
+    monkeypatch.delitem(sys.modules, "scripts.deploy.operators", raising=False)
+    from scripts.deploy.operators import PairSelector
+
+    output, emitted = tmp_path / "output", Mock()
+    for name in ("ap", "lat"):
+        for folder in (output, tmp_path / "study"):
+            write_dicom(folder / f"{name}.dcm", name)
+    (output / "report.json").write_text("{}")
+    for study in ("output", "study"):
+        select = PairSelector(Mock(), folder=tmp_path / study, output=output)
+        with pytest.raises(UserError, match="would be replaced"):
+            select.compute(None, emitted, None)
+    emitted.emit.assert_not_called()
+    PairSelector(Mock(), folder=tmp_path / "study", output=tmp_path / "new").compute(None, emitted, None)
+    emitted.emit.assert_called_once()
 
 
 @needs_deploy

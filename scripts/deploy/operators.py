@@ -11,21 +11,22 @@ from scripts.deploy.study import job_of_folder
 from scripts.export.identity import exportable
 from scripts.job.options import OutputOptions
 from scripts.job.output import write_reconstruction
-from scripts.job.run import Networks, find_marks, read_job_films, reconstruct_job
+from scripts.job.run import Networks, check_places, find_marks, read_job_films, reconstruct_job
 
-FORMATS = ("stl", "obj")
+OUTPUTS = OutputOptions(dicom=True, mesh_formats=("stl", "obj"))
 
 
 class PairSelector(Operator):
-    """Chooses the two films of the study in the input folder.
+    """Chooses the two films of the study in the input folder, and refuses an output that would replace them.
 
     Args:
         fragment: the application.
         folder: input folder.
+        output: output folder, which is checked before any network runs.
     """
 
-    def __init__(self, fragment: Fragment, *args: Any, folder: Path, **kwargs: Any) -> None:
-        self.folder = folder
+    def __init__(self, fragment: Fragment, *args: Any, folder: Path, output: Path, **kwargs: Any) -> None:
+        self.folder, self.output = folder, output
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -34,7 +35,9 @@ class PairSelector(Operator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Once."""
-        op_output.emit(job_of_folder(self.folder), "job")
+        job = job_of_folder(self.folder)
+        check_places(job, self.output, OUTPUTS)
+        op_output.emit(job, "job")
 
 
 class NetworkStep(Operator):
@@ -101,5 +104,4 @@ class SpineWriter(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Once."""
         films, marks, result = op_input.receive("spine")
-        options = OutputOptions(dicom=True, mesh_formats=FORMATS)
-        write_reconstruction(self.folder, films, marks, result, self.networks.predictor, options)
+        write_reconstruction(self.folder, films, marks, result, self.networks.predictor, OUTPUTS)

@@ -89,6 +89,24 @@ def reconstruct_job(job: Job, films: Films, marks: Annotations, networks: Networ
     return films, result
 
 
+def check_places(job: Job, output: Path, options: OutputOptions) -> None:
+    """Refuse, before any work is done, an output that cannot be written or would replace what is the user's.
+
+    Args:
+        job: whose files are read.
+        output: folder to write.
+        options: what it is to hold.
+
+    Raises:
+        UserError: see `check_output`; or a film, marks, geometry or truth lie in the output folder.
+    """
+    check_output(output, options)
+    # Marks may be those of the reconstruction that this one replaces: they are written again.
+    earlier = job.annotations and os.path.realpath(job.annotations) == os.path.realpath(output / ANNOTATIONS_FILE)
+    marks_file = None if earlier else job.annotations
+    keep_inputs([output], (job.ap, job.lat, marks_file, job.reading.geometry, options.truth))
+
+
 def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions = DEFAULT_OUTPUT) -> dict[str, Any]:
     """Films to a folder, whole or not at all.
 
@@ -105,11 +123,7 @@ def run_job(job: Job, output: Path, networks: Networks, options: OutputOptions =
         UserError: a film, a mark or an option is wrong, the patient's ID cannot be copied into DICOM objects, or the
             films show no vertebra.
     """
-    check_output(output, options)
-    # Marks may be those of the reconstruction that this one replaces: they are written again.
-    earlier = job.annotations and os.path.realpath(job.annotations) == os.path.realpath(output / ANNOTATIONS_FILE)
-    marks_file = None if earlier else job.annotations
-    keep_inputs([output], (job.ap, job.lat, marks_file, job.reading.geometry, options.truth))
+    check_places(job, output, options)
     films = read_job_films(job)
     if options.dicom:
         exportable(films.headers)
