@@ -17,6 +17,7 @@ import trimesh
 import yaml
 
 from scripts.deploy.package import package_command, write_application
+from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
 from scripts.reconstruction.predictor import Predictor
 from scripts.release.bundle import Bundle
@@ -94,6 +95,23 @@ def test_an_output_that_would_replace_the_users_files_is_refused_before_any_work
     emitted.emit.assert_not_called()
     PairSelector(Mock(), folder=tmp_path / "study", output=tmp_path / "new").compute(None, emitted, None)
     emitted.emit.assert_called_once()
+
+
+def test_capitals_in_names_make_no_difference_and_unreadable_anchors_are_one_line(tmp_path: Path) -> None:
+    for name in ("AP.png", "Lat.PNG", "Geometry.YAML", "ANNOTATIONS.json"):
+        (tmp_path / name).touch()
+    job = job_of_folder(tmp_path)
+    assert job.annotations is not None and job.reading.geometry is not None
+    names = [path.name for path in (job.ap, job.lat, job.annotations, job.reading.geometry)]
+    assert names == ["AP.png", "Lat.PNG", "ANNOTATIONS.json", "Geometry.YAML"]
+    (tmp_path / "geometry.json").touch()
+    with pytest.raises(UserError, match=r"Geometry.YAML and geometry.json: leave the one"):
+        job_of_folder(tmp_path)
+    (tmp_path / "geometry.json").unlink()
+    for content in (b"L5\xff", b"L\0005\0", b"Q5"):
+        (tmp_path / "anchor.txt").write_bytes(content)
+        with pytest.raises(UserError, match="anchor.txt: "):
+            job_of_folder(tmp_path)
 
 
 @needs_deploy

@@ -30,6 +30,7 @@ from scripts.deploy.listener import Inbox, _send, _work
 from scripts.deploy.sender import Peer, send_folder
 from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
+from scripts.films.geometry_file import read_geometry
 from scripts.io.atomic import NoRoomError
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
@@ -184,6 +185,19 @@ def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
     assert job_of_folder(job / STUDY).anchor == parse_anchors("L5")
     del ap.StudyInstanceUID
     assert inbox.store(Event(ap)) == 0xC000
+
+
+@pytest.mark.parametrize("name", ["machine.YAML", "machine.json", "machine.conf"])
+def test_a_geometry_of_any_name_reaches_the_job(tmp_path: Path, name: str) -> None:
+    spool, machine = Spool(tmp_path / "spool"), tmp_path / name
+    machine.write_text('{"beam": "parallel", "simultaneous": true}')
+    inbox = Inbox(spool, 0.0, 3600.0, machine)
+    for film in studies(tmp_path, 1)[0]:
+        assert inbox.store(Mock(dataset=film, file_meta=film.file_meta)) == 0x0000
+    inbox.hand_over()
+    (job,) = (spool.folder / State.WAITING).iterdir()
+    geometry = job_of_folder(job / STUDY).reading.geometry
+    assert geometry is not None and read_geometry(geometry) == read_geometry(machine)
 
 
 def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from scripts.deploy.sender import Peer, send_folder
-from scripts.deploy.study import ANCHOR_FILE
+from scripts.deploy.study import ANCHOR_FILE, geometry_name
 from scripts.deploy.worker import TROUBLE_S, Worker, finish, tell_failure
 from scripts.errors import UserError
 from scripts.films.film import Projection
@@ -122,7 +122,7 @@ class Inbox:
                 self.spool.reject(folder, str(error).replace(str(films), "the study"))
             return
         if self.geometry:
-            shutil.copyfile(self.geometry, films / f"geometry{self.geometry.suffix}")
+            shutil.copyfile(self.geometry, films / geometry_name(self.geometry))
         if self.anchor:
             (films / ANCHOR_FILE).write_text(self.anchor)
         self.spool.submit(folder)

@@ -8,9 +8,11 @@ from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.options import ReadingOptions
 from scripts.films.study import choose_film
+from scripts.io.documents import read_text
 from scripts.job.options import Job
-from scripts.localization.anchors import parse_anchors
+from scripts.localization.anchors import Anchors, parse_anchors
 
+YAML_SUFFIXES = (".yaml", ".yml")
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")
 ANNOTATIONS_FILE, ANCHOR_FILE = "annotations.json", "anchor.txt"
 
@@ -20,30 +22,54 @@ def job_of_folder(folder: Path) -> Job:
 
     Args:
         folder: with the DICOM files of one study at any depth, or two films of any kind named ``ap.*`` and ``lat.*``;
-            with ``annotations.json``, ``geometry.yaml`` (or ``.json``) and ``anchor.txt``, if there are any.
+            with ``annotations.json``, ``geometry.yaml`` (or ``.json``) and ``anchor.txt``, if there are any; capitals in
+        names make no difference.
 
     Raises:
-        UserError: there is no folder, no pair of films in it, or the anchor is none.
+        UserError: there is no folder, no pair of films in it, two files of one of these names, or the anchor is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    named = {view: _named(folder, view) for view in ("ap", "lat")}
-    if named["ap"] and named["lat"]:
-        films = [named["ap"], named["lat"]]
+    ap, lat = _named(folder, "ap"), _named(folder, "lat")
+    if ap and lat:
+        films = [ap, lat]
     else:
         films = [choose_film(folder, view) for view in (Projection.FRONTAL, Projection.LATERAL)]
-    marks = folder / ANNOTATIONS_FILE
-    geometry = next((folder / name for name in GEOMETRY_FILES if (folder / name).is_file()), None)
-    anchor = folder / ANCHOR_FILE
+    anchor = _only(folder, (ANCHOR_FILE,))
     return Job(
         films[0],
         films[1],
-        marks if marks.is_file() else None,
-        anchor=parse_anchors(anchor.read_text(encoding="utf-8-sig").strip()) if anchor.is_file() else (),
-        reading=ReadingOptions(geometry),
+        _only(folder, (ANNOTATIONS_FILE,)),
+        anchor=_anchors(anchor) if anchor else (),
+        reading=ReadingOptions(_only(folder, GEOMETRY_FILES)),
     )
 
 
+def geometry_name(path: Path) -> str:
+    """The name under which a job's study keeps a geometry file of any name; as `read_small` tells YAML from JSON."""
+    return GEOMETRY_FILES[0] if path.suffix.lower() in YAML_SUFFIXES else GEOMETRY_FILES[-1]
+
+
+def _anchors(path: Path) -> Anchors:
+    words = read_text(path, "anchor").strip()
+    try:
+        return parse_anchors(words)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 def _named(folder: Path, view: str) -> Path | None:
-    found = sorted(path for path in folder.glob(f"{view}.*") if path.is_file())
+    found = sorted(path for path in _files(folder) if path.name.lower().startswith(f"{view}."))
     return found[0] if len(found) == 1 else None
+
+
+def _only(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The one file of a folder that has one of some names, whatever the case of its letters."""
+    found = sorted(path for path in _files(folder) if path.name.lower() in names)
+    if len(found) > 1:
+        raise UserError(f"{folder}: {' and '.join(path.name for path in found)}: leave the one that holds")
+    return found[0] if found else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]

@@ -7,6 +7,7 @@ no JSON; Python reads and writes them if it is not told otherwise.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections import Counter
@@ -45,6 +46,24 @@ def read_json(path: Path, what: str = "JSON file", most_bytes: int = MOST_BYTES)
         return json.loads(_read(path, what, most_bytes), object_pairs_hook=_once)
     except BROKEN as error:
         raise _unreadable(path, what, error) from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """The content of a small text file in UTF-8, or in UTF-16 with a byte order mark, as Windows writes it.
+
+    Args:
+        path: of the file.
+        what: it should be, for errors.
+
+    Raises:
+        UserError: missing, too large, or no text.
+    """
+    data = _read(path, what, SMALL_BYTES)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no readable {what} (neither UTF-8 nor UTF-16); save it as UTF-8") from error
 
 
 def parse_json(data: bytes | str, what: str) -> Any:
