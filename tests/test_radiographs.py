@@ -464,6 +464,22 @@ def test_a_study_folder_gives_its_pair(tmp_path: Path) -> None:
         read_radiograph(write_dicom(tmp_path / "other" / "IM1", "ap").parent, LAT)
 
 
+@pytest.mark.parametrize("left_bytes", [0, 140, 400, 700])
+def test_no_film_takes_the_place_of_a_damaged_one(left_bytes: int, tmp_path: Path) -> None:
+    whole = write_dicom(tmp_path / "IM1.dcm", "ap")
+    whole.write_bytes(whole.read_bytes()[:left_bytes])
+    write_dicom(tmp_path / "IM2", "lat")
+    write_dicom(tmp_path / "IM3", "ap", ImageType=["DERIVED", "SECONDARY"])
+    with pytest.raises(UserError, match="IM1.dcm: a DICOM file that cannot be read and may be the AP film"):
+        choose_film(tmp_path, AP)
+    whole.unlink()
+    report = write_dicom(tmp_path / "SR.dcm", "ap", Rows=None)
+    data = pydicom.dcmread(report)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    data.save_as(report)
+    assert choose_film(tmp_path, AP).name == "IM3"
+
+
 @pytest.mark.parametrize("attributes", [
     {"ViewPosition": "RPO"}, {"ViewPosition": "AP", "SeriesDescription": "C-SPINE OBL"},
     {"ViewPosition": "AP", "PositionerPrimaryAngle": 45},

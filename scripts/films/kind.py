@@ -6,8 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom.uid import UID
+
 from scripts.errors import UserError
 from scripts.films.dicom import read_header
+from scripts.films.header import open_dicom
 from scripts.films.picture import SUFFIXES
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -54,6 +57,22 @@ def film_stem(name: str) -> str:
         found = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
         name = name[: len(name) - len(found)] or name
     return name
+
+
+def damaged_dicom(path: Path) -> bool:
+    """Whether a file is named or begins like DICOM and is an image without its size, or cannot be read at all."""
+    try:
+        with path.open("rb") as stream:
+            claims = path.suffix.lower() in DICOM_SUFFIXES or starts_like_dicom(stream)
+        if not claims:
+            return False
+        header, _ = open_dicom(path, pixels=False)
+    except (OSError, UserError):
+        return True
+    # pydicom reads what is left of a truncated header without a word.
+    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or ""))
+    image = not kind or "Image Storage" in kind.name
+    return image and not ("Rows" in header and "Columns" in header)
 
 
 def starts_like_dicom(stream: BinaryIO) -> bool:

@@ -13,6 +13,7 @@ from scripts.errors import UserError
 from scripts.films.dicom import MODALITIES, read_header
 from scripts.films.film import Projection
 from scripts.films.header import text, texts
+from scripts.films.kind import damaged_dicom
 from scripts.films.orientation import view_evidence
 
 MOST_FILES = 2000
@@ -71,23 +72,29 @@ def choose_film(folder: Path, wanted: Projection) -> Path:
     """The one film of a folder that shows a view by its own header.
 
     Films that any attribute calls oblique are not candidates. Secondary captures, derived and raw images give way to
-    original ones for presentation.
+    original ones for presentation. A damaged file may be the very film that is wanted: none takes its place.
 
     Args:
         folder: DICOM files, at any depth, with any name.
         wanted: the view.
 
     Raises:
-        UserError: the folder has no such film, or several that are equally good.
+        UserError: the folder has no such film, several that are equally good, or a damaged DICOM file.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if len(files) > MOST_FILES:
         raise UserError(f"{folder}: {len(files)} files; name the folder of one study or the two films")
-    headers = ((path, read_header(path)) for path in files)
+    headers = [(path, read_header(path)) for path in files]
+    option = f"--{wanted.value.lower()}"
+    damaged = next((path for path, header in headers if header is None and damaged_dicom(path)), None)
+    if damaged is not None:
+        raise UserError(
+            f"{damaged}: a DICOM file that cannot be read and may be the {wanted.value} film; replace or remove it, or "
+            f"name the film with {option} FILE"
+        )
     said = ((path, candidate(header)) for path, header in headers if header is not None)
     films = [(path, film) for path, film in said if film is not None]
     paths = best(films, wanted)
-    option = f"--{wanted.value.lower()}"
     if not paths:
         seen = "; ".join(f"{path.relative_to(folder)} ({film})" for path, film in films[:8]) or "no DICOM radiograph"
         raise UserError(f"{folder}: no film says that it is the {wanted.value} view ({seen}); name it with {option}")
