@@ -14,12 +14,15 @@ import pydicom
 import pytest
 import trimesh
 from pydicom import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import RLELossless, generate_uid
 
 from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.export.codes import level_code
 from scripts.export.export import export_dicom, film_headers
+from scripts.export.same_films import check_same_films
+from scripts.films.dicom import read_dicom
+from scripts.films.film import Projection
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import read_nifti, write_nifti
 from scripts.job.options import OutputOptions
@@ -27,7 +30,7 @@ from scripts.job.output import check_output
 from scripts.levels import LEVEL_NAMES, level_name
 from scripts.spine.mesh import vertebra_mesh, write_stl
 from tests.conftest import SAMPLE
-from tests.dicom_films import SECRET, STUDY, write_dicom
+from tests.dicom_films import SECRET, STUDY, sample_film, write_dicom
 from tests.iod import missing_attributes
 
 NUMBERS = (18, 19, 20)
@@ -251,6 +254,29 @@ def test_export_from_the_command_line(reconstruction: Path, tmp_path: Path, caps
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1
     assert pydicom.dcmread(tmp_path / "out" / "spine.seg.dcm").PatientID == "4711"
+
+
+def test_a_spine_is_not_filed_under_another_patients_films(
+    reconstruction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same size, as all films of a machine are; the same film compressed is the same film."""
+    folder, study = tmp_path / "spine", tmp_path / "study"
+    shutil.copytree(reconstruction, folder)
+    ap, lat = write_dicom(study / "ap", "ap"), write_dicom(study / "lat", "lat")
+    films = {name: {"pixels_sha256": read_dicom(path, view).pixels_sha256}
+             for name, path, view in (("ap", ap, Projection.FRONTAL), ("lat", lat, Projection.LATERAL))}  # fmt: skip
+    (folder / "report.json").write_text(json.dumps({"films": films}))
+    command = ["export", f"--reconstruction={folder}", f"--output={tmp_path}/out"]
+    compressed = pydicom.dcmread(ap)
+    compressed.compress(RLELossless, generate_instance_uid=False)
+    compressed.save_as(study / "rle")
+    assert check_same_films(folder, ap, lat) == check_same_films(folder, study / "rle", lat) == []
+    other = write_dicom(study / "other", "ap", film=sample_film("ap")[::-1], PatientID="4712", PatientName="Roe")
+    lat_of_other = write_dicom(study / "other_lat", "lat", PatientID="4712", PatientName="Roe")
+    assert main([*command, f"--ap={other}", f"--lat={lat_of_other}"]) == 1
+    assert "other: is not the AP film that" in capsys.readouterr().err
+    (folder / "report.json").write_text('{"films": {"ap": {}}}')
+    assert [line.count("has no checksum of a DICOM film") for line in check_same_films(folder, ap, lat)] == [1, 1]
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.txt", b"no film"), ("a.dcm", None), ("a.dcm", b"")])

@@ -225,7 +225,7 @@ def test_black_inside_the_film_is_no_padding(tmp_path: Path) -> None:
     values[:20] = 0
     values[150:160, 150:160] = 0
     path = write_raw(tmp_path / "a.dcm", values, BitsStored=12, HighBit=11, PixelPaddingValue=0)
-    _, seen, _ = film_pixels(pydicom.dcmread(path), "AP", "a")
+    _, seen, *_ = film_pixels(pydicom.dcmread(path), "AP", "a")
     assert not seen[:20].any() and seen[150:160, 150:160].all()
     with pytest.raises(UserError, match="every pixel is padding"):
         read_radiograph(write_raw(path, np.full_like(values, 7), PixelPaddingValue=7), AP)

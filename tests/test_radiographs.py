@@ -514,6 +514,7 @@ def test_dicom_pair_reconstructs_as_the_nifti_pair_and_keeps_its_secrets(tmp_pat
     one, other = (json.loads((tmp_path / n / "report.json").read_text()) for n in ("nifti", "dicom"))
     assert other["vertebrae"][0]["volume_cm3"] == pytest.approx(one["vertebrae"][0]["volume_cm3"], rel=0.03)
     assert any("inverted" in line for line in other["warnings"]) and one["warnings"] == []
+    assert len(other["films"]["ap"].pop("pixels_sha256")) == 64 and "pixels_sha256" not in one["films"]["ap"]
     assert other["films"]["ap"] == {
         "beam": "parallel", "pixel_mm": [1.0, 1.0], "scale_sd_percent": 0.0, "scale_from": "from the file or geometry"
     }  # fmt: skip

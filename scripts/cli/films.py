@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.errors import UserError
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions
 from scripts.job.options import Job, NetworkOptions, OutputOptions
 from scripts.localization.anchors import Anchors
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 def annotate(
@@ -98,15 +102,21 @@ def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path
         ap: frontal film it was made from; a DICOM film gives the objects its patient and study.
         lat: lateral film it was made from.
     """
-    from scripts.export.export import export_dicom, film_headers
+    from scripts.export.export import export_dicom, film_files, film_headers
     from scripts.export.identity import exportable
+    from scripts.export.same_films import check_same_films
 
     if (ap is None) != (lat is None):
         raise UserError("export takes both films or none: --ap and --lat")
-    films = film_headers(ap, lat) if ap is not None and lat is not None else []
-    if films and not any(films):
-        print("warning: neither film is a DICOM file: the objects belong to no patient")
-    for line in exportable(films)[1]:
+    films: list[Dataset | None] = []
+    notes: list[str] = []
+    if ap is not None and lat is not None:
+        files = film_files(ap, lat)
+        films = film_headers(*files)
+        notes = check_same_films(reconstruction, *files)
+        if not any(films):
+            notes.append("neither film is a DICOM file: the objects belong to no patient")
+    for line in (*notes, *exportable(films)[1]):
         print(f"warning: {line}")
     for path in export_dicom(reconstruction, output, films):
         print(f"  {path}")

@@ -67,18 +67,30 @@ def export_dicom(
     return sorted(output.iterdir())
 
 
+def film_files(ap: Path, lat: Path) -> tuple[Path, Path]:
+    """The films of a reconstruction, each named itself or by the folder of its study.
+
+    Raises:
+        UserError: a film is missing.
+    """
+    frontal, lateral = (
+        choose_film(path, wanted) if path.is_dir() else path
+        for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
+    )
+    for film in (frontal, lateral):
+        if not film.is_file():
+            raise UserError(f"{film}: no such file")
+    return frontal, lateral
+
+
 def film_headers(ap: Path, lat: Path) -> list[Dataset | None]:
     """Headers of the films of a reconstruction, None for those that are no DICOM file.
 
     Raises:
         UserError: a film is missing or no film, or the two show different patients.
     """
-    headers = []
-    for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL)):
-        film = choose_film(path, wanted) if path.is_dir() else path
-        if not film.is_file():
-            raise UserError(f"{film}: no such file")
-        headers.append(_dicom_header(film) if film_kind(film) is FilmKind.DICOM else None)
+    files = film_files(ap, lat)
+    headers = [_dicom_header(film) if film_kind(film) is FilmKind.DICOM else None for film in files]
     check_same_patient(headers[0], headers[1], f"{ap} and {lat}")
     return headers
 

@@ -57,7 +57,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
     evidence = view_evidence(data)
     warnings += check_view(evidence, wanted, where)
     scale = film_scale(data, name, faults)
-    pixels, seen, notes = film_pixels(data, name, where)
+    pixels, seen, notes, digest = film_pixels(data, name, where)
     shutter = header_field(data, (pixels.shape[0], pixels.shape[1]))
     if shutter is not None:
         seen &= shutter
@@ -83,7 +83,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
     del data.PixelData
     film = Radiograph(
         np.ascontiguousarray(pixels, dtype=np.float32), spacing, optics, field, (*warnings, *notes), scale.warnings,
-        scale_fault=scale.fault, aspect=aspect, detector_mm=detector, header=data,
+        scale_fault=scale.fault, aspect=aspect, detector_mm=detector, header=data, pixels_sha256=digest,
     )  # fmt: skip
     return finish(film, wanted, where, seen, invert)
 

@@ -76,6 +76,7 @@ class Radiograph:
         detector_mm: (row, column) size of a pixel on the detector, if ``spacing_mm`` follows from it and the distances.
         header: the DICOM data set without its pixels, for references in DICOM outputs; it identifies the patient and
             goes nowhere else.
+        pixels_sha256: digest of the values that a DICOM file stores; empty for other files.
     """
 
     pixels: np.ndarray
@@ -89,6 +90,7 @@ class Radiograph:
     aspect: float = 1.0
     detector_mm: tuple[float, float] | None = None
     header: Dataset | None = None
+    pixels_sha256: str = ""
 
     @cached_property
     def fingerprint(self) -> str:

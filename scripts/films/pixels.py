@@ -12,12 +12,12 @@ from pydicom.pixels.processing import apply_windowing
 
 from scripts.errors import UserError
 from scripts.films.header import text
-from scripts.films.stored import decode
+from scripts.films.stored import decode, pixels_sha256
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
-def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray, list[str], str]:
     """Decoded, rescaled and windowed pixels with bones bright.
 
     Args:
@@ -26,7 +26,8 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
         where: its file, for errors.
 
     Returns:
-        (rows, columns) float32 as stored, not yet oriented; (rows, columns) bool, what is not padding; and warnings.
+        (rows, columns) float32 as stored, not yet oriented; (rows, columns) bool, what is not padding; warnings; and
+        the `pixels_sha256` of what is stored.
 
     Raises:
         UserError: several frames, a transfer syntax no decoder reads, damaged pixels, or tables that cannot be read.
@@ -35,11 +36,12 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
     if frames != 1:
         raise UserError(f"{where}: holds {frames} frames; export the one frame that shows the spine")
     stored, seen, notes = decode(data, name, where)
+    digest = pixels_sha256(stored)
     if text(data, "PhotometricInterpretation") == "PALETTE COLOR" and stored.ndim == 2:
         stored = _coloured(stored, data, where)
     if stored.ndim == 3:
         notes.append(f"{name}: a colour image, taken as grey")
-        return stored[..., :3].mean(-1).astype(np.float32), seen, notes
+        return stored[..., :3].mean(-1).astype(np.float32), seen, notes, digest
     values = _modality_values(stored, data, where)
     logarithmic, bones_dark = _polarity(data)
     if logarithmic:
@@ -52,7 +54,7 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
     if bones_dark:
         notes.append(f"{name}: bones are dark in the file ({data.PhotometricInterpretation}), inverted")
         shown = shown.max() + shown.min() - shown
-    return shown, seen, notes
+    return shown, seen, notes, digest
 
 
 def _coloured(stored: np.ndarray, data: Dataset, where: str) -> np.ndarray:

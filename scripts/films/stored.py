@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings as python_warnings
 
 import numpy as np
@@ -75,6 +76,17 @@ def decode(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray
     if not seen.all():
         lines.append(f"{100 * (1 - seen.mean()):.1f} % of the pixels are padding, masked")
     return _without(stored, seen), seen, _named(lines, name)
+
+
+def pixels_sha256(stored: np.ndarray) -> str:
+    """A digest of stored values that is the same however they are compressed; it says nothing of the patient.
+
+    Args:
+        stored: (rows, columns) or (rows, columns, samples), as `decode` gives them.
+    """
+    digest = hashlib.sha256(repr(stored.shape).encode())
+    digest.update(np.ascontiguousarray(stored, "<i4").data)
+    return digest.hexdigest()
 
 
 def _named(lines: list[str], name: str) -> list[str]:

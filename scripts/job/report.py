@@ -123,11 +123,12 @@ def timings(seconds: dict[str, float], result: Reconstruction) -> dict[str, Any]
 
 
 def _film(view: FilmView) -> dict[str, Any]:
-    """Scale and beam of a film, as used, and where the scale comes from."""
+    """Scale and beam of a film, as used, where the scale comes from, and by what a DICOM film is known again."""
     notes = (note.removeprefix(f"{view.name}: ") for note in view.film.scale_notes)
     return {
         "beam": view.view.beam.value,
         "pixel_mm": [round(size, 5) for size in view.view.pixel_mm],
         "scale_sd_percent": round(100 * view.scale_sd, 2),
         "scale_from": "estimated from the marks" if view.scale_sd else "; ".join(notes) or "from the file or geometry",
+        **({"pixels_sha256": view.film.pixels_sha256} if view.film.pixels_sha256 else {}),
     }
