@@ -110,7 +110,7 @@ def test_capitals_in_names_make_no_difference_and_unreadable_anchors_are_one_lin
     (tmp_path / "geometry.json").unlink()
     for content in (b"L5\xff", b"L\0005\0", b"Q5"):
         (tmp_path / "anchor.txt").write_bytes(content)
-        with pytest.raises(UserError, match="anchor.txt: "):
+        with pytest.raises(UserError, match=r"anchor\.txt: "):
             job_of_folder(tmp_path)
 
 

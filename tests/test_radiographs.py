@@ -470,7 +470,7 @@ def test_no_film_takes_the_place_of_a_damaged_one(left_bytes: int, tmp_path: Pat
     whole.write_bytes(whole.read_bytes()[:left_bytes])
     write_dicom(tmp_path / "IM2", "lat")
     write_dicom(tmp_path / "IM3", "ap", ImageType=["DERIVED", "SECONDARY"])
-    with pytest.raises(UserError, match="IM1.dcm: a DICOM file that cannot be read and may be the AP film"):
+    with pytest.raises(UserError, match=r"IM1\.dcm: a DICOM file that cannot be read and may be the AP film"):
         choose_film(tmp_path, AP)
     whole.unlink()
     report = write_dicom(tmp_path / "SR.dcm", "ap", Rows=None)

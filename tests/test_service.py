@@ -353,6 +353,47 @@ def test_spool_is_private_bounded_and_held_by_one(tmp_path: Path) -> None:
     assert spool.forget_older_than(3600) == [job.name]
 
 
+def test_only_folders_are_jobs(tmp_path: Path) -> None:
+    """What operating systems leave behind neither blocks the queue nor keeps the service from its start."""
+    spool = Spool(tmp_path)
+    for folder in (spool.receiving, *(tmp_path / state for state in State)):
+        (folder / ".DS_Store").write_text("")
+        (folder / "Thumbs.db").write_text("")
+        os.utime(folder / "Thumbs.db", (0, 0))
+    with spool.opened():
+        name = spool.accept(lambda study: None)
+        assert spool.position(name) == 0 and [spool.count(state) for state in State] == [1, 0, 0, 0, 0]
+        job = spool.take()
+        assert job is not None and job.name == name
+        assert spool.forget_older_than(60) == []
+
+
+def test_a_failed_job_is_logged_without_the_users_names(tmp_path: Path, service_log: pytest.LogCaptureFixture) -> None:
+    app, spool = pretended(tmp_path, UserError("Doe_Jane.png: not a picture"))
+    with TestClient(app) as client:
+        name = hand_in(client).json()["id"]
+        wait_for(lambda: client.get(f"/jobs/{name}").json()["state"] == "failed", 20)
+    assert f"job {name} has failed: see reason.txt in its folder" in service_log.text and "Doe" not in service_log.text
+    folder = spool.receiving / "1"
+    folder.mkdir()
+    spool.reject(folder, "the study: no film says that it is the LAT view")
+    assert "has failed: the study: no film says that it is the LAT view" in service_log.text
+
+
+def test_a_result_is_on_the_disk_before_its_job_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, spool = pretended(tmp_path)
+    synced: list[bool] = []
+
+    def sync(job: Path) -> None:
+        synced.append((job / "output" / "report.json").is_file() and job.parent.name == State.WORKING)
+
+    monkeypatch.setattr("scripts.deploy.worker.sync", sync)
+    with TestClient(app) as client:
+        hand_in(client)
+        wait_for(lambda: spool.count(State.DONE) == 1, 20)
+    assert synced == [True]
+
+
 def documented_requests(address: str, folder: Path) -> dict[str, list[str]]:
     """The curl commands of docs/deployment.md by the last word of their address, for this service and folder."""
     page = (ROOT / "docs" / "deployment.md").read_text()

@@ -22,8 +22,8 @@ def job_of_folder(folder: Path) -> Job:
 
     Args:
         folder: with the DICOM files of one study at any depth, or two films of any kind named ``ap.*`` and ``lat.*``;
-            with ``annotations.json``, ``geometry.yaml`` (or ``.json``) and ``anchor.txt``, if there are any; capitals in
-        names make no difference.
+            with ``annotations.json``, ``geometry.yaml`` (or ``.json``) and ``anchor.txt``, if there are any; capitals
+            make no difference.
 
     Raises:
         UserError: there is no folder, no pair of films in it, two files of one of these names, or the anchor is none.

@@ -15,7 +15,7 @@ from scripts.io.atomic import NoRoomError
 from scripts.io.documents import read_json
 from scripts.serving.engine import Engine, EngineDiedError, EngineTimeoutError
 from scripts.serving.security import log_failure
-from scripts.serving.spool import OUTPUT, STUDY, Spool, State
+from scripts.serving.spool import OUTPUT, STUDY, Spool, State, sync
 from scripts.serving.uploads import NAMES_FILE, in_user_words
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Worker:
         state = self.then
         try:
             await self.engine.call(self.function, str(job))
+            # Moved before it is on the disk, half a result could be sent after a power failure.
+            await asyncio.to_thread(sync, job)
             self.spool.move(job.name, State.WORKING, self.then)
         except NoRoomError:
             raise

@@ -152,6 +152,11 @@ def refused(status: int, reason: str, retry: bool = False) -> JSONResponse:
     return JSONResponse({"error": reason, **({"retry": True} if retry else {})}, status)
 
 
+def tell(line: str) -> None:
+    """Log what who runs the service should know; the line names no patient."""
+    logging.getLogger("uvicorn.error").warning(line)
+
+
 def log_failure(error: Exception) -> None:
     """Tell who runs the service what failed and where, without the error's text, which may name a patient."""
     frames = traceback.extract_tb(error.__traceback__)

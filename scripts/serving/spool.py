@@ -25,6 +25,8 @@ from pathlib import Path
 from scripts.io.atomic import write_text
 from scripts.io.locks import only_writer
 from scripts.serving.room import used_bytes
+from scripts.serving.security import tell
+from scripts.serving.uploads import NAMES_FILE
 
 STUDY, OUTPUT, REASON, ATTEMPTS = "study", "output", "reason.txt", "attempts"
 MOST_ATTEMPTS = 3
@@ -70,7 +72,7 @@ class Spool:
             UserError: another process holds it.
         """
         with only_writer(self.folder):
-            for path in self.receiving.iterdir():
+            for path in folders(self.receiving):
                 if "." in path.name:  # of `accept`, which never confirmed it
                     shutil.rmtree(path)
             self.take_up()
@@ -78,7 +80,7 @@ class Spool:
 
     def take_up(self) -> None:
         """Jobs that nobody works on any more wait again."""
-        for path in sorted((self.folder / State.WORKING).iterdir()):
+        for path in self.jobs(State.WORKING):
             self.give_back(path.name)
 
     def accept(self, write: Callable[[Path], None]) -> str:
@@ -116,7 +118,8 @@ class Spool:
     def reject(self, folder: Path, reason: str) -> None:
         """A folder of `receiving` becomes a job that has failed, for a reason in one line."""
         write_text(folder / REASON, reason + "\n")
-        self.submit(folder, State.FAILED)
+        name = self.submit(folder, State.FAILED)
+        _tell(self.folder / State.FAILED / name, reason)
 
     def new_name(self) -> str:
         """Later names sort after earlier ones."""
@@ -124,29 +127,31 @@ class Spool:
 
     def take(self) -> Path | None:
         """The oldest waiting job, now working."""
-        names = sorted(path.name for path in (self.folder / State.WAITING).iterdir())
-        return self.move(names[0], State.WAITING, State.WORKING) if names else None
+        waiting = self.jobs(State.WAITING)
+        return self.move(waiting[0].name, State.WAITING, State.WORKING) if waiting else None
 
-    def give_back(self, name: str) -> State:
-        """A working job waits again; one that ended its engine too often has failed."""
-        folder = self.folder / State.WORKING / name
+    def give_back(self, name: str, source: State = State.WORKING) -> State:
+        """A job waits again, without its output; one that was tried too often has failed."""
+        folder = self.folder / source / name
         shutil.rmtree(folder / OUTPUT, ignore_errors=True)
         attempts = len((folder / ATTEMPTS).read_text()) if (folder / ATTEMPTS).is_file() else 0
         if attempts >= MOST_ATTEMPTS:
-            self.fail(name, f"the engine was ended {attempts} times by this job")
+            ended = source is State.WORKING
+            why = "the engine was ended {} times by this job" if ended else "its results could not be read {} times"
+            self.fail(name, why.format(attempts), source)
             return State.FAILED
-        self.move(name, State.WORKING, State.WAITING)
+        self.move(name, source, State.WAITING)
         return State.WAITING
 
-    def count_attempt(self, name: str) -> None:
-        """Remember that a working job's engine was ended."""
-        with (self.folder / State.WORKING / name / ATTEMPTS).open("a") as stream:
+    def count_attempt(self, name: str, source: State = State.WORKING) -> None:
+        """Remember that a job's engine was ended, or that its results cannot be read."""
+        with (self.folder / source / name / ATTEMPTS).open("a") as stream:
             stream.write("x")
 
-    def fail(self, name: str, reason: str) -> None:
-        """A working job has failed, for a reason in one line."""
-        write_text(self.folder / State.WORKING / name / REASON, reason + "\n")
-        self.move(name, State.WORKING, State.FAILED)
+    def fail(self, name: str, reason: str, source: State = State.WORKING) -> None:
+        """A job has failed, for a reason in one line."""
+        write_text(self.folder / source / name / REASON, reason + "\n")
+        _tell(self.move(name, source, State.FAILED), reason)
 
     def move(self, name: str, source: State, target: State) -> Path:
         """Rename; returns the job's new folder."""
@@ -163,13 +168,17 @@ class Spool:
                 return state, self.folder / state / name
         return None
 
+    def jobs(self, state: State) -> list[Path]:
+        """Folders of the jobs in a state, the oldest first."""
+        return folders(self.folder / state)
+
     def count(self, state: State) -> int:
         """Jobs in a state."""
-        return sum(1 for _ in (self.folder / state).iterdir())
+        return len(self.jobs(state))
 
     def position(self, name: str) -> int:
         """How many jobs go before a waiting one."""
-        return sum(path.name < name for path in (self.folder / State.WAITING).iterdir())
+        return sum(path.name < name for path in self.jobs(State.WAITING))
 
     def remove(self, name: str) -> bool:
         """Forget a job that is not working; False if it does not exist."""
@@ -182,11 +191,22 @@ class Spool:
     def forget_older_than(self, seconds: float) -> list[str]:
         """Remove ended jobs by age; returns their names."""
         limit = time.time() - seconds
-        old = [p for state in (State.DONE, State.FAILED) for p in (self.folder / state).iterdir()]
+        old = [path for state in (State.DONE, State.FAILED) for path in self.jobs(state)]
         old = [path for path in old if path.stat().st_mtime < limit]
         for path in old:
             shutil.rmtree(path)
         return [path.name for path in old]
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder by name, but for hidden ones and whatever else an operating system has left there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+
+
+def _tell(job: Path, reason: str) -> None:
+    """Log that a job has failed. The reason of one that was handed in may name the user's files: who did is told it."""
+    named = (job / STUDY / NAMES_FILE).is_file()
+    tell(f"job {job.name} has failed: {f'see {REASON} in its folder' if named else reason}")
 
 
 def sync(folder: Path) -> None:
