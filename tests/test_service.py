@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ import pytest
 from fastapi import FastAPI, UploadFile
 from fastapi.testclient import TestClient
 
-from scripts.deploy.service import create_service
+from scripts.deploy.service import create_service, serve
 from scripts.deploy.worker import Worker, process
 from scripts.errors import UserError
 from scripts.io.atomic import NoRoomError
@@ -366,6 +367,16 @@ def test_only_folders_are_jobs(tmp_path: Path) -> None:
         job = spool.take()
         assert job is not None and job.name == name
         assert spool.forget_older_than(60) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("port", 99999), ("port", -1), ("capacity", 0), ("keep_hours", math.nan), ("keep_hours", -1.0), ("most_gb", 0.0)],
+)
+def test_a_service_does_not_start_with_what_it_cannot_work_with(tmp_path: Path, option: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is a number"):
+        serve(tmp_path / "spool", **{option: value})  # type: ignore[arg-type]
+    assert not (tmp_path / "spool").exists()
 
 
 def test_a_failed_job_is_logged_without_the_users_names(tmp_path: Path, service_log: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from scripts.localization.anchors import parse_anchors
 from scripts.serving.address import bind, run_server
 from scripts.serving.answers import protect
 from scripts.serving.engine import Engine
+from scripts.serving.limits import check_above, check_port
 from scripts.serving.security import Guard, log_failure, refused
 from scripts.serving.spool import OUTPUT, REASON, Spool, SpoolFullError, State
 from scripts.serving.uploads import FILM_SUFFIXES, NAMES_FILE, TEXT_SUFFIXES, given_name, save_upload
@@ -177,8 +178,13 @@ def serve(
         name: host name under which a proxy offers the service; it needs the token too.
 
     Raises:
-        UserError: the port is taken, the address is not this machine's, or another process uses the spool.
+        UserError: a number cannot be worked with, the port is taken, the address is not this machine's, or another
+            process uses the spool.
     """
+    check_port(port)
+    check_above("--capacity", capacity, 1, inclusive=True)
+    check_above("--keep-hours", keep_hours, 0)
+    check_above("--most-gb", most_gb, 0)
     spool = Spool(folder, capacity, most_gb * 1e9)
     with spool.opened():
         listener, guard, address = bind(host, port, name)

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from scripts.errors import UserError
+from scripts.serving.limits import check_port
 from scripts.serving.security import Guard
 
 LOOPBACK = "127.0.0.1"
@@ -30,8 +31,9 @@ def bind(host: str, port: int, name: str = "") -> tuple[socket.socket, Guard, st
         name: under which a proxy offers the service; it needs the token too.
 
     Raises:
-        UserError: the port is taken, or the address is not this machine's.
+        UserError: the port is none or taken, or the address is not this machine's.
     """
+    check_port(port)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
