@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import random
 import shutil
@@ -22,18 +23,22 @@ from unittest.mock import AsyncMock, Mock
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, EncapsulatedSTLStorage, SegmentationStorage
 
-from scripts.deploy.listener import Inbox, _send, _work
-from scripts.deploy.sender import Peer, send_folder
+from scripts.deploy.forwarding import forward
+from scripts.deploy.inbox import Inbox
+from scripts.deploy.listener import _work, listen
+from scripts.deploy.sender import Outcome, Peer, Sender, UnreadableResultError, read_results
 from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
 from scripts.films.geometry_file import read_geometry
+from scripts.films.study import choose_film
 from scripts.io.atomic import NoRoomError
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.engine import Engine
+from scripts.serving.limits import check_ae_title
 from scripts.serving.spool import OUTPUT, REASON, STUDY, Spool, State
 from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
@@ -183,8 +188,12 @@ def test_a_study_without_its_pair_waits_and_then_fails(tmp_path: Path) -> None:
     inbox.hand_over()
     (job,) = (tmp_path / "spool" / "waiting").iterdir()
     assert job_of_folder(job / STUDY).anchor == parse_anchors("L5")
+    # All that came without a study would be one study, of whatever patients.
+    ap.StudyInstanceUID = ""
+    assert inbox.store(Event(ap)) == 0xC000
     del ap.StudyInstanceUID
     assert inbox.store(Event(ap)) == 0xC000
+    assert not any(spool.receiving.iterdir())
 
 
 @pytest.mark.parametrize("name", ["machine.YAML", "machine.json", "machine.conf"])
@@ -200,6 +209,105 @@ def test_a_geometry_of_any_name_reaches_the_job(tmp_path: Path, name: str) -> No
     assert geometry is not None and read_geometry(geometry) == read_geometry(machine)
 
 
+def test_an_incomplete_study_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    inbox = Inbox(spool, 0.0, 3600.0)
+    ap, lat = studies(tmp_path, 1)[0]
+    inbox.store(Mock(dataset=ap, file_meta=ap.file_meta))
+    choose = Mock(side_effect=choose_film)
+    monkeypatch.setattr("scripts.deploy.inbox.choose_film", choose)
+    for _ in range(5):
+        inbox.hand_over()
+    assert choose.call_count == 2  # the AP film, and that there is no LAT film
+    inbox.store(Mock(dataset=lat, file_meta=lat.file_meta))
+    inbox.hand_over()
+    assert spool.count(State.WAITING) == 1
+
+
+def result(tmp_path: Path) -> Path:
+    """A job that waits to be sent: a segmentation and a surface whose name sorts before it."""
+    job = tmp_path / "spool" / State.SENDING / "1"
+    (job / STUDY).mkdir(parents=True)
+    for number, film in enumerate(studies(tmp_path, 1)[0]):
+        film.save_as(job / STUDY / f"{number}.dcm")
+    process(str(job))
+    stl = pydicom.dcmread(job / OUTPUT / "dicom" / "spine.seg.dcm")
+    del stl.PixelData
+    stl.SOPClassUID = stl.file_meta.MediaStorageSOPClassUID = EncapsulatedSTLStorage
+    stl.SOPInstanceUID = stl.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    stl.EncapsulatedDocument = b"1234"
+    stl.save_as(job / OUTPUT / "dicom" / "L1.stl.dcm", enforce_file_format=True)
+    return job
+
+
+@contextmanager
+def strict_archive(**contexts: Any) -> Iterator[tuple[int, list[str]]]:
+    """A node that takes some kinds only, by the name of their class; its port, and the kinds that it has got."""
+    got: list[str] = []
+    node = AE("ARCHIVE")
+    for name, syntax in contexts.items():
+        node.add_supported_context({"seg": SegmentationStorage, "stl": EncapsulatedSTLStorage}[name], syntax)
+
+    def take(event: Any) -> int:
+        got.append(event.request.AffectedSOPClassUID.name)
+        return 0x0000
+
+    server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, take)])
+    try:
+        yield server.server_address[1], got
+    finally:
+        server.shutdown()
+
+
+def test_the_segmentation_goes_first_in_either_encoding(tmp_path: Path) -> None:
+    job = result(tmp_path)
+    with strict_archive(seg=ImplicitVRLittleEndian, stl=ImplicitVRLittleEndian) as (port, got):
+        assert Sender(Peer("ARCHIVE", "127.0.0.1", port, "ME")).send(job / OUTPUT / "dicom") is Outcome.STORED
+    assert got == ["Segmentation Storage", "Encapsulated STL Storage"]
+
+
+def test_what_is_refused_is_told_once_and_keeps_back_nothing_else(
+    tmp_path: Path, service_log: pytest.LogCaptureFixture
+) -> None:
+    job = result(tmp_path)
+    folder = job / OUTPUT / "dicom"
+    with strict_archive(seg=None) as (port, got):
+        sender = Sender(Peer("ARCHIVE", "127.0.0.1", port, "ME"))
+        assert [sender.send(folder) for _ in range(2)] == [Outcome.REFUSED] * 2
+        assert got == ["Segmentation Storage"]
+    assert sender.send(folder) is Outcome.UNREACHABLE
+    for said in ("does not accept Encapsulated STL Storage", "cannot be reached"):
+        assert service_log.text.count(f"ARCHIVE@127.0.0.1:{port} {said}") == 1
+    with strict_archive(seg=None, stl=None) as (port, got):
+        sender.peer = Peer("ARCHIVE", "127.0.0.1", port, "ME")
+        assert sender.send(folder) is Outcome.STORED and got == ["Encapsulated STL Storage"]
+    sender.tell_recovery()
+    sender.tell_recovery()
+    assert service_log.text.count("takes results again") == 1
+
+
+@pytest.mark.parametrize("left_bytes", [0, 140, -2])
+def test_half_a_result_is_computed_anew_and_not_sent(tmp_path: Path, left_bytes: int) -> None:
+    job = result(tmp_path)
+    with archive() as (port, got):
+        path = job / OUTPUT / "dicom" / "spine.seg.dcm"
+        path.write_bytes(path.read_bytes()[:left_bytes])
+        with pytest.raises(UnreadableResultError):
+            read_results(path.parent)
+        spool = Spool(tmp_path / "spool")
+
+        async def sent() -> None:
+            sending = asyncio.create_task(forward(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
+            while not spool.count(State.WAITING) and not sending.done():
+                await asyncio.sleep(0.01)
+            sending.cancel()
+
+        asyncio.run(asyncio.wait_for(sent(), 30))
+        assert not got and not (spool.folder / State.WAITING / "1" / OUTPUT).exists()
+
+
 def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning says that they are stored; a name that nobody knows may be known later."""
     spool = Spool(tmp_path / "spool")
@@ -209,8 +317,9 @@ def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monk
     result.save_as(job / STUDY / "1.dcm")
     process(str(job))
     with archive(0xA700, 0xB000) as (port, _):
-        assert not send_folder(job / OUTPUT / "dicom", Peer("ARCHIVE", "127.0.0.1", port, "ME"))
-        assert send_folder(job / OUTPUT / "dicom", Peer("ARCHIVE", "127.0.0.1", port, "ME"))
+        sender = Sender(Peer("ARCHIVE", "127.0.0.1", port, "ME"))
+        assert sender.send(job / OUTPUT / "dicom") is Outcome.REFUSED
+        assert sender.send(job / OUTPUT / "dicom") is Outcome.STORED
         associate, unknown = AE.associate, [socket.gaierror(-2, "Name or service not known")]
 
         def resolve(*arguments: Any, **more: Any) -> Any:
@@ -219,10 +328,10 @@ def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monk
             return associate(*arguments, **more)
 
         monkeypatch.setattr(AE, "associate", resolve)
-        monkeypatch.setattr("scripts.deploy.listener.RETRY_S", (0.01, 0.01))
+        monkeypatch.setattr("scripts.deploy.forwarding.RETRY_S", (0.01, 0.01))
 
         async def sent() -> None:
-            sending = asyncio.create_task(_send(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
+            sending = asyncio.create_task(forward(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
             while not spool.count(State.DONE) and not sending.done():
                 await asyncio.sleep(0.01)
             sending.cancel()
@@ -232,7 +341,7 @@ def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monk
 
 
 def test_a_node_that_fails_says_so_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.deploy.listener.send_folder", Mock(side_effect=KeyError("Mr Secret")))
+    monkeypatch.setattr(Sender, "send", Mock(side_effect=KeyError("Mr Secret")))
     spool = Spool(tmp_path / "spool")
     (spool.folder / State.SENDING / "1").mkdir()
     work = _work(spool, Mock(Inbox), Peer.parse("PACS@host:104", "ME"), 3600.0, Mock(Engine))
@@ -276,9 +385,35 @@ def test_a_full_disk_keeps_studies_until_there_is_room(tmp_path: Path, monkeypat
 
 def test_an_archive_is_named_as_dicom_nodes_are() -> None:
     assert Peer.parse("PACS@pacs.local:104", "ME") == Peer("PACS", "pacs.local", 104, "ME")
-    for text in ("PACS", "PACS@host", "@host:1", "PACS@host:99999", "A" * 17 + "@h:1"):
+    assert Peer.parse("MY PACS@host:1", "ME").title == "MY PACS"
+    bad = ("", " ", "A" * 17, "P\\S", "P\u00c4CS", "P\tS")
+    for text in ("PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", *(f"{title}@host:1" for title in bad)):
         with pytest.raises(UserError, match="AETITLE@host:port"):
             Peer.parse(text, "ME")
+    for title in bad:
+        with pytest.raises(UserError, match="--ae-title has 1 to 16"):
+            check_ae_title(title)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ae_title", "A" * 17), ("port", 99999), ("port", -1), ("settle_s", math.nan), ("settle_s", -1.0),
+        ("keep_hours", math.nan), ("keep_hours", -1.0), ("keep_hours", 0.0),
+    ],
+)  # fmt: skip
+def test_a_node_does_not_start_with_what_it_cannot_work_with(tmp_path: Path, option: str, value: Any) -> None:
+    settings = {"send_to": "", "host": "127.0.0.1", "port": 0, "ae_title": "ME", "settle_s": 1.0, "keep_hours": 1.0}
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} "):
+        listen(tmp_path / "spool", **{**settings, option: value})  # type: ignore[arg-type]
+    assert not (tmp_path / "spool").exists()
+
+
+def test_without_an_archive_results_that_wait_for_it_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.deploy.listener._work", AsyncMock())
+    result(tmp_path)
+    listen(tmp_path / "spool", "", "127.0.0.1", 0, "ME", 1.0, 1.0, engine=Mock(Engine))
+    assert [path.name for path in (tmp_path / "spool" / "done").iterdir()] == ["1"]
 
 
 @pytest.mark.skipif(

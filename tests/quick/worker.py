@@ -18,6 +18,7 @@ def process(folder: str) -> None:
     result.StudyInstanceUID = films[0].StudyInstanceUID
     result.SOPClassUID, result.SOPInstanceUID = SEGMENTATION, generate_uid(entropy_srcs=[films[0].StudyInstanceUID])
     result.Modality = "SEG"
+    result.add_new("PixelData", "OB", b"12")
     result.ContentDescription = " ".join(sorted(str(film.ViewPosition) for film in films))
     result.file_meta = FileMetaDataset()
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
