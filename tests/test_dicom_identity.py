@@ -18,6 +18,7 @@ from scripts.__main__ import main
 from scripts.errors import UserError
 from scripts.export.export import export_dicom, film_headers
 from scripts.export.identity import exportable
+from scripts.export.origin import describe, make_origin
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
 from scripts.io.nifti import write_nifti
 from scripts.spine.mesh import vertebra_mesh, write_stl
@@ -246,3 +247,27 @@ def test_what_cannot_be_filed_is_known_before_the_networks_run(
     said = capsys.readouterr().err
     assert "the AP film's Patient ID cannot be copied" in said and len(said.splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_the_patient_is_that_of_the_film_that_names_one(tmp_path: Path) -> None:
+    ap = film(tmp_path / "ap", PatientID="", PatientName="", AccessionNumber="", StudyInstanceUID=None)
+    lat = film(tmp_path / "lat", "lat")
+    headers, notes = exportable(film_headers(ap, lat))
+    assert any("AP: no Patient ID; the DICOM objects have patient and study of the LAT film" in line for line in notes)
+    data = Dataset()
+    describe(data, make_origin(headers, [], "", False))
+    assert (data.PatientID, data.AccessionNumber, data.StudyInstanceUID) == ("4711", "88", STUDY)
+    notes = exportable(film_headers(ap, film(lat, "lat", PatientID="")))[1]
+    assert "no DICOM film has a Patient ID: the DICOM objects have none" in notes
+
+
+def test_objects_that_differ_in_a_word_have_uids_of_their_own(tmp_path: Path) -> None:
+    """The same spine with other levels' words, or of the same films under a corrected name, is another object."""
+
+    def seed(levels: str = "levels not confirmed", edited: bool = False, **attributes: str) -> str:
+        path = film(tmp_path / "ap", SOPInstanceUID="1.2.3", **attributes)
+        return make_origin(exportable([film_headers(path, path)[0]])[0], [], levels, edited).seed
+
+    assert seed() == seed()
+    others = [seed("levels confirmed by user"), seed(edited=True), seed(PatientName="Doe^Joan"), seed(StudyID="8")]
+    assert len({seed(), *others}) == 5

@@ -57,8 +57,9 @@ def export_dicom(
     meshes = {n: meshes[n] for n in in_order(list(meshes)) if meshes[n].is_file()}
     if labels.any() and not meshes:
         raise UserError(f"{reconstruction}: has no meshes/*.stl; reconstruct with --mesh-formats stl")
-    origin = make_origin(headers, [reconstruction / "spine.nii.gz", *meshes.values()], marks.levels_in_words, when)
     edited = bool(marks.anchors) or any(m.set_by != "model" for view in (marks.ap, marks.lat) for m in view.marks)
+    content = [reconstruction / "spine.nii.gz", *meshes.values()]
+    origin = make_origin(headers, content, marks.levels_in_words, edited, when)
     with atomic_folder(output, marker=SEGMENTATION_FILE) as folder:
         write_segmentation(folder / SEGMENTATION_FILE, labels.astype(np.uint8), affine, origin, edited)
         for position, (number, path) in enumerate(meshes.items(), start=1):

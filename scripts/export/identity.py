@@ -46,19 +46,25 @@ def exportable(headers: Sequence[Dataset | None]) -> tuple[list[Dataset], list[s
         headers: of the AP and the LAT film; None for those that are no DICOM file.
 
     Returns:
-        those that are DICOM, with nothing but what is copied, patient and study in the first only; and what is left
-        out of them.
+        those that are DICOM, with nothing but what is copied, patient and study in one only, the first that has a
+        Patient ID; and what is left out of them.
 
     Raises:
         UserError: a patient's ID cannot be read, so that the objects could not be filed.
     """
     clean: list[Dataset] = []
     notes: list[str] = []
-    for name, header in zip(("AP", "LAT"), headers, strict=False):
-        if header is not None:
-            film, said = _clean(header, name, describes=not clean)
-            clean.append(film)
-            notes += said
+    given = [(name, header) for name, header in zip(("AP", "LAT"), headers, strict=False) if header is not None]
+    named = [name for name, header in given if _has_id(header)]
+    describing = (named or [name for name, _ in given] or [""])[0]
+    if given and not named:
+        notes.append("no DICOM film has a Patient ID: the DICOM objects have none")
+    elif given and describing != given[0][0]:
+        notes.append(f"{given[0][0]}: no Patient ID; the DICOM objects have patient and study of the {describing} film")
+    for name, header in given:
+        film, said = _clean(header, name, describes=name == describing)
+        clean.append(film)
+        notes += said
     if clean and not any("StudyInstanceUID" in film for film in clean):
         notes.append("no film has a valid StudyInstanceUID: the DICOM objects begin a study of their own")
     return clean, notes
@@ -93,6 +99,14 @@ def _clean(header: Dataset, name: str, describes: bool) -> tuple[Dataset, list[s
     if lacking:
         notes.append(f"{name}: no valid {', '.join(lacking)}: the DICOM objects do not refer to this film")
     return film, notes
+
+
+def _has_id(header: Dataset) -> bool:
+    """Whether there is a Patient ID, readable or not."""
+    try:
+        return any(value.strip(" \0") for value in _said(header, "PatientID"))
+    except BROKEN:
+        return True
 
 
 def _encodings(header: Dataset) -> tuple[list[str], bool]:

@@ -54,9 +54,16 @@ class Origin:
         return f"{text}; {self.levels}"
 
     @property
+    def describing(self) -> Dataset:
+        """The film whose patient, study and equipment the objects have; empty if no film is DICOM."""
+        described = (film for film in self.films if any(keyword in film for keyword in (*PATIENT, *STUDY)))
+        return next(described, self.films[0] if self.films else Dataset())
+
+    @property
     def study_uid(self) -> str:
         """The films' study, or a new one."""
-        studies = [str(film.StudyInstanceUID) for film in self.films if "StudyInstanceUID" in film]
+        films = (self.describing, *self.films)
+        studies = [str(film.StudyInstanceUID) for film in films if "StudyInstanceUID" in film]
         return studies[0] if studies else self.uid("study")
 
     @property
@@ -70,28 +77,30 @@ class Origin:
         return self.uid("frame of reference")
 
 
-def make_origin(films: list[Dataset], content: list[Path], levels: str, when: datetime | None = None) -> Origin:
+def make_origin(
+    films: list[Dataset], content: list[Path], levels: str, edited: bool, when: datetime | None = None
+) -> Origin:
     """The origin of an export.
 
     Args:
         films: clean DICOM headers, AP first; may be empty.
         content: the reconstruction's files that are exported.
         levels: see `Origin`.
+        edited: whether a person set or moved marks.
         when: time of the export; now if None.
     """
-    digest = hashlib.sha256()
-    for film in films:
-        digest.update(str(film.get("SOPInstanceUID", "")).encode())
+    version = software_version()
+    # All that the objects say: two that differ must not share a UID.
+    said = [[(element.keyword, str(element.value)) for element in film] for film in films]
+    digest = hashlib.sha256(repr((said, levels, edited, version)).encode("utf-8", "surrogatepass"))
     for path in content:
         digest.update(path.name.encode() + path.read_bytes())
-    version = software_version()
-    digest.update(version.encode())
     return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels)
 
 
 def describe(data: Dataset, origin: Origin) -> None:
     """Write patient, study and equipment into an object; nothing is invented."""
-    film = origin.films[0] if origin.films else Dataset()
+    film = origin.describing
     data.SpecificCharacterSet = CHARACTER_SET
     for keyword in (*PATIENT, *STUDY):
         setattr(data, keyword, "")
@@ -135,11 +144,11 @@ def instance(film: Dataset) -> Dataset:
 
 
 def shadow(origin: Origin) -> Dataset:
-    """The AP film's header with a place in the reconstruction's space, which highdicom asks of every source.
+    """The describing film's header with a place in the reconstruction's space, which highdicom asks of every source.
 
     It is never written: only its equipment reaches the object, see `segmentation`.
     """
-    film = origin.films[0] if origin.films else Dataset()
+    film = origin.describing
     data = Dataset()
     for keyword in (*PATIENT, *STUDY):
         setattr(data, keyword, "")

@@ -54,7 +54,7 @@ def encapsulated_stl(mesh: trimesh.Trimesh, number: int, position: int, origin: 
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = origin.frame_of_reference_uid, ""
     data.InstanceNumber = position
     data.ContentDate, data.ContentTime = origin.when.strftime("%Y%m%d"), origin.when.strftime("%H%M%S")
-    film = origin.films[0] if origin.films else Dataset()
+    film = origin.describing
     data.AcquisitionDateTime = film.get("AcquisitionDateTime") or ""
     data.BurnedInAnnotation, data.DocumentTitle = "NO", origin.described(f"Vertebra {name}")
     data.ConceptNameCodeSequence = Sequence([_item(level_code(number))])
