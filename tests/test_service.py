@@ -132,6 +132,12 @@ def test_bad_films_are_refused_or_fail_with_their_reason(tmp_path: Path) -> None
         films = {name: (f"{name}.png", data) for name, data in FILMS.items()}
         wrong = client.post("/jobs", files=films, data={"anchor": "L11"})
         assert wrong.status_code == 400 and "L11" in wrong.json()["error"]
+        for data, query, said in (
+            ({"spacing": "0.14"}, "", "unknown: spacing;"), ({"anotations": "{}"}, "", "unknown: anotations;"),
+            ({}, "?anchor=L5", "unknown: anchor;"), ({"anchor": ["L5", "L4"]}, "", "given twice: anchor"),
+        ):  # fmt: skip
+            ignored = client.post(f"/jobs{query}", files=films, data=data)
+            assert ignored.status_code == 400 and said in ignored.json()["error"]
         assert client.get("/", headers={"Host": "elsewhere"}).status_code == 421
         assert not any(spool.receiving.iterdir()) and spool.count(State.WAITING) == 0
         name = hand_in(client).json()["id"]

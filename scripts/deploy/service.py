@@ -12,9 +12,11 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import FormData, QueryParams
 
 from scripts.deploy.study import ANCHOR_FILE
 from scripts.deploy.worker import Worker, finish, tell_failure
+from scripts.errors import UserError
 from scripts.io.documents import write_json
 from scripts.localization.anchors import parse_anchors
 from scripts.serving.address import bind, run_server
@@ -29,6 +31,7 @@ GRACE_S = 60.0
 SWEEP_S = 600.0
 RETRY_AFTER_S = "30"
 STOPPED = "the worker has stopped"
+FIELDS = ("ap", "lat", "annotations", "geometry", "anchor")
 SECONDS = (2, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -102,6 +105,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
 
     @app.post("/jobs")
     async def hand_in(
+        request: Request,
         ap: Annotated[UploadFile, File()],
         lat: Annotated[UploadFile, File()],
         annotations: Annotated[UploadFile | None, File()] = None,
@@ -110,6 +114,7 @@ def create_service(guard: Guard, spool: Spool, keep_hours: float = 24.0, engine:
     ) -> Response:
         if worker.ended:
             return refused(503, f"{STOPPED}: tell who runs the service", retry=True)
+        _check_fields(await request.form(), request.query_params)
         anchors = parse_anchors(anchor)
 
         def write(study: Path) -> None:
@@ -190,6 +195,18 @@ def serve(
         listener, guard, address = bind(host, port, name)
         print(f"{address}  (Ctrl+C ends it)", flush=True)
         run_server(create_service(guard, spool, keep_hours), listener)
+
+
+def _check_fields(form: FormData, query: QueryParams) -> None:
+    """Refuse what would be ignored: a field that is unknown, misspelt or given twice, and options in the address."""
+    names = [name for name, _ in form.multi_items()]
+    unknown = [*(name for name in names if name not in FIELDS), *(name for name in query if name != "token")]
+    if unknown:
+        shown = ", ".join("".join(c for c in name if c.isprintable())[:40] for name in unknown[:5])
+        raise UserError(f"unknown: {shown}; the fields of the form are {', '.join(FIELDS)}")
+    twice = [name for name in FIELDS if names.count(name) > 1]
+    if twice:
+        raise UserError(f"given twice: {', '.join(twice)}")
 
 
 def _zipped(folder: Path) -> Path:
