@@ -23,7 +23,7 @@ def check_same_patient(ap: Dataset | None, lat: Dataset | None, where: str) -> l
     """
     if ap is None or lat is None:
         return ["nothing in the files says that both films show the same patient"]
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "PatientName"):
+    for keyword in ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientName"):
         if _differ(ap, lat, keyword):
             raise UserError(f"{where}: two different patients by their {keyword}")
     identified, one_study = (_both_say(ap, lat, keyword) for keyword in ("PatientID", "StudyInstanceUID"))
@@ -42,5 +42,13 @@ def _both_say(ap: Dataset, lat: Dataset, keyword: str) -> bool:
 
 
 def _differ(ap: Dataset, lat: Dataset, keyword: str) -> bool:
-    values = [str(header.get(keyword) or "").strip() for header in (ap, lat)]
+    values = [_value(header, keyword) for header in (ap, lat)]
     return all(values) and values[0] != values[1]
+
+
+def _value(header: Dataset, keyword: str) -> str:
+    """An attribute as text; of a name without the delimiters of components and groups that are empty at its end."""
+    text = str(header.get(keyword) or "").strip()
+    if keyword != "PatientName":
+        return text
+    return "=".join(group.rstrip("^ ") for group in text.split("=")).rstrip("= ")
