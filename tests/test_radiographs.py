@@ -396,6 +396,30 @@ def test_bad_films_are_refused_in_one_line_that_names_nobody(
     assert not (tmp_path / "result").exists()
 
 
+def test_a_name_is_the_same_with_and_without_its_empty_parts(tmp_path: Path) -> None:
+    ap = write_dicom(tmp_path / "a.dcm", "ap", PatientName="Doe^Jane", IssuerOfPatientID="A")
+    for name in ("Doe^Jane^^^", "Doe^Jane^^^=", "Doe^Jane=="):
+        assert read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", PatientName=name)).lat.there
+    with pytest.raises(UserError, match="two different patients by their PatientName"):
+        read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", PatientName="Doe^^Jane"))
+    with pytest.raises(UserError, match="two different patients by their IssuerOfPatientID"):
+        read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", IssuerOfPatientID="B"))
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("KNEE", True), ("UNKNOWN", True), ("SKULL", True), (None, False), ("", False),
+        ("LSSPINE", False), ("CHESTABDPELVIS", False), ("WHOLEBODY", False), ("NECK", False), ("TRUNK", False),
+        ("LWS", False), ("lumbar spine", False),
+    ],
+)  # fmt: skip
+def test_a_film_of_another_part_of_the_body_is_told(part: str | None, told: bool, tmp_path: Path) -> None:
+    attributes = {} if part is None else {"BodyPartExamined": part}
+    lines = read_radiograph(write_dicom(tmp_path / "a.dcm", "ap", **attributes), AP).warnings
+    assert any(f"AP: BodyPartExamined is {part}, which is not known" in line for line in lines) == told
+
+
 def test_one_day_in_two_studies_is_a_warning(tmp_path: Path) -> None:
     ap = write_dicom(tmp_path / "a.dcm", "ap")
     lat = write_dicom(tmp_path / "l.dcm", "lat", StudyInstanceUID=generate_uid())

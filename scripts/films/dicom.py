@@ -9,6 +9,7 @@ import numpy as np
 from pydicom import Dataset
 
 from scripts.errors import UserError
+from scripts.films.body_part import body_part_warning
 from scripts.films.collimation import bounds, field_mask, find_field, header_field, mask_outside
 from scripts.films.film import Field, Projection, Radiograph
 from scripts.films.header import DECISIVE, PIXELS, SPACINGS, Faults, open_dicom, printable, text
@@ -56,6 +57,8 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
         raise UserError(f"{where}: its pixels are floating-point numbers; export them as whole numbers")
     evidence = view_evidence(data)
     warnings += check_view(evidence, wanted, where)
+    elsewhere = body_part_warning(data, name)
+    warnings += [elsewhere] if elsewhere else []
     scale = film_scale(data, name, faults)
     pixels, seen, notes, digest = film_pixels(data, name, where)
     shutter = header_field(data, (pixels.shape[0], pixels.shape[1]))
