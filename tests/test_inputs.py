@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
@@ -54,6 +55,10 @@ def test_a_wrong_type_and_patients_that_are_not_there_are_one_line(tmp_path: Pat
         ("learning_rate", "1", False), ("learning_rate", float("nan"), False),
         ("init_weights", "", True), ("init_weights", __file__, True), ("init_weights", "none.pt", False),
         ("init_weights", 5, False), ("resume", "yes", False),
+        ("ckpt_path", None, True), ("ckpt_path", __file__, True), ("ckpt_path", "", False),
+        ("ckpt_path", "none.pt", False),
+        ("device", "cpu", True), ("device", torch.device("cpu"), True), ("device", "cuda:99", False),
+        ("device", "gpu", False), ("device", None, False),
         ("output_dir", "out", True), ("output_dir", 5, False), ("dataset_dir", "", False),
     ],
 )  # fmt: skip
@@ -124,12 +129,43 @@ def test_items_have_full_paths_and_files_that_are_there(dataset: Path, tmp_path:
     assert len(items) == 2 and all(Path(item["image"]).is_file() for item in items)
     assert load_items(str(dataset), "training", first=1) == items[:1]
     shutil.copy(dataset / "dataset.json", tmp_path)
-    with pytest.raises(UserError, match="its first item in 'training' has no file image"):
+    with pytest.raises(UserError, match="item 1 of 'training' has no file image"):
         load_items(str(tmp_path), "training")
     for wrong in ([], {"training": {"a": 1}}, {"training": "p1"}, {"training": ["p1"]}):
         (tmp_path / "dataset.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=r"empty or missing|no list of items"):
             load_items(str(tmp_path), "training")
+
+
+def test_every_item_is_looked_at_before_any_work(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset, folder)
+    last = Path(load_items(str(folder), "training", read_images=True)[-1]["image"])
+    last.write_bytes(last.read_bytes()[:1000])
+    load_items(str(folder), "training")
+    with pytest.raises(UserError, match=last.name):
+        load_items(str(folder), "training", read_images=True)
+    last.unlink()
+    with pytest.raises(UserError, match=f"item 2 of 'training' has no file image: .*{last.name}"):
+        load_items(str(folder), "training")
+    for place in (folder / "dataset.json", folder / "dataset.json" / "out"):
+        with pytest.raises(UserError, match=r"dataset\.json.*: there is a file where a folder is due"):
+            check_settings(output_dir=str(place))
+
+
+def test_inference_checks_its_weights_and_its_device(tmp_path: Path) -> None:
+    for option, value, said in (
+        ("ckpt_path", "none.pt", "--ckpt_path is an existing file, not 'none.pt'"),
+        ("device", "cuda:99", "--device is cpu or a device that is there"),
+    ):
+        parser = ConfigParser()
+        parser.read_config(ROOT / "configs" / "inference.json")
+        parser.update({"bundle_root": str(ROOT), "output_dir": str(tmp_path / "out"), option: value})
+        with pytest.raises(RuntimeError) as caught:
+            parser.get_parsed_content("run::0")
+        assert isinstance(caught.value.__cause__, UserError) and said in str(caught.value.__cause__)
+    dataset = ConfigParser.load_config_file(ROOT / "configs" / "inference.json")["dataset"]
+    assert dataset["data"]["read_images"] is True
 
 
 def test_masks_of_a_mixed_list_are_not_written_into_its_datasets(tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from monai.data import load_decathlon_datalist
 
 from scripts.data.datalist import read_datalist
 from scripts.errors import UserError
+from scripts.io.nifti import open_nifti
 from scripts.learning.checkpoint import refuse_checkpoints
 
 COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
 FOLDERS = ("dataset_dir", "films_dir", "output_dir")
 SWITCHES = ("resume",)
 WEIGHTS = ("init_weights",)
+CHECKPOINTS = ("ckpt_path",)
+DEVICES = ("device",)
 # Options that a training may be without: their defaults, and what another value is told.
 UNUSED: dict[str, tuple[Any, str]] = {
     "resume": (False, "has no effect in a training by the clock: begin with --init_weights OUT/model_snapshot.pt"),
@@ -30,24 +33,30 @@ UNUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-def load_items(dataset_dir: str, data_list: str, first: int | None = None) -> list[dict[str, Any]]:
+def load_items(
+    dataset_dir: str, data_list: str, first: int | None = None, read_images: bool = False
+) -> list[dict[str, Any]]:
     """Items of a list of a prepared dataset, with full paths, as MONAI's datasets take them.
 
     Args:
         dataset_dir: folder made by ``prepare``.
         data_list: training, validation or test.
         first: how many to take; all if None.
+        read_images: also read every image now, where a damaged one would end a workflow that has written others.
 
     Raises:
-        UserError: no dataset, an empty list, or its files are not there.
+        UserError: no dataset, an empty list, or a file of it is not there or, if they are read, damaged.
     """
     _say_user_errors_alone()
     read_datalist(Path(dataset_dir), data_list)
     path = Path(dataset_dir) / "dataset.json"
     items: list[dict[str, Any]] = load_decathlon_datalist(str(path), True, data_list)[:first]
-    for name in ("image", "label"):
-        if not Path(str(items[0].get(name))).is_file():
-            raise UserError(f"{path}: its first item in '{data_list}' has no file {name}: {items[0].get(name)}")
+    for number, item in enumerate(items, start=1):
+        for name in ("image", "label"):
+            if not Path(str(item.get(name))).is_file():
+                raise UserError(f"{path}: item {number} of '{data_list}' has no file {name}: {item.get(name)}")
+        if read_images:
+            open_nifti(Path(item["image"]))
     return items
 
 
@@ -93,6 +102,13 @@ def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> Non
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name in FOLDERS:
             good, wanted = isinstance(value, str) and bool(value), "the name of a folder"
+            if good and any(place.exists() and not place.is_dir() for place in (Path(value), *Path(value).parents)):
+                raise UserError(f"--{name} {value}: there is a file where a folder is due")
+        elif name in CHECKPOINTS:
+            # None where none is loaded.
+            good, wanted = value is None or (isinstance(value, str) and Path(value).is_file()), "an existing file"
+        elif name in DEVICES:
+            good, wanted = _is_there(value), f"cpu or a device that is there ({_devices()})"
         elif name in WEIGHTS:
             # Empty for none.
             good, wanted = isinstance(value, str) and (not value or Path(value).is_file()), "an existing file"
@@ -108,6 +124,19 @@ def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> Non
             raise UserError(f"--{name} is {wanted}, not {value!r}")
     if settings.get("resume") is False:
         refuse_checkpoints(Path(settings["output_dir"]))
+
+
+def _is_there(device: Any) -> bool:
+    """Whether a device is one of this machine; PyTorch without CUDA asserts that it has it."""
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, TypeError, AssertionError):
+        return False
+    return True
+
+
+def _devices() -> str:
+    return ", ".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "no GPU is"
 
 
 def _say_user_errors_alone() -> None:
