@@ -111,6 +111,7 @@ class Sender:
         self._told: set[str] = set()
         # Of folders that are not stored as a whole yet.
         self._stored: set[str] = set()
+        self._answered = False
 
     def send(self, folder: Path) -> Outcome:
         """Send what the peer has not stored yet; an object that is refused does not keep back the others.
@@ -179,6 +180,8 @@ class Sender:
         try:
             answer = association.send_c_store(data)
         except (OSError, RuntimeError, ValueError) as error:
+            # What cannot be encoded says nothing of the peer, and keeps back no other job.
+            self._answered = isinstance(error, ValueError) or self._answered
             return f"cannot be sent {kind.name} ({type(error).__name__})"
         status = answer.get("Status")
         if status is None:
