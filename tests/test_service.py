@@ -41,6 +41,7 @@ from scripts.serving.engine import (
 from scripts.serving.security import HEADERS, Guard
 from scripts.serving.spool import MOST_ATTEMPTS, REASON, STUDY, Spool, SpoolFullError, State
 from scripts.serving.uploads import FILM_SUFFIXES, save_upload
+from scripts.viewer.serve import bind
 from tests.conftest import ROOT, SAMPLE
 from tests.dicom_films import write_dicom
 from tests.viewer_service import engines, wait_for, wait_until_healthy
@@ -383,6 +384,9 @@ def test_a_service_does_not_start_with_what_it_cannot_work_with(tmp_path: Path, 
     with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is a number"):
         serve(tmp_path / "spool", **{option: value})  # type: ignore[arg-type]
     assert not (tmp_path / "spool").exists()
+    if option == "port":  # of the viewer too
+        with pytest.raises(UserError, match="--port is a number"):
+            bind("127.0.0.1", int(value))
 
 
 def test_a_failed_job_is_logged_without_the_users_names(tmp_path: Path, service_log: pytest.LogCaptureFixture) -> None:
