@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from scripts.geometry.frames import Grid
 from scripts.localization.completion import complete_pairs
 from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra, reading_warnings, to_annotations
-from scripts.localization.levels import LEVELS
+from scripts.localization.levels import LEVELS, NAMES
 from scripts.localization.path import Reading
 from tests.test_shared_rows import seen
 
@@ -65,6 +67,24 @@ def test_nothing_is_marked_beyond_the_last_one_or_far_from_others() -> None:
     assert completed == vertebrae and [len(view) for view in marked] == [5, 5]
     views, vertebrae, _ = spine(geometry, (), (1, 2, 3))
     assert complete_pairs(views, vertebrae, geometry)[1] == vertebrae
+
+
+@pytest.mark.parametrize(
+    ("names", "complete"),
+    [
+        ("T10 T11 T12 L1 L2 L3", True),
+        ("T11 T12 T13 L1 L2 L3", True),
+        ("T12 L1 L2 L3 L4 L5", True),
+        ("T10 T11 T12 L1 L3 L4", False),  # L2 is in neither view
+        ("L2 L3 L4 L5 S1", True),
+    ],
+)
+def test_neighbours_are_as_far_apart_as_their_spine_has_vertebrae(names: str, complete: bool) -> None:
+    geometry = geometry_of_grid(GRID)
+    levels = [NAMES.index(name) for name in names.split()]
+    views, vertebrae, _ = spine(geometry, (2, 3), ())
+    vertebrae = [replace(v, level=level) for v, level in zip(vertebrae, levels, strict=False)]
+    assert all(v.ap >= 0 for v in complete_pairs(views, vertebrae, geometry)[1]) == complete
 
 
 def test_the_file_says_that_a_mark_was_not_seen() -> None:

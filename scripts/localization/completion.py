@@ -10,6 +10,7 @@ import numpy as np
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.localization.detection import Detections
 from scripts.localization.found import Vertebra
+from scripts.localization.levels import places_of
 
 # Of the way between two neighbours, where a vertebra between them is looked for.
 WAY = np.linspace(0.05, 0.95, 91)[:, None]
@@ -35,6 +36,7 @@ def complete_pairs(
         the views with the marks added, which have no corners (NaN), and the vertebrae with them.
     """
     out, completed = list(views), list(vertebrae)
+    levels = places_of([vertebra.level for vertebra in vertebrae])
     for which, name in enumerate(("ap", "lat")):
         own = [(vertebra.ap, vertebra.lat)[which] for vertebra in vertebrae]
         other = [(vertebra.lat, vertebra.ap)[which] for vertebra in vertebrae]
@@ -44,7 +46,7 @@ def complete_pairs(
             if own[place] >= 0 or other[place] < 0 or not len(above) or not len(below):
                 continue
             upper, lower = int(above[-1]), int(below[0])
-            if vertebrae[lower].level - vertebrae[upper].level > MOST_LEVELS:
+            if levels[lower] - levels[upper] > MOST_LEVELS:
                 continue
             ends = [out[which].centroid[own[i]] for i in (upper, lower)]
             line = ends[0] + (ends[1] - ends[0]) * WAY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scripts.levels import LEVEL_ORDER, level_name
@@ -24,6 +26,22 @@ END_NAMES = (
     "first lumbar",
     "last lumbar",
 )
+
+
+def places_of(levels: Sequence[int]) -> list[int]:
+    """How far below C1 each level of a spine lies, in vertebrae; T13 and L6 count only where the spine has them.
+
+    As `scripts.levels.places_along_spine`, with S1 below the last lumbar vertebra.
+
+    Args:
+        levels: places in the table.
+
+    >>> places_of([NAMES.index(name) for name in ("T12", "L1", "L5", "S1")])
+    [18, 19, 23, 24]
+    """
+    without = {NAMES.index(name) for name in ("T13", "L6")}.difference(levels)
+    order = [i for i in range(LEVELS) if i not in without]
+    return [order.index(level) for level in levels]
 
 
 def region_index(level: int) -> int:
