@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.errors import UserError
 from scripts.films.calibration import calibrate, estimate_scale
 from scripts.films.film import Films, Optics, Radiograph
@@ -80,6 +82,17 @@ def test_a_spine_without_t12_is_not_taken_for_a_larger_one() -> None:
         scales.append(estimate_scale(marked(named, some, geometry, np.zeros((2, 7, 2)))).ap_mm)
     usual = estimate_scale(marked(levels, points, geometry, np.zeros((2, 8, 2)))).ap_mm
     assert scales == pytest.approx([usual, usual], rel=0.03)
+
+
+@pytest.mark.parametrize("levels", [(18, 19, 28, 20, 21), (17, 18, 20, 21), (23, 24, 25)])
+def test_levels_that_few_people_have_lie_as_far_apart_as_they_are_drawn(levels: tuple[int, ...]) -> None:
+    """T13, no T12, L6: one table says how far apart simulated vertebrae lie and what their films are scaled by."""
+    steps = [pair_statistics()[measured_pair(a, b)]["distance_mm"] for a, b in itertools.pairwise(levels)]
+    points = np.zeros((len(levels), 3))
+    points[1:, 2] = -np.cumsum(steps)
+    geometry = pair_geometry(film(0.4), film(0.5))
+    estimate = estimate_scale(marked(levels, points, geometry, np.zeros((2, len(levels), 2))))
+    assert (estimate.ap_mm, estimate.lat_mm) == (pytest.approx(0.4), pytest.approx(0.5))
 
 
 @pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])

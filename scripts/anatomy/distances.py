@@ -1,7 +1,7 @@
 """How far apart neighbouring vertebral bodies lie, and in which direction: statistics of 2116 CT scans.
 
 ``distances.json`` was taken from the body key points of VID (Bürgin, Prevost and Stollenga, MICCAI 2023, CC BY-SA 4.0)
-by ``python -m scripts.simulation.build_posture``: per pair of neighbours the distance of the two body centroids
+by ``python -m scripts.anatomy.build_distances``: per pair of neighbours the distance of the two body centroids
 and the direction from the upper to the lower one, in the sagittal and in the frontal plane, with their correlations
 along the spine. Those patients lay.
 """
@@ -33,14 +33,17 @@ def pair_correlations() -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 def measured_pair(upper: int, lower: int) -> str:
-    """The measured pair that stands for two neighbours; supernumerary vertebrae borrow from the ones beside them.
+    """The measured pair that stands for two neighbours, of which some have been measured in too few scans.
+
+    Both neighbours of a T13 count as T12 and L1. Where a vertebra is absent, the one above it counts as its neighbour
+    there: T11 and L1 of a spine without T12 as T11 and T12.
 
     Args:
         upper: VerSe number of the upper one.
         lower: of the lower one.
 
-    >>> measured_pair(19, 28)  # T12 and T13
-    'T12-L1'
+    >>> measured_pair(19, 28), measured_pair(18, 20)  # T12 and T13, T11 and L1
+    ('T12-L1', 'T11-T12')
     """
     substitute = {"T13": "T12", "L6": "L5"}
     names = [level_name(upper), level_name(lower)]

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scripts.anatomy.absent import absent_level
-from scripts.anatomy.distances import pair_statistics
+from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.pair import pair_geometry
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import Annotations
-from scripts.levels import LEVEL_ORDER, level_name
+from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER
 
 # Spread of one scale for a whole spine (VID, 2116 scans; see `PostureOptions.size`).
 PERSON_SD = 0.063
@@ -137,11 +137,11 @@ def _expected(upper: int, lower: int, absent: int | None) -> tuple[float, float]
     mean, variance = 0.0, 0.0
     between = LEVEL_ORDER[LEVEL_ORDER.index(upper) : LEVEL_ORDER.index(lower) + 1]
     # T13 is there only if it is marked.
-    chain = [n for n in between if n != absent and (n != 28 or 28 in (upper, lower))]
+    without = {absent, LEVEL_NUMBERS["T13"]} - {upper, lower}
+    chain = [n for n in between if n not in without]
     for a, b in itertools.pairwise(chain):
-        name = f"{level_name(a)}-{level_name(b)}"
-        # Pairs that too few scans show count as their neighbours: around T13 and below L5, and where T12 is absent.
-        row = statistics.get(name, statistics["T12-L1" if absent in range(a, b) else "L1-L2"])
+        name = measured_pair(a, b)
+        row = statistics[name]
         distance = float(row["distance_mm"])
         definition = DEFINITION_SD_OF.get(name, DEFINITION_SD)
         mean += distance
