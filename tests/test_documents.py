@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -43,17 +44,23 @@ def misspelled(words: str, commands: list[Command]) -> list[str]:
     return [option for option in OPTION.findall(words) if option not in {*known, "help", "debug"}]
 
 
+def check_commands(text: str, path: Path) -> int:
+    """Every verb, module and option that a text names exists; how many commands it names."""
+    for found in VERB.finditer(text):
+        assert found["verb"] in VERBS, f"{path}: {found[0]}"
+        assert misspelled(found["rest"], [VERBS[found["verb"]]]) == [], f"{path}: {found[0]}"
+    for found in MODULE.finditer(text):
+        place = ROOT / found["module"].rstrip(".").replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), f"{path}: {found[0]}"
+        commands = module_commands(place)
+        assert not commands or misspelled(found["rest"], commands) == [], f"{path}: {found[0]}"
+    return len([*VERB.finditer(text), *MODULE.finditer(text)])
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_verb_option_module_and_link_of_a_document_exists(path: Path) -> None:
     text = path.read_text().replace("\\\n", " ")
-    for found in VERB.finditer(text):
-        assert found["verb"] in VERBS, found[0]
-        assert misspelled(found["rest"], [VERBS[found["verb"]]]) == [], found[0]
-    for found in MODULE.finditer(text):
-        place = ROOT / found["module"].rstrip(".").replace(".", "/")
-        assert place.is_dir() or place.with_suffix(".py").is_file(), found[0]
-        commands = module_commands(place)
-        assert not commands or misspelled(found["rest"], commands) == [], found[0]
+    check_commands(text, path)
     for target in LINK.findall(text):
         assert not target or (path.parent / target).exists(), target
     for name in CONFIG.findall(text):
@@ -66,6 +73,16 @@ def test_what_these_tests_look_for_is_there() -> None:
     assert len(DOCUMENTS) > 15
     for pattern, least in ((VERB, 20), (MODULE, 20), (LINK, 50), (OPTION, 100), (CONFIG, 15)):
         assert len(pattern.findall(text)) >= least, pattern.pattern
+
+
+def test_commands_of_docstrings_exist() -> None:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    named = 0
+    for path in sorted((ROOT / "scripts").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, documented):
+                named += check_commands(ast.get_docstring(node) or "", path)
+    assert named > 40
 
 
 def test_configs_and_modules_that_docstrings_name_exist() -> None:
