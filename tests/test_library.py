@@ -21,8 +21,10 @@ from scripts.anatomy.centroids import body_centroid, estimate_body_centroid
 from scripts.anatomy.shapes import (
     SACRUM,
     SHAPE_SPACING_MM,
+    library_subjects,
     load_shape,
     load_subject,
+    people_named,
     shape_subjects,
     shapes_of_level,
     vertebrae_of,
@@ -39,7 +41,7 @@ from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.io.nifti import write_nifti
 from scripts.levels import LEVEL_NUMBERS
-from scripts.reconstruction.metrics.yardstick import library_subjects, yardstick_rows
+from scripts.reconstruction.metrics.yardstick import yardstick_rows
 from scripts.simulation.deformation import DeformationOptions, deform, draw_person
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.spine import SpineOptions, draw_spine
@@ -186,8 +188,27 @@ def test_the_yardstick_stands_along_the_marks_and_leaves_the_patient_out(tmp_pat
     assert row.level == "L3" and row.status == "ok" and row.dice > 0.98
     ((_, upright),) = yardstick_rows(tmp_path, {"test": items[1:2]}, items[1:2])
     assert upright.dice < 0.85
-    assert library_subjects("verse008") == library_subjects("sub-verse008_x") == ("verse008",)
-    assert library_subjects("LIDC-IDRI-0001") == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["verse004", "verse004_0", "verse004_body1", "verse004~v01", "verse004~shapes2", "verse004_0~v01", "sub-verse004",
+     "sub-verse004_dir-ax", "dataset1_verse004", "dataset1_verse004_body2", "dataset1-verse004", "VERSE004"],
+)  # fmt: skip
+def test_a_case_of_any_spelling_is_its_person(name: str) -> None:
+    assert library_subjects(name) == ("verse004",)
+
+
+@pytest.mark.parametrize("name", ["verse0041", "averse004", "verse00", "verse", "LIDC-IDRI-0001", "4", "004", ""])
+def test_another_name_is_another_person(name: str) -> None:
+    assert library_subjects(name) == ()
+
+
+def test_people_are_told_apart_by_whole_names() -> None:
+    people = ("lidc-idri-0001", "0001", "1")
+    assert people_named("LIDC-IDRI-0001_body1", people) == ("lidc-idri-0001",)
+    assert people_named("lidc-idri-00010", people) == people_named("verse010_1", people) == ()
+    assert people_named("1_body1", people) == people_named("1~v01", people) == ("1",)
 
 
 def test_neighbours_of_one_person_come_from_one_subject() -> None:

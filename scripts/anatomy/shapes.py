@@ -11,7 +11,8 @@ inside.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,34 @@ class VertebraShape:
 def shape_subjects() -> list[str]:
     """Subjects of the library."""
     return sorted(path.stem for path in SHAPES_FOLDER.glob("*.npz"))
+
+
+def people_named(name: str, people: Sequence[str]) -> tuple[str, ...]:
+    """Those of some people whom the name of a case, a patient or a file means, whatever was done to them.
+
+    A name means a person if it has theirs as a part of its own: alone, with a series or a painted body behind it
+    (``verse004_0``, ``verse004_body1``), as a copy (``verse004~v01``), or behind its kind or dataset (``sub-verse004``,
+    ``dataset1_verse004``). A person whose name is a number alone has to come first: behind another name it counts
+    something.
+
+    Args:
+        name: of the case.
+        people: names of patients or of the library's subjects.
+
+    >>> people_named("dataset1_verse004~v01", ("verse004", "verse0041"))
+    ('verse004',)
+    """
+
+    def means(person: str) -> bool:
+        before = "^" if person.isdigit() else "(?<![A-Za-z0-9])"
+        return re.search(f"{before}{re.escape(person)}(?![A-Za-z0-9])", name, re.IGNORECASE) is not None
+
+    return tuple(person for person in people if person and means(person))
+
+
+def library_subjects(name: str) -> tuple[str, ...]:
+    """Subjects of the library that a patient or a case of this name is (`people_named`)."""
+    return people_named(name, shape_subjects())
 
 
 def subject_weights_with(given: Mapping[str, Any] | None) -> dict[str, float]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from scripts.anatomy.shapes import library_subjects
 from scripts.benchmarks.model_card import group_table, interval, table
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist
@@ -29,7 +30,7 @@ from scripts.job.run import Networks, find_marks, read_job_films, reconstruct_jo
 from scripts.levels import LEVEL_NAMES, LEVEL_ORDER, level_number
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.metrics.table import MetricsRow, metrics_row, write_metrics_csv
-from scripts.reconstruction.metrics.yardstick import average_vertebra, library_subjects
+from scripts.reconstruction.metrics.yardstick import average_vertebra
 from scripts.spine.reconstruction import Reconstruction
 
 MARKS = ("true", "found")

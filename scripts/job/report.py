@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from scripts.anatomy.shapes import library_subjects
 from scripts.films.film import Films, FilmView
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations
@@ -20,7 +21,7 @@ from scripts.measure.review import Review
 from scripts.paths import software_version
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
 from scripts.reconstruction.metrics.surface import vertebra_metrics
-from scripts.reconstruction.metrics.yardstick import average_vertebra, library_subjects
+from scripts.reconstruction.metrics.yardstick import average_vertebra
 from scripts.reconstruction.predictor import Predictor
 from scripts.render.report import spine_row, vertebra_row
 from scripts.spine.reconstruction import Reconstruction

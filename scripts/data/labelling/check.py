@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.anatomy.centroids import estimate_body_centroid
-from scripts.anatomy.shapes import shape_subjects
+from scripts.anatomy.shapes import library_subjects, shape_subjects
 from scripts.data.cases import find_cases
 from scripts.data.labelling.fit import FitOptions, fit_spine
 from scripts.data.labelling.labelmap import draw_labels
@@ -23,7 +23,7 @@ def check_fit(source: str, without: tuple[str, ...], noise_mm: float, seed: int)
 
     Args:
         source: folder of CTs with labelmaps, manifest (``.json``), or several with commas between them.
-        without: library subjects not to use. A subject that is named as the case, or that ends its name, never is.
+        without: library subjects not to use. The subject that the case is never is.
         noise_mm: error of the marks along each axis.
         seed: of that error.
     """
@@ -36,7 +36,8 @@ def check_fit(source: str, without: tuple[str, ...], noise_mm: float, seed: int)
         numbers = [int(n) for n in np.unique(truth) if n]
         true_mm = {n: estimate_body_centroid(truth == n, ct.grid) for n in numbers}
         marks = {n: p + rng.normal(0, noise_mm, 3) for n, p in true_mm.items()}
-        subjects = tuple(s for s in shape_subjects() if s not in without and not case.subject.endswith(s))
+        unused = {*without, *library_subjects(case.subject)}
+        subjects = tuple(s for s in shape_subjects() if s not in unused)
         started = time.monotonic()
         fitted = fit_spine(ct, marks, FitOptions(), subjects)
         seconds = time.monotonic() - started

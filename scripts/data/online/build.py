@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.anatomy.shapes import SUBJECT_WEIGHTS, shape_subjects
+from scripts.anatomy.shapes import SUBJECT_WEIGHTS, library_subjects, shape_subjects
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.duplicates import merge_releases, names_of
@@ -66,7 +66,7 @@ def build_case(
     missing = [(number, copy) for number, copy in copies if not copy.is_file()]
     if missing:
         original = read_stored(path)
-        own = (*without, *(s for s in shape_subjects() if case.subject.endswith(s)))
+        own = (*without, *library_subjects(case.subject))
         subjects = {s: SUBJECT_WEIGHTS.get(s, 1.0) for s in shape_subjects() if s not in own}
         for number, copy in missing:
             write_case(copy, with_other_shapes(original, number, subjects))

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from scripts.anatomy.shapes import people_named
 from scripts.errors import UserError
 from scripts.jobs import run_jobs
 from scripts.simulation.patient import SimulatedPatient, SimulationOptions, simulate_patient
@@ -34,15 +35,10 @@ def stored_files(folders: str | Sequence[str], what: str, without: Sequence[str]
         if not paths:
             raise UserError(f"{folder}: no file of {what} (*.npz) in it")
         found += paths
-    kept = [path for path in found if not _is_of(path.stem, without)]
+    kept = [path for path in found if not people_named(path.stem, without)]
     if found and not kept:
         raise UserError(f"{found[0].parent}: nobody is left without {', '.join(without)}")
     return kept
-
-
-def _is_of(stem: str, patients: Sequence[str]) -> bool:
-    """Whether a file is of one of the patients: as scanned, in a painted body (``_body1``) or as a copy (``~v01``)."""
-    return any(stem == name or stem.startswith((f"{name}_", f"{name}~")) for name in patients)
 
 
 def simulate_once(

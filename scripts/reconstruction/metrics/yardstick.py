@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scripts.anatomy.average import average_at, average_signed_distance
-from scripts.anatomy.shapes import shape_subjects
+from scripts.anatomy.shapes import library_subjects
 from scripts.data.datalist import spine_name
 from scripts.geometry.cropping import NOMINAL_CENTROID
 from scripts.geometry.frames import Grid
@@ -95,8 +95,3 @@ def yardstick_rows(
         )
         metrics = vertebra_metrics(mask, truth > 0, (grid.spacing_mm,) * 3)
         yield item, metrics_row(item, metrics, 0.0, "ok")
-
-
-def library_subjects(name: str) -> tuple[str, ...]:
-    """Subjects of the shape library that a patient or a case of this name is."""
-    return tuple(s for s in shape_subjects() if name == s or name.startswith((f"{s}_", f"sub-{s}")))
