@@ -289,6 +289,21 @@ def test_s1_of_a_manifest_reaches_the_localizer(tmp_path: Path, levels: tuple[in
         assert np.isnan(patient.points[-1, 1:]).all()
 
 
+def test_a_case_that_cannot_be_used_costs_no_other_its_films(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = simulate_case(tmp_path, "good", levels=(21, 22))
+    (tmp_path / "bad_ct.nii.gz").write_bytes(case.ct.read_bytes()[:1000])
+    rows = [
+        {"subject": n, "ct": ct, "mask": case.mask.name} for n, ct in (("bad", "bad_ct.nii.gz"), ("good", case.ct.name))
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps(rows))
+    build_films(str(tmp_path / "cases.json"), str(tmp_path / "films"), pairs=1)
+    assert [path.name for path in (tmp_path / "films").iterdir()] == ["good.npz"]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert line.startswith("bad 0: left out: ") and "bad_ct.nii.gz" in line
+
+
 def test_narrow_fields_keep_marks_where_they_are() -> None:
     """Of a CT cut on all four sides, each mark still lies on its ball, and the spine is not cut."""
     patient = balls()

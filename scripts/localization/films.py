@@ -34,7 +34,7 @@ from scripts.films.options import VIEWS
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
-from scripts.io.atomic import atomic_path
+from scripts.io.atomic import NoRoomError, atomic_path
 from scripts.jobs import run_jobs
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.levels import S1_INDEX
@@ -237,14 +237,29 @@ def build_films(source: str, output: str, pairs: int = 4, variants: int = 0, see
         variants: deformed copies of each case, with as many pairs each.
         seed: of machines and deformations.
         workers: processes.
+
+    Raises:
+        UserError: the folder has no room left; a case that cannot be used is left out and named.
     """
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(case, v) for case in merge_releases(find_cases(source))[0] for v in range(int(variants) + 1)]
-    work = partial(_build, folder=folder, pairs=int(pairs), seed=int(seed))
+    work = partial(_build_or_say, folder=folder, pairs=int(pairs), seed=int(seed))
     for (case, variant), result in tqdm(run_jobs(work, jobs, int(workers)), total=len(jobs), unit="case"):
-        if isinstance(result, Exception):
+        if result:
             print(f"{case.key} {variant}: left out: {result}")
+
+
+def _build_or_say(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> str:
+    """Why a case cannot be used; empty if its films are there now."""
+    try:
+        _build(job, folder, pairs, seed)
+    except NoRoomError:
+        # Every other case would have it too.
+        raise
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _build(job: tuple[CaseFiles, int], folder: Path, pairs: int, seed: int) -> None:
