@@ -17,8 +17,10 @@ import yaml
 
 from scripts.__main__ import main
 from scripts.anatomy.centroids import _read_points
+from scripts.anatomy.landmarks import read_landmarks
 from scripts.data.cases import find_cases
 from scripts.data.datalist import read_document
+from scripts.data.vertebrae import read_case_file
 from scripts.deploy.study import job_of_folder
 from scripts.errors import UserError
 from scripts.films.geometry_file import read_geometry
@@ -26,6 +28,7 @@ from scripts.geometry.biplanar import geometry_of_grid
 from scripts.geometry.frames import Grid
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations, write_annotations
 from scripts.io.documents import parse_json, read_json, read_small, to_json, write_json
+from scripts.release.bundle import read_object
 from scripts.render.report import withheld
 from scripts.render.report_page import report_page
 from tests.conftest import SAMPLE
@@ -202,6 +205,14 @@ def test_large_documents_cost_no_time(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="larger than 1 MB"):
         parse_json(items * 20, "the marks")
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("read", [read_landmarks, read_case_file, read_object], ids=lambda read: read.__name__)
+def test_a_file_that_was_cut_is_one_line(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    path = tmp_path / "cut.json"
+    path.write_text(json.dumps(MARKS)[:100])
+    with pytest.raises(UserError, match=re.escape(str(path)) + ": not a readable [a-zA-Z ]+ .*char"):
+        read(path)
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ rotation. Follows the recipe measured in ``docs/localization.md``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from scripts.geometry.frames import Grid
-from scripts.io.documents import write_json
+from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_NUMBERS, in_order, level_name, level_number, region
 
 FILE_NAME = "landmarks.json"
@@ -151,12 +150,16 @@ def write_landmarks(path: Path, landmarks: SpineLandmarks) -> None:
 
 
 def read_landmarks(path: Path) -> SpineLandmarks:
-    """The inverse of `write_landmarks`."""
+    """The inverse of `write_landmarks`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
 
     def points(values: Any) -> np.ndarray | None:
         return None if values is None else np.array(values, float)
 
-    document = json.loads(path.read_text())
+    document = read_json(path, "landmarks file")
     vertebrae = [
         BodyLandmarks(
             level_number(row["level"]),

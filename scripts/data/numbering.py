@@ -6,7 +6,6 @@ Where names and order do not settle it, the labelmap is refused rather than gues
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +17,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from scripts.errors import UserError
+from scripts.io.documents import read_json
 from scripts.levels import LABEL_MAPS, LEVEL_NUMBERS, Numbering, level_in_name, level_name, places_along_spine
 
 TITLES = {Numbering.VERSE: "VerSe", Numbering.TOTALSEGMENTATOR: "TotalSegmentator"}
@@ -193,8 +193,8 @@ def names_beside(mask: Path) -> dict[int, str]:
     """
     for path in name_files(mask):
         try:
-            pairs = list(_pairs(json.loads(path.read_text(encoding="utf-8-sig"))))
-        except (OSError, ValueError, RecursionError):
+            pairs = list(_pairs(read_json(path)))
+        except (UserError, ValueError, RecursionError):
             continue
         if names := {number: name for number, name in pairs if level_in_name(name) is not None}:
             for number, name in pairs:

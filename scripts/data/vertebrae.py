@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.leaning import UPRIGHT, Lean, spine_leans
 from scripts.geometry.projector import BONE_GAIN, project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks, write_annotations
-from scripts.io.documents import write_json
+from scripts.io.documents import read_json, write_json
 from scripts.io.nifti import write_film, write_nifti, write_quantised
 from scripts.levels import in_order, level_name
 
@@ -158,8 +157,12 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
 
 
 def read_case_file(path: Path) -> PreparedCase:
-    """What `prepare_case` wrote into ``case.json``."""
-    stored = json.loads(path.read_text())
+    """What `prepare_case` wrote into ``case.json``.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    stored = read_json(path)
     spine = stored["spine"]
     record = SpineRecord(
         **{

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tomllib
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.errors import UserError
+from scripts.io.documents import read_json
 
 FOLDERS = ("configs", "docs", "models", "scripts", "tests")
 FILES = ("LICENSE", "Makefile", "README.md", "constraints.txt", "large_files.yml", "pyproject.toml")
@@ -65,7 +65,7 @@ class Bundle:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """configs/metadata.json."""
-        return read_json(self.root / "configs" / "metadata.json")
+        return read_object(self.root / "configs" / "metadata.json")
 
     @property
     def name(self) -> str:
@@ -92,7 +92,7 @@ class Bundle:
         """Networks of the configs ``inference*.json``: ``inference_NAME`` is described by ``NAME_data_format``."""
         found = []
         for path in sorted((self.root / "configs").glob("inference*.json")):
-            config = read_json(path)
+            config = read_object(path)
             if "network_def" not in config or "ckpt_path" not in config:
                 continue
             key = (path.stem.removeprefix("inference").strip("_") or "network") + "_data_format"
@@ -139,16 +139,13 @@ class Bundle:
         return run.stdout if run.returncode == 0 else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
         UserError: the file is missing or has no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")
     return content

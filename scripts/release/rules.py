@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jsonschema
 
-from scripts.release.bundle import Bundle, read_json
+from scripts.release.bundle import Bundle, read_object
 from scripts.release.requirements import canonical, requirements
 
 SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
@@ -85,7 +85,7 @@ def metadata(bundle: Bundle) -> Iterator[Finding]:
     """The schema, the version and the keys that reviewers expect."""
     if Path(str(bundle.metadata.get("schema", ""))).name != SCHEMA.name:
         yield Finding(f"configs/metadata.json: schema is not {SCHEMA.name}")
-    for error in jsonschema.Draft201909Validator(read_json(SCHEMA)).iter_errors(bundle.metadata):
+    for error in jsonschema.Draft201909Validator(read_object(SCHEMA)).iter_errors(bundle.metadata):
         yield Finding(f"configs/metadata.json: {error.json_path}: {error.message}")
     if bundle.version not in bundle.metadata.get("changelog", {}):
         yield Finding(f"configs/metadata.json: changelog has no entry {bundle.version}")
@@ -145,13 +145,13 @@ def configs(bundle: Bundle) -> Iterator[Finding]:
     for path in bundle.files():
         if not path.startswith("configs/") or not path.endswith(".json"):
             continue
-        for word in _strings(read_json(bundle.root / path)):
+        for word in _strings(read_object(bundle.root / path)):
             if "__import__" in word:
                 yield Finding(f"{path}: '{word}' imports; write it into 'imports'")
             if PERSONAL_PATH.search(word):
                 yield Finding(f"{path}: '{word}' is a path of one machine")
     for file, properties in (("train.json", TrainProperties), ("inference.json", InferProperties)):
-        parser = ConfigParser(read_json(bundle.root / "configs" / file))
+        parser = ConfigParser(read_object(bundle.root / "configs" / file))
         for about in properties.values():
             if about[BundleProperty.REQUIRED] and about[BundlePropertyConfig.ID] not in parser:
                 yield Finding(f"configs/{file}: lacks {about[BundlePropertyConfig.ID]}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.errors import UserError
 from scripts.io.checksums import LIST, changed_files, sha256
-from scripts.release.bundle import Bundle, read_json
+from scripts.release.bundle import Bundle, read_object
 from scripts.release.export import export_networks
 from scripts.release.rules import Finding, configs, files, json_files, metadata, name, packages, readme
 
@@ -77,7 +77,7 @@ def exports(bundle: Bundle) -> Iterator[Finding]:
             inside = {Path(entry).name: entry for entry in archive.namelist() if "/extra/" in entry}
             config = "inference.json" if path.stem == "model" else f"inference_{path.stem}.json"
             for file in {"metadata.json", config} & inside.keys():
-                if json.loads(archive.read(inside[file])) != read_json(bundle.root / "configs" / file):
+                if json.loads(archive.read(inside[file])) != read_object(bundle.root / "configs" / file):
                     yield Finding(f"models/{path.name}: holds an older {file}; {remedy}", blocks=False)
 
 

@@ -6,7 +6,6 @@ engine's process (`scripts.serving.engine`) and take and give plain values only.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +94,7 @@ def mark_case(folder: Path) -> dict[str, Any]:
 def describe(folder: Path) -> dict[str, Any]:
     """What the page needs to know of a case: views, marks, levels, and what follows from the marks."""
     case = opened(folder)
-    stored = json.loads((folder / MARKS_FILE).read_text())
+    stored = read_json(folder / MARKS_FILE)
     return {
         "views": {
             v.key: {"shape": list(v.film.pixels.shape), "pixel_mm": list(v.view.pixel_mm)} for v in case.films.views
@@ -133,7 +132,7 @@ def set_marks(folder: Path, sent: dict[str, Any]) -> dict[str, Any]:
         UserError: they are no marks of these films; the old ones stay.
     """
     case = opened(folder)
-    stored = json.loads((folder / MARKS_FILE).read_text())
+    stored = read_json(folder / MARKS_FILE)
     said = {key: bool(sent.get(key)) for key in ("levels_uncertain", "levels_confirmed")}
     document = {**stored, "views": sent["views"], **said, "end_vertebrae": sent.get("end_vertebrae", [])}
     marks = parse_annotations(document, "the marks")

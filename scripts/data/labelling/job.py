@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from scripts.data.labelling.sheet import draw_sheet
 from scripts.data.labelling.volume import read_ct
 from scripts.data.labelling.write import write_case
 from scripts.errors import UserError
-from scripts.io.documents import write_json
+from scripts.io.documents import read_json, write_json
 
 MANIFEST = "manifest.json"
 _ROW = "row.json"
@@ -43,7 +42,7 @@ def fit_cases(ct: Path, marks: Path, output: Path, without: tuple[str, ...], spa
             print(f"{case.case}: {len(case.vertebrae)} vertebrae, {time.monotonic() - started:.0f} s", flush=True)
     rows = []
     for path in sorted(output.glob(f"*/{_ROW}")):
-        row = json.loads(path.read_text())
+        row = read_json(path)
         if row.pop("use") == "training":
             rows.append(row)
     write_json(output / MANIFEST, rows)
