@@ -27,6 +27,9 @@ TABLE_SIZE = max(LEVEL_NAMES) + 1
 # Head to foot; T13 sits between T12 and L1.
 LEVEL_ORDER: tuple[int, ...] = (*range(1, 20), 28, *range(20, 26))
 
+# Most spines have neither a T13 nor an L6.
+USUAL_LEVELS: tuple[int, ...] = tuple(n for n in LEVEL_ORDER if LEVEL_NAMES[n] not in ("T13", "L6"))
+
 REGIONS: dict[str, str] = {"C": "cervical", "T": "thoracic", "L": "lumbar"}
 
 # TotalSegmentator v2 (Wasserthal 2023, doi 10.1148/ryai.230024): 27 = L5 ... 31 = L1, 32 = T12 ... 43 = T1,
@@ -70,6 +73,15 @@ def places_along_spine(numbers: Sequence[int], absent: int | None = None) -> lis
     without = {absent, None if LEVEL_NUMBERS["T13"] in numbers else LEVEL_NUMBERS["T13"]}
     order = [number for number in LEVEL_ORDER if number not in without]
     return [order.index(number) for number in numbers]
+
+
+def level_rank(number: int) -> float:
+    """A level's number counted evenly down a usual spine: T13 lies halfway between T12 (19) and L1 (20); L6 is 25.
+
+    >>> [level_rank(number) for number in (19, 28, 20, 25)]
+    [19.0, 19.5, 20.0, 25.0]
+    """
+    return LEVEL_NUMBERS["T12"] + 0.5 if number == LEVEL_NUMBERS["T13"] else float(number)
 
 
 def level_name(number: int) -> str:

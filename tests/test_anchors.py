@@ -135,6 +135,13 @@ def test_a_spine_read_one_too_high_is_settled() -> None:
     assert found_with(OPINIONS, "L4").warnings == []
 
 
+def test_a_level_that_changes_alone_is_told_too() -> None:
+    """T12 that is settled as T13 moves nothing else, and is another vertebra all the same."""
+    settled = found_with(OPINIONS, "T13@lat:20,50")
+    assert said(settled) == ["T13", *OPINIONS[1:]]
+    assert any("as anchor T13@lat:20,50 says: differently" in line for line in settled.warnings)
+
+
 def test_the_lowest_whole_one_is_neither_cut_nor_the_sacrum() -> None:
     # The last body reaches 12 mm over the film's lower edge.
     rows = np.array([167.0, 200.0, 233.0, 266.0, 299.0])

@@ -34,7 +34,7 @@ from scripts.localization.films import (
     write_film_cases,
 )
 from scripts.localization.found import Localization, Vertebra, to_annotations, why_uncertain
-from scripts.localization.levels import NAMES
+from scripts.localization.levels import COUNTED, NAMES
 from scripts.localization.localizer import to_network_pixels
 from scripts.localization.loss import LocalizationLoss, focal, laplace
 from scripts.localization.metrics import compare, whole_bodies
@@ -345,6 +345,12 @@ def test_films_of_any_pixel_size_look_alike_to_the_network() -> None:
     with pytest.raises(UserError, match="pixel size"):
         to_network_pixels(np.zeros((500, 500), np.float32), np.full(2, 10.0))
     assert rows.shape == columns.shape
+
+
+def test_one_level_off_is_one_everywhere() -> None:
+    usual = [i for i, name in enumerate(NAMES) if name != "T13"]
+    assert np.diff(COUNTED[usual]).tolist() == [1] * (len(usual) - 1)
+    assert COUNTED[NAMES.index("T13")] == COUNTED[NAMES.index("L1")]
 
 
 def found_as(case: FilmCase, shift_px: float = 0.0, level_shift: int = 0, drop_lat: int = -1) -> Localization:

@@ -10,7 +10,7 @@ from scripts.errors import UserError
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import NEAR_SHARE, Anchor, nearest_mark, pitch
 from scripts.localization.detection import Detections
-from scripts.localization.levels import LEVELS, LUMBAR_ENDS, NAMES, S1_INDEX
+from scripts.localization.levels import COUNTED, LEVELS, LUMBAR_ENDS, S1_INDEX
 from scripts.localization.pairing import Pairing
 from scripts.localization.path import FORBIDDEN, Known, Reading
 
@@ -114,12 +114,12 @@ def read_anchored(
     if reading.score < FORBIDDEN / 2:
         raise UserError(f"anchor {names}: no numbering of the vertebrae that were found fits it")
     both = (free.levels >= 0) & (reading.levels >= 0)
-    # Counted in vertebrae of a usual spine, which has no T13.
-    counted = np.arange(LEVELS) - (np.arange(LEVELS) > NAMES.index("T12"))
-    moved = np.unique(counted[reading.levels[both]] - counted[free.levels[both]])
-    if not moved.any():
+    if (reading.levels == free.levels)[both].all():
         return reading, []
-    apart = f"{abs(int(moved[0]))} {'lower' if moved[0] > 0 else 'higher'}" if len(moved) == 1 else "differently"
+    moved = np.unique(COUNTED[reading.levels[both]] - COUNTED[free.levels[both]])
+    # T13 in place of L1, and L1 in place of T13, is another level at the same place.
+    alike = len(moved) == 1 and moved[0] != 0
+    apart = f"{abs(int(moved[0]))} {'lower' if moved[0] > 0 else 'higher'}" if alike else "differently"
     return reading, [f"levels are as anchor {names} says: {apart} than the films were read without it"]
 
 

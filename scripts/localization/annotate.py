@@ -16,7 +16,7 @@ from scripts.films.marked_films import marks_of_films
 from scripts.io.annotations import Annotations, Mark, write_annotations
 from scripts.io.atomic import check_file
 from scripts.io.inputs import keep_inputs
-from scripts.levels import LEVEL_ORDER, in_order
+from scripts.levels import LEVEL_ORDER, USUAL_LEVELS, in_order
 from scripts.localization.anchors import Anchor
 from scripts.localization.found import Localization, to_annotations
 from scripts.localization.localizer import Localizer
@@ -107,15 +107,11 @@ def fill_gaps(annotations: Annotations) -> Annotations:
         added: dict[int, Mark] = {}
         have = in_order(list(marks))
         for upper, lower in itertools.pairwise(have):
-            between = [n for n in LEVEL_ORDER[LEVEL_ORDER.index(upper) + 1 : LEVEL_ORDER.index(lower)] if _usual(n)]
+            below, above = LEVEL_ORDER.index(upper) + 1, LEVEL_ORDER.index(lower)
+            between = [n for n in LEVEL_ORDER[below:above] if n in USUAL_LEVELS]
             first, last = np.array(marks[upper].centroid), np.array(marks[lower].centroid)
             for i, number in enumerate(between, start=1):
                 row, column = first + (last - first) * i / (len(between) + 1)
                 added[number] = Mark(number, (float(row), float(column)), None, 0.0, "model", None, interpolated=True)
         views.append(replace(view, marks=tuple({**marks, **added}[n] for n in in_order([*marks, *added]))))
     return replace(annotations, ap=views[0], lat=views[1])
-
-
-def _usual(number: int) -> bool:
-    """Neither T13 nor L6, which most spines lack."""
-    return number not in (28, 25)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scripts.io.annotations import Annotations, Mark, ViewMarks
-from scripts.levels import LEVEL_ORDER
+from scripts.levels import LEVEL_ORDER, USUAL_LEVELS
 from scripts.localization.anchors import Anchor
 from scripts.localization.detection import Detections
 from scripts.localization.levels import NAMES, S1_INDEX
@@ -159,7 +159,7 @@ def reading_warnings(vertebrae: Sequence[Vertebra], doubt: str = "", settled: bo
     if single:
         warnings.append(f"{IN_ONE_VIEW}: {', '.join(single)}")
     for upper, lower in itertools.pairwise(vertebrae):
-        between = _missing_between(upper.level, lower.level)
+        between = [i for i in range(upper.level + 1, lower.level) if LEVEL_ORDER[i] in USUAL_LEVELS]
         if between:
             warnings.append(f"{IN_NO_VIEW} {', '.join(NAMES[i] for i in between)}")
     if doubt:
@@ -177,8 +177,3 @@ def counted_from_sacrum(levels: Sequence[int]) -> bool:
     """
     names = {NAMES[level] for level in levels}
     return "S1" in names and not names & {"C1", "C2", "L6"}
-
-
-def _missing_between(upper: int, lower: int) -> list[int]:
-    """Levels that a spine without anomalies has between two."""
-    return [i for i in range(upper + 1, lower) if NAMES[i] not in ("T13", "L6")]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.levels import LEVEL_ORDER
-from scripts.localization.levels import S1_INDEX
+from scripts.localization.levels import NAMES, S1_INDEX
 
 # How far from its last known vertebra an unlabelled spine may lie to either side, in steps and at least in cells.
 ASIDE_STEPS, ASIDE_CELLS = 3.0, 20.0
@@ -15,7 +14,7 @@ HALF_STEP, ONE_MORE = 0.6, 2.2
 LONE_STEP = 10.0
 NOWHERE = (np.inf, -np.inf, np.inf, -np.inf)
 TOP, NEXT_TO_TOP = 0, 1
-LAST_LUMBAR = (LEVEL_ORDER.index(24), LEVEL_ORDER.index(25))
+LAST_LUMBAR = (NAMES.index("L5"), NAMES.index("L6"))
 
 
 def unknown_boxes(cells: np.ndarray, levels: np.ndarray, complete: bool) -> np.ndarray:

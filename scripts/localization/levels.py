@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.levels import LEVEL_ORDER, level_name
+from scripts.levels import LEVEL_ORDER, level_name, level_rank
 
 NAMES = (*(level_name(number) for number in LEVEL_ORDER), "S1")
 LEVELS = len(NAMES)
 S1_INDEX = NAMES.index("S1")
+# Of each place in the table, the place counted down a spine without a T13: a difference of 1 is one vertebra
+# everywhere. T13, the twentieth vertebra, has that of L1; S1 lies below L6.
+COUNTED = np.array([*(math.ceil(level_rank(number)) - 1 for number in LEVEL_ORDER), S1_INDEX - 1])
 # What S1 may follow.
 LUMBAR_ENDS = [NAMES.index(name) for name in ("L4", "L5", "L6")]
 # Places in the table where another region begins.

@@ -9,7 +9,7 @@ import numpy as np
 from scripts.geometry.biplanar import View
 from scripts.localization.films import FilmCase, on_film
 from scripts.localization.found import Localization
-from scripts.localization.levels import NAMES, S1_INDEX, region_index
+from scripts.localization.levels import COUNTED, NAMES, S1_INDEX, region_index
 
 NEAR_MM, VERSE_MM = (5.0, 10.0), 20.0
 REGIONS = ("cervical", "thoracic", "lumbar")
@@ -221,16 +221,11 @@ def _shift(
 ) -> int:
     """The one number of levels by which all found vertebrae are off."""
     shifts = {
-        _rank(vertebrae[max(nearest[:, t])].level) - _rank(int(truth.levels[listed[t]]))
+        int(COUNTED[vertebrae[max(nearest[:, t])].level] - COUNTED[truth.levels[listed[t]]])
         for t in np.flatnonzero(inside.any(0))
         if max(nearest[:, t]) >= 0
     }
     return shifts.pop() if len(shifts) == 1 else 0
-
-
-def _rank(level: int) -> int:
-    """Place in a spine without T13 and L6, so that being one off is one off everywhere."""
-    return level - int(level > NAMES.index("T13"))
 
 
 def _match(apart: np.ndarray, reach: float) -> np.ndarray:

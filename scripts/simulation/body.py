@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.levels import level_rank
 from scripts.simulation.posture import Posture
 
 # Level rank (C1 = 1 ... T1 = 8 ... L1 = 20 ... L5 = 24; 25 and more lie below) and, from the body's centroid, the
@@ -98,8 +99,8 @@ def fill_balls(hu: np.ndarray, grid: Grid, centres: np.ndarray, radius: float, v
 
 
 def level_ranks(posture: Posture) -> np.ndarray:
-    """Levels as evenly counted numbers: T13 lies between T12 (19) and L1 (20), L6 is 25."""
-    return np.array([19.5 if level == 28 else float(level) for level in posture.levels])
+    """(N,) the levels of a spine as evenly counted numbers (`scripts.levels.level_rank`)."""
+    return np.array([level_rank(level) for level in posture.levels])
 
 
 def _table(table: np.ndarray, rank: np.ndarray) -> np.ndarray:

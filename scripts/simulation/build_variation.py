@@ -19,7 +19,7 @@ import torch
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, shape_subjects, vertebrae_of
 from scripts.anatomy.sizes import subject_size
 from scripts.command import run_module
-from scripts.levels import LEVEL_NAMES, LEVEL_NUMBERS
+from scripts.levels import LEVEL_NAMES, USUAL_LEVELS
 from scripts.simulation.displacement import bump_coefficients
 from scripts.simulation.draw import bump_radius
 from scripts.simulation.processes import process_tips
@@ -174,12 +174,11 @@ def main(workers: int = 1, without: tuple[str, ...] = ()) -> None:
         without: subjects that take no part, comma-separated.
     """
     subjects = tuple(s for s in shape_subjects() if s not in (*NO_PERSON, *without))
-    numbers = [n for n in sorted(LEVEL_NAMES) if n not in (LEVEL_NUMBERS["L6"], LEVEL_NUMBERS["T13"])]
     rows: list[dict] = []
     likeness = np.zeros((len(LIKENESS_EDGES_MM), 2))
     with ProcessPoolExecutor(workers) as pool:
         for number, (found, sums) in zip(
-            numbers, pool.map(measure_level, numbers, [subjects] * len(numbers)), strict=True
+            USUAL_LEVELS, pool.map(measure_level, USUAL_LEVELS, [subjects] * len(USUAL_LEVELS)), strict=True
         ):
             print(f"{LEVEL_NAMES[number]}: {len(found)} subjects", flush=True)
             rows += found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.anatomy.distances import measured_pair, pair_correlations, pair_statistics
-from scripts.levels import LEVEL_NUMBERS
+from scripts.levels import LEVEL_NUMBERS, level_rank
 
 LARGEST_DEVIATION = 2.2
 # Lordosis T12-S1 is 49.8 degrees standing and 36.8 lying (n = 627), most of the difference below L3: PMC6680033.
@@ -138,7 +138,7 @@ def _scoliosis(levels: tuple[int, ...], cobb_deg: float, rng: np.random.Generato
     apex = rng.integers(LEVEL_NUMBERS["T6"], LEVEL_NUMBERS["L3"] + 1)
     half_length = rng.uniform(3.0, 5.0)
     side = rng.choice([-1.0, 1.0])
-    rank = np.array([19.5 if level == LEVEL_NUMBERS["T13"] else float(level) for level in levels])
+    rank = np.array([level_rank(level) for level in levels])
     away = (rank - apex) / half_length
     between = (away[:-1] + away[1:]) / 2
     # sqrt(e) * x * exp(-x^2 / 2) has its extremes +-1 at x = +-1.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from scripts.geometry.frames import Grid
+from scripts.levels import LEVEL_NUMBERS
 from scripts.simulation.body import Body, grid_axes, level_ranks
 from scripts.simulation.posture import Posture
 
@@ -57,7 +58,7 @@ def overlying_bones(posture: Posture, body: Body, grid: Grid, rng: np.random.Gen
         if FIRST_RIB <= rank <= LAST_RIB + 0.5:
             for side in (-1.0, 1.0):
                 # A thirteenth thoracic vertebra carries a stump, the twelfth one of very different lengths.
-                share = 0.2 if level == 28 else last_share if rank == LAST_RIB else 1.0
+                share = 0.2 if level == LEVEL_NUMBERS["T13"] else last_share if rank == LAST_RIB else 1.0
                 field.add(_rib(rank, centre, frame, body, grid, side, drop * rng.uniform(0.8, 1.2), share), 3.6)
     at = _Landmarks(body, grid)
     _add_shoulders(field, at, rng)

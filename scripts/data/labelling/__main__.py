@@ -54,7 +54,7 @@ def propose(
     from scripts.data.labelling.refine import centred
     from scripts.data.labelling.spine_line import find_spine
     from scripts.data.labelling.volume import read_ct
-    from scripts.levels import LEVEL_ORDER, level_number
+    from scripts.levels import LEVEL_ORDER, USUAL_LEVELS, level_number
 
     name, _, arc = disc.partition("=")
     try:
@@ -65,11 +65,10 @@ def propose(
     line = find_spine(volume)
     if discs:
         first = LEVEL_ORDER.index(anchor.below)
-        levels = [n for n in LEVEL_ORDER[first:] if n not in (28, 25)]
+        levels = [n for n in LEVEL_ORDER[first:] if n in USUAL_LEVELS]
         found = dict(zip(levels, discs, strict=False))
     else:
-        ordinary = tuple(n for n in LEVEL_ORDER if n not in (28, 25))
-        found = propose_discs(disc_response(volume, line), anchor, ordinary)
+        found = propose_discs(disc_response(volume, line), anchor, USUAL_LEVELS)
     if len(found) < 2:
         raise UserError(f"{ct}: fewer than two discs; look at the picture and give --discs")
     places = centred(volume, line, bodies_between(found))
