@@ -13,7 +13,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from scripts.films.film import Films
+from scripts.films.film import Films, Radiograph
+from scripts.films.pair import pair_geometry
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, place_cube
 from scripts.geometry.frames import Grid
@@ -27,6 +28,7 @@ from scripts.measure.reprojection import cast_shadow, raster_of, reproject
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra, patient_lattice
 from scripts.spine.session import Session
+from scripts.viewer.outlines import vertebra_outline
 from tests.conftest import SAMPLE, films_of
 
 LEVELS = (14, 15, 16, 17, 18)
@@ -88,6 +90,26 @@ def test_shadows_lie_where_the_geometry_says(beam: Beam, truth: tuple[np.ndarray
         expected = rays[row : row + rows, column : column + columns].numpy()
         assert np.abs(shadow.thickness - expected).max() < 1
         assert expected.sum() == pytest.approx(rays.sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("pixel_mm", [1.0, 0.2])
+def test_the_page_draws_the_outlines_of_the_report(
+    pixel_mm: float, truth: tuple[np.ndarray, Grid, dict[int, np.ndarray]]
+) -> None:
+    labels, grid, points = truth
+    film = Radiograph(np.zeros((1800, 1400), np.float32), (pixel_mm, pixel_mm))
+    geometry = pair_geometry(film, film, tuple(points[16]))
+    whole = part(labels, grid, 16, points[16], geometry)
+    for view in (geometry.ap, geometry.lat):
+        drawn = [np.array(line) for line in vertebra_outline(whole, view)]
+        reported = cast_shadow(whole, raster_of(view, [whole])).outlines
+        assert len(drawn) == len(reported)
+        for mine, theirs in zip(drawn, reported, strict=True):
+            assert len(mine) < 0.6 * len(theirs)
+            sides, from_start = np.diff(mine, axis=0), theirs[:, None] - mine[None, :-1]
+            along = np.clip((from_start * sides).sum(2) / (sides**2).sum(1), 0, 1)
+            away = np.linalg.norm(from_start - along[..., None] * sides, axis=2).min(1)
+            assert away.max() * pixel_mm < 0.26
 
 
 @pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.CONE])

@@ -184,7 +184,7 @@ def reconstruct_level(folder: Path, name: str) -> dict[str, Any]:
         "marks": {n: list(m.by_level()[level].centroid) for n, m in (("ap", case.marks.ap), ("lat", case.marks.lat))},
         "residual_mm": round(part.vertebra.residual_mm, 2),
         "volume_cm3": round(float(part.mask.sum()) * grid.spacing_mm**3 / 1000, 1),
-        "outlines": {n: vertebra_outline(part.mask, grid, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
+        "outlines": {n: vertebra_outline(part, v) for n, v in (("ap", geometry.ap), ("lat", geometry.lat))},
         "seconds": round(time.perf_counter() - started, 3),
     }
 

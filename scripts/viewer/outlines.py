@@ -1,40 +1,29 @@
-"""The outline that a reconstructed vertebra would have on a film."""
+"""The outline that a reconstructed vertebra would have on a film, as the page draws it: few points, plain numbers."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import approximate_polygon
 
 from scripts.geometry.biplanar import View
-from scripts.geometry.frames import Grid
-from scripts.geometry.shadow import filled, surface_pixels
+from scripts.measure.reprojection import RASTER_MM, cast_shadow, raster_of
+from scripts.spine.assembly import ReconstructedVertebra
 
-# Fine enough for the eye, coarse enough that the projected surface leaves no gaps.
-RASTER_MM = 1.0
+# How far a side of the polygon may lie from the outline that the report and its picture have.
 TOLERANCE_MM = 0.25
 
 
-def vertebra_outline(mask: np.ndarray, grid: Grid, view: View) -> list[list[list[float]]]:
-    """Borders of a mask's shadow.
+def vertebra_outline(part: ReconstructedVertebra, view: View) -> list[list[list[float]]]:
+    """Borders of a vertebra's shadow.
 
     Args:
-        mask: (I, P, L) bool.
-        grid: of the mask.
+        part: a found vertebra.
         view: of the film.
 
     Returns:
-        closed polygons of (row, column) film pixels; empty for an empty mask.
+        closed polygons of (row, column) film pixels.
     """
-    if not mask.any():
-        return []
-    size = np.array(view.pixel_mm) / RASTER_MM
-    raster = surface_pixels(mask, grid, view) * size
-    first = np.floor(raster.min(0)).astype(int) - 3
-    rows, columns = np.rint(raster.max(0) - first).astype(int) + 4
-    shadow = filled(raster - first, (rows, columns))
-    polygons = []
-    for contour in find_contours(ndimage.gaussian_filter(shadow.astype(float), 0.7), 0.5):
-        line = (approximate_polygon(contour, TOLERANCE_MM / RASTER_MM) + first) / size
-        polygons.append(np.round(line, 2).tolist())
-    return polygons
+    raster = raster_of(view, [part])
+    tolerance = TOLERANCE_MM / RASTER_MM * float(np.min(raster.step))
+    outlines = cast_shadow(part, raster).outlines
+    return [np.round(approximate_polygon(line, tolerance), 2).tolist() for line in outlines]
