@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from scripts.benchmarks import film_statistics as film_statistics_module
 from scripts.benchmarks.film_statistics import film_statistics, main, region_of
+from scripts.data.film_effects import FilmEffectOptions, apply_film_effects
 from scripts.errors import UserError
+from tests.conftest import ROOT
 
 
 def patch_and_shadow() -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +64,27 @@ def test_regions_and_bad_input(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"dataset\.json"):
         main((str(tmp_path / "none"),), tmp_path / "out")
+
+
+def test_effects_are_those_of_a_training(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[FilmEffectOptions] = []
+
+    def noted(ap: Any, lat: Any, pixel_mm: float, options: FilmEffectOptions, *rest: Any, **more: Any) -> Any:
+        used.append(options)
+        return apply_film_effects(ap, lat, pixel_mm, options, *rest, **more)
+
+    monkeypatch.setattr(film_statistics_module, "apply_film_effects", noted)
+    main((f"some={dataset}",), tmp_path, effects=("some",))
+    config = json.loads((ROOT / "configs" / "online.json").read_text())["film_effects"]
+    assert used and {tuple(o.noise) for o in used} == {tuple(config["noise"])} != {FilmEffectOptions().noise}
+    assert "some + effects" in (tmp_path / "table.md").read_text()
+
+
+def test_the_document_has_the_numbers_of_the_config() -> None:
+    config = json.loads((ROOT / "configs" / "online.json").read_text())["film_effects"]
+    page = (ROOT / "docs" / "augmentation.md").read_text()
+    for name, of in (("noise", "| {}-{} |"), ("streaks", "of samples, {}-{} |"), ("blur_mm", "deviation {:.0f}-{} mm")):
+        assert of.format(*config[name]) in page, name
+    for name, of in (("streak_prob", "| {:.0%}"), ("field_prob", "| {:.0%}"), ("prob", "where {:.0%}")):
+        assert of.format(config[name]).replace("%", " %") in page, name
+    assert "up to {} at lengths".format(config["overlays"]["clumps"][1]) in page

@@ -12,7 +12,8 @@ Of every vertebra of prepared datasets, in both views, on patches as the network
 
 Writes ``vertebrae.csv``, ``table.md`` (10th, 50th, 90th percentile by region, view and dataset) and, for each region,
 ``<region>.png``: vertebrae of each dataset side by side, AP above LAT. ``--effects`` names datasets that are shown a
-second time, as `scripts.data.film_effects` makes their films for training.
+second time, with the film effects of `configs/online.json`, as training on samples drawn anew has them; all but the
+tube voltage, for which a dataset's patches do not tell bone from the rest.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ from scripts.data.datalist import read_document
 from scripts.data.film_effects import FilmEffectOptions, apply_film_effects
 from scripts.data.items import read_patches
 from scripts.data.normalisation import normalise_film
+from scripts.data.online.sheet import read_options
 from scripts.drawing import BACKGROUND, TEXT, font
 from scripts.errors import UserError
 from scripts.io.atomic import write_text
 from scripts.io.nifti import read_nifti
 from scripts.io.tables import markdown_table, write_csv
-from scripts.levels import level_number
+from scripts.levels import level_number, region
 
 RING_MM = (2, 10)
 VIEWS = ("AP", "LAT")
@@ -98,8 +100,7 @@ def film_statistics(patch: np.ndarray, shadow: np.ndarray) -> FilmStatistics | N
 
 def region_of(level: str) -> str:
     """``cervical``, ``thoracic`` or ``lumbar``, from a level's name."""
-    number = level_number(level)
-    return REGIONS[0] if number <= 7 else REGIONS[1] if number <= 19 or number == 28 else REGIONS[2]
+    return region(level_number(level))
 
 
 def main(dataset: tuple[str, ...], output: Path, samples: int = 8, effects: tuple[str, ...] = ()) -> None:
@@ -116,9 +117,10 @@ def main(dataset: tuple[str, ...], output: Path, samples: int = 8, effects: tupl
     """
     folders = dict(_named(word) for word in dataset)
     rows: list[Row] = []
-    pictures: dict[str, dict[str, list[Image.Image]]] = {region: defaultdict(list) for region in REGIONS}
+    pictures: dict[str, dict[str, list[Image.Image]]] = {where: defaultdict(list) for where in REGIONS}
     if unknown := set(effects) - set(folders):
         raise UserError(f"--effects {', '.join(sorted(unknown))}: not a name of a dataset")
+    options = read_options().effects
     names = [n for name in folders for n in ((name, name + EFFECTS) if name in effects else (name,))]
     for name in names:
         folder = folders[name.removesuffix(EFFECTS)]
@@ -126,19 +128,19 @@ def main(dataset: tuple[str, ...], output: Path, samples: int = 8, effects: tupl
         wanted = _evenly(items, samples)
         for number, item in enumerate(items):
             patches, label = _read(folder, item)
-            region = region_of(item["level"])
+            where = region_of(item["level"])
             if name not in folders:
-                patches = _with_effects(patches, region, number)
+                patches = _with_effects(patches, where, options, number)
             for view, patch, axis in zip(VIEWS, patches, LOOKS_ALONG, strict=True):
                 found = film_statistics(patch, np.asarray(label.any(axis)))
                 if found is not None:
-                    rows.append(Row(name, item["subject"], item["level"], region, view, **asdict(found)))
+                    rows.append(Row(name, item["subject"], item["level"], where, view, **asdict(found)))
             if item["image"] in wanted:
-                pictures[region][name].append(_picture(patches, label, item))
+                pictures[where][name].append(_picture(patches, label, item))
     write(rows, names, output)
-    for region, by_dataset in pictures.items():
+    for where, by_dataset in pictures.items():
         if by_dataset:
-            _sheet(by_dataset).save(output / f"{region}.png")
+            _sheet(by_dataset).save(output / f"{where}.png")
 
 
 def write(rows: list[Row], names: list[str], output: Path) -> None:
@@ -154,13 +156,13 @@ def write(rows: list[Row], names: list[str], output: Path) -> None:
     write_csv(output / "vertebrae.csv", [f.name for f in fields(Row)], cells_of)
     numbers = [f.name for f in fields(FilmStatistics)]
     table = []
-    for region in REGIONS:
+    for where in REGIONS:
         for view in VIEWS:
             for name in names:
-                here = [r for r in rows if (r.region, r.view, r.dataset) == (region, view, name)]
+                here = [r for r in rows if (r.region, r.view, r.dataset) == (where, view, name)]
                 if here:
                     cells = [_spread([getattr(r, number) for r in here]) for number in numbers]
-                    table.append([f"{region} {view}", name, len(here), *cells])
+                    table.append([f"{where} {view}", name, len(here), *cells])
     lines = markdown_table(["region, view", "dataset", "vertebrae", *numbers], table)
     title = "Median (10th to 90th percentile) over vertebrae, patches as the network sees them."
     text = "\n".join([title, "", *lines, ""])
@@ -168,13 +170,15 @@ def write(rows: list[Row], names: list[str], output: Path) -> None:
     print(text)
 
 
-def _with_effects(patches: tuple[np.ndarray, np.ndarray], region: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _with_effects(
+    patches: tuple[np.ndarray, np.ndarray], where: str, options: FilmEffectOptions, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     films = [torch.from_numpy(patch)[None] for patch in patches]
     inside = films[0].isfinite(), films[1].isfinite()
     ap, lat = (film.nan_to_num(0.0) for film in films)
     generator = torch.Generator().manual_seed(seed)
-    regions = torch.tensor([REGIONS.index(region)])
-    made = apply_film_effects(ap, lat, 1.0, FilmEffectOptions(), generator, regions=regions, inside=inside)
+    regions = torch.tensor([REGIONS.index(where)])
+    made = apply_film_effects(ap, lat, 1.0, options, generator, regions=regions, inside=inside)
     ap, lat = (film.masked_fill(~mask, torch.nan)[0] for film, mask in zip(made[:2], made[2:], strict=True))
     return ap.numpy(), lat.numpy()
 
@@ -201,8 +205,8 @@ def _items(folder: Path) -> list[dict[str, Any]]:
 def _evenly(items: list[dict[str, Any]], samples: int) -> set[str]:
     """Images of the vertebrae to show: as many of each region, spread over the list."""
     chosen: set[str] = set()
-    for region in REGIONS:
-        here = [item["image"] for item in items if region_of(item["level"]) == region]
+    for where in REGIONS:
+        here = [item["image"] for item in items if region_of(item["level"]) == where]
         places = np.linspace(0, len(here) - 1, min(samples, len(here))).round().astype(int)
         chosen |= {here[place] for place in places}
     return chosen
