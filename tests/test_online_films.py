@@ -268,6 +268,13 @@ def test_what_is_no_vertebra_is_known_beside_an_unlabelled_spine() -> None:
     assert not np.isfinite(unknown_boxes(cells, np.arange(5), True)).any()
 
 
+def test_a_lone_vertebra_is_taken_for_one_of_a_lumbar_spine() -> None:
+    """Its neighbours may be where they are in a spine of 32 mm from one to the next."""
+    lone, other = np.array([[40.0, 20.0]]), np.array([[40.0, 20.0], [48.0, 20.0]])
+    levels = np.array([NAMES.index("L2"), NAMES.index("L3")])
+    assert np.array_equal(unknown_boxes(lone, levels[:1], False)[0], unknown_boxes(other, levels, False)[0])
+
+
 @pytest.mark.parametrize(("levels", "known"), [((23, 24), True), ((22, 23), True), ((21, 22), False)])
 def test_s1_of_a_manifest_reaches_the_localizer(tmp_path: Path, levels: tuple[int, int], known: bool) -> None:
     """At its place below the last vertebra; not where a vertebra without a label lies between."""

@@ -10,8 +10,8 @@ from scripts.localization.levels import NAMES, S1_INDEX
 ASIDE_STEPS, ASIDE_CELLS = 3.0, 20.0
 # From a centroid to half way to the next, and to what lies beyond the next but one; in steps.
 HALF_STEP, ONE_MORE = 0.6, 2.2
-# Of a spine of which one vertebra alone is known, in cells.
-LONE_STEP = 10.0
+# From one vertebra to the next where one alone is known, in cells of 4 mm: a lumbar spine's.
+LONE_STEP = 8.0
 NOWHERE = (np.inf, -np.inf, np.inf, -np.inf)
 TOP, NEXT_TO_TOP = 0, 1
 LAST_LUMBAR = (NAMES.index("L5"), NAMES.index("L6"))

@@ -8,15 +8,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from scripts.localization.known import unknown_boxes
+from scripts.localization.known import LONE_STEP, unknown_boxes
 from scripts.localization.levels import ends_of, region_index
 from scripts.localization.network import STRIDE, UNIT_PX
 
 Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
 # More marks than a view can hold.
 MAX_MARKS = 28
-# Of a spine of which one vertebra alone is known, in cells.
-LONE_STEP = 8.0
 
 
 def pack_marks(
