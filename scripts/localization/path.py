@@ -9,7 +9,7 @@ distances of neighbours speak too, weakly and with a free size of the patient (b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -145,8 +145,7 @@ def read_levels(
     ]
     best_size, prior, chain = max(chains, key=lambda c: c[1] + c[2].best())
     levels = chain.walk()
-    total = logsumexp([prior + chain.total for _, prior, chain in chains])
-    log_posterior = logsumexp([prior + chain.marginals() - total for _, prior, chain in chains], axis=0)
+    log_posterior = logsumexp([prior + chain.marginals() for _, prior, chain in chains], axis=0)
     log_posterior -= logsumexp(log_posterior, axis=1, keepdims=True)
     margins = chain.margins(levels)
     return Reading(levels, np.exp(log_posterior), margins, best_size, float(prior + chain.best()))
@@ -236,12 +235,11 @@ class _Chain:
         self.forward_best, self.back = self._sweep(np.max)
         self.forward, _ = self._sweep(logsumexp)
         self.backward_best, self.backward = self._reverse(np.max), self._reverse(logsumexp)
-        self.total = float(logsumexp([logsumexp(self.forward[i]) + self.last[i] for i in range(count)]))
 
     def _before(self, j: int) -> range:
         return range(max(j - 1 - self.options.most_false, 0), j)
 
-    def _sweep(self, gather: object) -> tuple[np.ndarray, list[list[tuple[int, int]]]]:
+    def _sweep(self, gather: Callable[..., np.ndarray]) -> tuple[np.ndarray, list[list[tuple[int, int]]]]:
         forward = np.zeros((self.count, LEVELS))
         back: list[list[tuple[int, int]]] = []
         for j in range(self.count):
@@ -249,15 +247,15 @@ class _Chain:
             sources: list[tuple[int, np.ndarray]] = [(-1, np.zeros(LEVELS, int))]
             for i in self._before(j):
                 through = forward[i][:, None] + self.links[i, j]
-                ways.append(gather(through, axis=0))  # type: ignore[operator]
+                ways.append(gather(through, axis=0))
                 sources.append((i, through.argmax(0)))
             stacked = np.stack(ways)
-            forward[j] = gather(stacked, axis=0) + self.evidence[j]  # type: ignore[operator]
+            forward[j] = gather(stacked, axis=0) + self.evidence[j]
             chosen = stacked.argmax(0)
             back.append([(sources[c][0], int(sources[c][1][level])) for level, c in enumerate(chosen)])
         return forward, back
 
-    def _reverse(self, gather: object) -> np.ndarray:
+    def _reverse(self, gather: Callable[..., np.ndarray]) -> np.ndarray:
         """What comes after each detection at each level, without its own evidence."""
         backward = np.zeros((self.count, LEVELS))
         for i in range(self.count - 1, -1, -1):
@@ -265,8 +263,8 @@ class _Chain:
             ways = [np.full(LEVELS, end)]
             for j in range(i + 1, min(i + 2 + self.options.most_false, self.count)):
                 through = self.links[i, j] + self.evidence[j] + backward[j]
-                ways.append(gather(through, axis=1))  # type: ignore[operator]
-            backward[i] = gather(np.stack(ways), axis=0)  # type: ignore[operator]
+                ways.append(gather(through, axis=1))
+            backward[i] = gather(np.stack(ways), axis=0)
         return backward
 
     def best(self) -> float:
