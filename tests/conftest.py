@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from scripts.films.film import Films, Radiograph
-from scripts.geometry.biplanar import BiplanarGeometry
+from scripts.geometry.biplanar import BiplanarGeometry, View
+from scripts.geometry.projector import project_views
 from scripts.io.checksums import sha256
 
 torch.set_num_threads(1)
@@ -35,6 +36,11 @@ def checksums(folder: Path) -> dict[str, str]:
 def dice(a: np.ndarray | torch.Tensor, b: np.ndarray | torch.Tensor) -> float:
     """Overlap of two masks."""
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def project_volume(volume: torch.Tensor, affine: np.ndarray, view: View) -> torch.Tensor:
+    """The radiograph of one volume in one view."""
+    return project_views(volume, affine, [view])[0]
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def pose(level: int, frontal_upper: float, frontal_lower: float, sideways: float
 
     def plate(degrees: float) -> Endplate:
         angle = np.radians(degrees)
-        return Endplate(np.zeros(3), np.array([0, -np.sin(angle), np.cos(angle)])[[1, 0, 2]], (1.0, 1.0), 0.1)
+        return Endplate(np.zeros(3), np.array([0, -np.sin(angle), np.cos(angle)])[[1, 0, 2]], (1.0, 1.0))
 
     origin = np.array([-sideways, 0.0, -height])
     return VertebraPose(

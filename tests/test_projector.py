@@ -14,7 +14,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from scripts.benchmarks.drr.phantom import box_chord, ellipsoid_chord, gaussian_integral
 from scripts.geometry.biplanar import Beam, geometry_of_grid
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR, Grid
-from scripts.geometry.projector import hu_to_attenuation, project_pair, project_views, project_volume
+from scripts.geometry.projector import hu_to_attenuation, project_pair, project_views
+from tests.conftest import project_volume
 
 GRID = Grid((40.0, 40.0, 40.0), (80, 80, 80))
 

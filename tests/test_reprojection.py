@@ -18,7 +18,7 @@ from scripts.films.pair import pair_geometry
 from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
 from scripts.geometry.cropping import CUBE_SIZE, crop_cube, place_cube
 from scripts.geometry.frames import Grid
-from scripts.geometry.projector import project_pair, project_volume
+from scripts.geometry.projector import project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.io.nifti import read_nifti
 from scripts.job.options import OutputOptions
@@ -29,7 +29,7 @@ from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra, patient_lattice
 from scripts.spine.session import Session
 from scripts.viewer.outlines import vertebra_outline
-from tests.conftest import SAMPLE, films_of
+from tests.conftest import SAMPLE, films_of, project_volume
 
 LEVELS = (14, 15, 16, 17, 18)
 

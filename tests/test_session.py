@@ -66,7 +66,7 @@ def session() -> tuple[Session, BallPredictor]:
 
 def same(a: Reconstruction, b: Reconstruction) -> bool:
     return bool(np.array_equal(a.labels, b.labels)) and all(
-        np.array_equal(p, q) for p, q in zip(a.probabilities, b.probabilities, strict=True)
+        np.array_equal(p.probability, q.probability) for p, q in zip(a.parts, b.parts, strict=True)
     )
 
 

@@ -31,7 +31,7 @@ def pose(name: str, frontal: float, sagittal: float, down: float) -> VertebraPos
     normal = -INFERIOR + slopes[0] * LEFT - slopes[1] * POSTERIOR
     normal /= np.linalg.norm(normal)
     middle = np.array([3.0, -2.0, -down])
-    plates = [Endplate(middle + [0, 0, step], normal, (1.0, 1.0), 0.1) for step in (10.0, -10.0)]
+    plates = [Endplate(middle + [0, 0, step], normal, (1.0, 1.0)) for step in (10.0, -10.0)]
     return VertebraPose(
         LEVEL_NUMBERS[name], middle, np.eye(3), plates[0], plates[1], 1.0, 40.0, 30.0, (20.0, 20.0, 20.0), True
     )

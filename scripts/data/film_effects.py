@@ -97,8 +97,8 @@ def apply_film_effects(
         generator: on the films' device; torch's own if None. The same state gives the same films on the same device.
         regions: (B,) 0 cervical, 1 thoracic, 2 lumbar, which decides what is likely to lie over the spine; None for
             films of the whole spine.
-        bone: integrals of `scripts.geometry.projector.bone_excess` in both views; None leaves the bone's contrast as
-            `BONE_GAIN` made it.
+        bone: line integrals of what each unit of bone gain adds (`scripts.geometry.projector.hu_to_attenuation`), in
+            both views; None leaves the bone's contrast as `BONE_GAIN` made it.
         inside: (B, rows, columns) bool, which pixels are on the films already; None for all.
 
     Returns:

@@ -45,19 +45,6 @@ def hu_to_attenuation(hu: torch.Tensor, bone_gain: float = BONE_GAIN) -> torch.T
     return WATER_PER_MM * (1 + (clipped + (bone_gain - 1) * (clipped - BONE_FROM_HU).clamp(min=0.0)) / 1000.0)
 
 
-def bone_excess(attenuation: torch.Tensor, bone_gain: float = BONE_GAIN) -> torch.Tensor:
-    """What bone attenuates beyond `BONE_FROM_HU` at a gain of 1, from attenuation that was made with ``bone_gain``.
-
-    ``attenuation + (gain - bone_gain) * bone_excess(attenuation)`` is the attenuation for another gain, exactly; the
-    same holds for line integrals and the integral of the excess.
-
-    Args:
-        attenuation: any shape, from `hu_to_attenuation`.
-        bone_gain: that it was made with.
-    """
-    return (attenuation - WATER_PER_MM * (1 + BONE_FROM_HU / 1000.0)).clamp(min=0.0) / bone_gain
-
-
 def bone_gain_at(kilovolts: torch.Tensor) -> torch.Tensor:
     """The bone gain of `hu_to_attenuation` for a tube voltage of 60 to 120 kV: 2.0 at 60, 1.6 at 78, 1.1 at 120.
 
@@ -70,11 +57,6 @@ def bone_gain_at(kilovolts: torch.Tensor) -> torch.Tensor:
     """
     energy = 44.0 + 0.35 * (kilovolts - 60.0)
     return 0.334 + 1.296 * (50.0 / energy) ** 2
-
-
-def project_volume(volume: torch.Tensor, affine: np.ndarray, view: View, chunk: int | None = None) -> torch.Tensor:
-    """The radiograph of a volume in one view: `project_views` with one."""
-    return project_views(volume, affine, [view], chunk)[0]
 
 
 def project_pair(

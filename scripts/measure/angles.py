@@ -33,7 +33,7 @@ def tilt(plate: Endplate, plane: int) -> Angle:
         plate: of a vertebra.
         plane: `FRONTAL` (positive: towards the patient's left) or `SAGITTAL` (positive: forwards).
 
-    >>> leaning = Endplate(np.zeros(3), np.array([0.0, 0.5, np.sqrt(0.75)]), (1.0, 2.0), 0.3)  # RAS
+    >>> leaning = Endplate(np.zeros(3), np.array([0.0, 0.5, np.sqrt(0.75)]), (1.0, 2.0))  # RAS
     >>> round(tilt(leaning, SAGITTAL).degrees, 6), tilt(leaning, SAGITTAL).sd, round(tilt(leaning, FRONTAL).degrees, 6)
     (30.0, 2.0, 0.0)
     """

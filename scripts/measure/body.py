@@ -42,7 +42,6 @@ class Plate:
 
     coefficients: np.ndarray
     slope_sd: tuple[float, float]
-    roughness: float
     middle: np.ndarray
 
 
@@ -215,7 +214,6 @@ def _fit_plate(
     return Plate(
         coefficients,
         (float(sd[1]), float(sd[0])),
-        float(np.median(np.abs(residual))),
         np.array([height, own_middle[1], own_middle[2]]),
     )
 

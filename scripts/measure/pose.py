@@ -42,13 +42,11 @@ class Endplate:
         centre_mm: (3,) world.
         normal: (3,) world unit vector, upwards for both endplates.
         sd_deg: of the tilt in the vertebra's own (frontal, sagittal) plane.
-        roughness_mm: median deviation from the plane.
     """
 
     centre_mm: np.ndarray
     normal: np.ndarray
     sd_deg: tuple[float, float]
-    roughness_mm: float
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ def _own_places() -> tuple[torch.Tensor, ...]:
 def _endplate(plate: Plate, to_world: Callable[[np.ndarray], np.ndarray], frame: np.ndarray) -> Endplate:
     normal = frame @ _unit(np.array([-1.0, plate.coefficients[1], plate.coefficients[2]]))
     frontal, sagittal = np.degrees(np.arctan(plate.slope_sd))
-    return Endplate(to_world(plate.middle), normal @ IPL_AXES, (float(frontal), float(sagittal)), plate.roughness)
+    return Endplate(to_world(plate.middle), normal @ IPL_AXES, (float(frontal), float(sagittal)))
 
 
 def _frame(down: np.ndarray, posterior: np.ndarray) -> np.ndarray:

@@ -248,13 +248,8 @@ def pooled_spread(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.sqrt((limited**2).sum(0) / np.maximum(freedom, 1))
 
 
-def to_moves(numbers: np.ndarray) -> np.ndarray:
-    """Moves of the processes' ends (..., 7, 3) mm down, back, left from the numbers (..., 21)."""
-    return (numbers @ MOVES_BASIS).reshape(*numbers.shape[:-1], len(PROCESSES), 3)
-
-
 def from_moves(moves: np.ndarray) -> np.ndarray:
-    """The other way."""
+    """Numbers (..., 21) of moves of the processes' ends (..., 7, 3) mm down, back, left."""
     return moves.reshape(*moves.shape[:-2], -1) @ np.linalg.inv(MOVES_BASIS)
 
 

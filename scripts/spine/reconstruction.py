@@ -40,11 +40,6 @@ class Reconstruction:
         """Where the vertebrae are, head to foot."""
         return [part.vertebra for part in self.parts]
 
-    @property
-    def probabilities(self) -> list[np.ndarray]:
-        """One (120, 120, 120) float32 cube each, overlaps resolved."""
-        return [part.probability for part in self.parts]
-
 
 def residual_warnings(vertebrae: list[LocatedVertebra]) -> list[str]:
     """What is worth knowing about the residuals of the marks.

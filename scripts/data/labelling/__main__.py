@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from scripts.command import run_module
@@ -114,7 +113,7 @@ def decide(marks: Path, accept: tuple[str, ...] = (), reject: tuple[str, ...] = 
 
     decisions = {n: ("accepted", "") for n in numbers(accept)}
     decisions |= {n: ("rejected", reason) for n in numbers(reject)}
-    write_marks(marks, replace(stored.decided(decisions)))
+    write_marks(marks, stored.decided(decisions))
 
 
 def check(
