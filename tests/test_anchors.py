@@ -18,7 +18,7 @@ from scripts.localization.detection import Detections
 from scripts.localization.found import Localization
 from scripts.localization.levels import NAMES
 from scripts.localization.pairing import PairingOptions
-from scripts.localization.path import PathOptions
+from scripts.localization.path_options import PathOptions
 from tests.conftest import ROOT
 
 SAMPLE = ROOT / "docs" / "sample"

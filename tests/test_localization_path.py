@@ -10,9 +10,11 @@ import pytest
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.levels import LEVEL_ORDER
 from scripts.localization.found import FROM_THE_SACRUM, Vertebra, reading_warnings
+from scripts.localization.level_moves import S1_PITCH_MM
 from scripts.localization.levels import END_NAMES, NAMES, S1_INDEX, ends_of
 from scripts.localization.pairing import PairingOptions, pair_by_distance, pair_by_sequence
-from scripts.localization.path import S1_PITCH_MM, PathOptions, read_levels
+from scripts.localization.path import read_levels
+from scripts.localization.path_options import PathOptions
 
 ALL = [name for name in NAMES if name not in ("T13", "L6")]
 

@@ -22,7 +22,7 @@ from scripts.errors import UserError
 from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.io.nifti import read_nifti
 from scripts.levels import LEVEL_NUMBERS, level_name
-from scripts.localization.path import S1_PITCH_MM
+from scripts.localization.level_moves import S1_PITCH_MM
 from scripts.simulation.body import build_body
 from scripts.simulation.bone import BoneOptions, paint_bone, smooth_noise
 from scripts.simulation.deformation import DeformationOptions, Fracture, deform, draw_person

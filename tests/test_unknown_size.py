@@ -18,7 +18,7 @@ from scripts.localization.found import Localization
 from scripts.localization.levels import NAMES
 from scripts.localization.matching import PixelSizes
 from scripts.localization.pairing import PairingOptions
-from scripts.localization.path import PathOptions
+from scripts.localization.path_options import PathOptions
 from scripts.localization.unknown_size import GUESSED, find_at_any_size
 
 ROWS, COLUMNS = 2500, 2200

@@ -18,7 +18,8 @@ from scripts.command import run_module
 from scripts.io.tables import markdown_table
 from scripts.levels import LEVEL_ORDER, level_number
 from scripts.localization.levels import FIRST_LUMBAR, FIRST_THORACIC, NAMES, S1_INDEX, region_index
-from scripts.localization.path import PathOptions, read_levels
+from scripts.localization.path import read_levels
+from scripts.localization.path_options import PathOptions
 
 # Evidence: name -> (share of detections whose likeliest level is right; None for region alone).
 EVIDENCE: dict[str, float | None] = {"region only": None, "levels, 60 % right": 0.6, "levels, 85 % right": 0.85}

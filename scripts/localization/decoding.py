@@ -15,7 +15,8 @@ from scripts.localization.found import Localization, Vertebra, reading_warnings,
 from scripts.localization.matching import Matched, PixelSizes, match_views
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.patch_levels import with_patch_levels
-from scripts.localization.path import Known, PathOptions, Reading, read_levels
+from scripts.localization.path import Known, Reading, read_levels
+from scripts.localization.path_options import PathOptions
 
 
 def decode(

@@ -28,7 +28,7 @@ from scripts.localization.network import INPUTS
 from scripts.localization.network_input import pad_to_network, view_input
 from scripts.localization.pairing import PairingOptions
 from scripts.localization.patch_levels import PatchReader
-from scripts.localization.path import PathOptions
+from scripts.localization.path_options import PathOptions
 from scripts.localization.test_time_views import TestTimeView, average_views
 from scripts.localization.unknown_size import find_at_any_size
 from scripts.paths import BUNDLE_ROOT

@@ -15,7 +15,7 @@ from scripts.localization.detection import Detections
 from scripts.localization.found import Localization, Vertebra
 from scripts.localization.levels import NAMES
 from scripts.localization.matching import NOTHING_FOUND, PixelSizes
-from scripts.localization.path import PathOptions
+from scripts.localization.path_options import PathOptions
 
 # Heights of film to try, mm; the network was trained at 0.8 to 1.25 of true size.
 HEIGHTS_MM = (140.0, 170.0, 200.0, 240.0, 285.0, 340.0, 400.0, 480.0, 620.0, 800.0)
