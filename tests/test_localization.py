@@ -24,8 +24,7 @@ from scripts.localization.anchors import Anchor
 from scripts.localization.annotate import annotate_films, fill_gaps
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
 from scripts.localization.evaluate import calibration, summarise, summary_table
-from scripts.localization.film_parts import PartOptions, cut_part, cut_parts
-from scripts.localization.films import (
+from scripts.localization.film_cases import (
     FilmCase,
     count_pairs,
     film_pairs,
@@ -33,6 +32,7 @@ from scripts.localization.films import (
     read_film_case,
     write_film_cases,
 )
+from scripts.localization.film_parts import PartOptions, cut_part, cut_parts
 from scripts.localization.found import Localization, Vertebra, to_annotations, why_uncertain
 from scripts.localization.levels import COUNTED, NAMES
 from scripts.localization.localizer import to_network_pixels

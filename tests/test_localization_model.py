@@ -15,7 +15,7 @@ from scripts.errors import UserError
 from scripts.films.pair import read_films
 from scripts.io.annotations import read_annotations
 from scripts.levels import LEVEL_ORDER, level_number
-from scripts.localization.films import FilmCase, write_film_cases
+from scripts.localization.film_cases import FilmCase, write_film_cases
 from scripts.localization.localizer import Localizer
 from scripts.localization.network import INPUTS, SpineLocalizer
 from tests.conftest import ROOT

@@ -18,10 +18,12 @@ from scripts.geometry.frames import IPL_AXES, Grid
 from scripts.geometry.projector import BONE_GAIN, hu_to_attenuation
 from scripts.io.tables import read_csv
 from scripts.levels import LEVEL_ORDER
-from scripts.localization.films import MachineRange, build_films, draw_geometry, read_film_case, take_films
+from scripts.localization.film_cases import read_film_case
+from scripts.localization.films import build_films, take_films
 from scripts.localization.known import unknown_boxes
 from scripts.localization.levels import NAMES, S1_INDEX
 from scripts.localization.loss import LocalizationLoss
+from scripts.localization.machines import MachineRange, draw_geometry
 from scripts.localization.network import SpineLocalizer
 from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.deformation import BodyDeformation, draw_deformation, source

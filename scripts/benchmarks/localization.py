@@ -25,7 +25,7 @@ from scripts.levels import LEVEL_ORDER
 from scripts.localization.anchors import Anchor
 from scripts.localization.annotate import annotate_films
 from scripts.localization.evaluate import as_films, measure_films, summarise
-from scripts.localization.films import FilmCase, on_film
+from scripts.localization.film_cases import FilmCase, on_film
 from scripts.localization.found import Localization
 from scripts.localization.levels import S1_INDEX
 from scripts.localization.localizer import Localizer

@@ -18,7 +18,7 @@ from scripts.io.atomic import write_text
 from scripts.io.documents import not_finite, without, write_json
 from scripts.io.tables import markdown_table, write_csv
 from scripts.localization.annotate import FilmPatchReader, annotate_films
-from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case
+from scripts.localization.film_cases import FilmCase, film_pairs, film_subject, read_film_case
 from scripts.localization.found import Localization
 from scripts.localization.localizer import Localizer
 from scripts.localization.metrics import REGIONS, CaseRow, JointRow, ViewRow, compare

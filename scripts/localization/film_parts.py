@@ -15,7 +15,7 @@ import numpy as np
 from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.geometry.biplanar import BiplanarGeometry, View
-from scripts.localization.films import FilmCase, film_pairs, film_subject, read_film_case, write_film_cases
+from scripts.localization.film_cases import FilmCase, film_pairs, film_subject, read_film_case, write_film_cases
 from scripts.localization.levels import NAMES, S1_INDEX
 
 

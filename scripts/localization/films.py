@@ -8,14 +8,8 @@ integrals at 2 mm in the patient, without any effects.
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,89 +24,15 @@ from scripts.data.patient import canonical_patient
 from scripts.data.variants import VariantRange
 from scripts.data.volumes import read_case
 from scripts.errors import UserError
-from scripts.films.options import VIEWS
-from scripts.geometry.biplanar import Beam, BiplanarGeometry, geometry_of_grid
+from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.geometry.frames import Grid
 from scripts.geometry.projector import BONE_GAIN, project_pair
-from scripts.io.atomic import NoRoomError, atomic_path
+from scripts.io.atomic import NoRoomError
 from scripts.jobs import run_jobs
 from scripts.levels import LEVEL_ORDER
+from scripts.localization.film_cases import PIXEL_MM, FilmCase, write_film_cases
 from scripts.localization.levels import S1_INDEX
-
-PIXEL_MM = 2.0
-
-
-@dataclass(frozen=True)
-class MachineRange:
-    """Which machines take the films.
-
-    Args:
-        slot_share: of pairs taken by a slot scanner.
-        cone_share: of pairs taken by an ordinary tube.
-        isocentre_mm: smallest and largest distance of the tube from the isocentre.
-        detector_mm: smallest and largest distance of the detector behind it.
-        turn_deg: largest turn of the patient about the long axis, common to both views.
-        tilt_deg: largest tilt of the patient in each plane.
-        error_deg: largest turn of each view by itself.
-    """
-
-    slot_share: float = 0.25
-    cone_share: float = 0.35
-    isocentre_mm: tuple[float, float] = (850.0, 1800.0)
-    detector_mm: tuple[float, float] = (150.0, 450.0)
-    turn_deg: float = 10.0
-    tilt_deg: float = 5.0
-    error_deg: float = 3.0
-
-
-@dataclass(frozen=True)
-class FilmCase:
-    """One pair of films and what can be seen in it.
-
-    Args:
-        films: AP and LAT, (rows, columns) float32 line integrals.
-        levels: (N,) places in the level table, head to foot; S1 is the last of the table.
-        centroids: AP and LAT, (N, 2) pixels.
-        corners: AP and LAT, (N, 4, 2) pixels, superior left, superior right, inferior right, inferior left in the
-            image; NaN where unknown.
-        geometry: of the films.
-        complete: whether every vertebra in the films is listed.
-    """
-
-    films: tuple[np.ndarray, np.ndarray]
-    levels: np.ndarray
-    centroids: tuple[np.ndarray, np.ndarray]
-    corners: tuple[np.ndarray, np.ndarray]
-    geometry: BiplanarGeometry
-    complete: bool
-
-
-def on_film(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """(...,) whether points (..., 2), row and column, lie on a film of (rows, columns); NaN does not."""
-    with np.errstate(invalid="ignore"):
-        inside: np.ndarray = ((points >= 0) & (points <= np.array(shape) - 1)).all(-1)
-    return inside
-
-
-def draw_geometry(
-    grid: Grid, machines: MachineRange, rng: np.random.Generator | np.random.RandomState
-) -> BiplanarGeometry:
-    """Two views of a patient in a random machine; pixels of the grid's spacing in the plane of its centre."""
-    chance = rng.random()
-    beam = Beam.CONE if chance < machines.cone_share else Beam.PARALLEL
-    if machines.cone_share <= chance < machines.cone_share + machines.slot_share:
-        beam = Beam.SLOT
-    isocentre = rng.uniform(*machines.isocentre_mm, 2)
-    detector = isocentre + rng.uniform(*machines.detector_mm, 2)
-    geometry = geometry_of_grid(
-        grid, beam, (float(isocentre[0]), float(isocentre[1])), (float(detector[0]), float(detector[1]))
-    )
-    yaw = rng.uniform(-1, 1) * machines.turn_deg
-    frontal, sagittal = rng.uniform(-1, 1, 2) * machines.tilt_deg
-    own = rng.uniform(-1, 1, (2, 2)) * machines.error_deg
-    ap = geometry.ap.turned(yaw + own[0, 0], sagittal + own[0, 1], frontal)
-    lat = geometry.lat.turned(yaw + own[1, 0], frontal + own[1, 1], sagittal)
-    return BiplanarGeometry(ap, lat)
+from scripts.localization.machines import MachineRange, draw_geometry
 
 
 def take_films(
@@ -151,80 +71,6 @@ def take_films(
         geometry,
         landmarks.complete,
     )
-
-
-def write_film_cases(path: Path, cases: list[FilmCase], subject: str = "") -> None:
-    """One file with all pairs of a patient; films as float16.
-
-    Args:
-        path: of the file.
-        cases: the pairs.
-        subject: the patient; what the file's name begins with, up to an underscore, if empty.
-    """
-    about = [{"geometry": c.geometry.to_dict(), "complete": c.complete, "subject": subject} for c in cases]
-    content: dict[str, Any] = {"about": json.dumps(about)}
-    for i, case in enumerate(cases):
-        content[f"levels{i}"] = case.levels
-        for name, film, centroids, corners in zip(VIEWS, case.films, case.centroids, case.corners, strict=True):
-            content[f"{name}{i}"] = film.astype(np.float16)
-            content[f"{name}{i}_centroids"] = centroids.astype(np.float32)
-            content[f"{name}{i}_corners"] = corners.astype(np.float32)
-    with atomic_path(path) as work, work.open("wb") as stream:
-        np.savez_compressed(stream, **content)
-
-
-def count_pairs(path: Path) -> int:
-    """How many pairs a file of `write_film_cases` holds."""
-    with _opened(path) as stored:
-        return len(json.loads(str(stored["about"])))
-
-
-def film_subject(path: Path) -> str:
-    """The patient of a file of `write_film_cases`."""
-    with _opened(path) as stored:
-        rows = json.loads(str(stored["about"]))
-    named = rows[0].get("subject", "") if rows else ""
-    return named or path.stem.split("~")[0].split("_")[0]
-
-
-def read_film_case(path: Path, pair: int) -> FilmCase:
-    """One pair of a file of `write_film_cases`.
-
-    Raises:
-        UserError: the file is not such a stored pair.
-    """
-    with _opened(path) as stored:
-        row = json.loads(str(stored["about"]))[pair]
-        films, centroids, corners = (
-            tuple(stored[f"{name}{pair}{suffix}"].astype(np.float32) for name in VIEWS)
-            for suffix in ("", "_centroids", "_corners")
-        )
-        geometry = BiplanarGeometry.from_dict(row["geometry"])
-        return FilmCase(films, stored[f"levels{pair}"], centroids, corners, geometry, row["complete"])
-
-
-def film_pairs(folder: str) -> list[tuple[Path, int]]:
-    """All pairs in a folder: file and number of the pair in it.
-
-    Args:
-        folder: made by `build_films`; or several with commas between them.
-
-    Raises:
-        UserError: the folder has no stored pairs.
-    """
-    paths = [path for part in folder.split(",") for path in sorted(Path(part).glob("*.npz"))]
-    if not paths:
-        raise UserError(f"{folder}: no stored films; make them by python -m scripts.localization.films")
-    return [(path, i) for path in paths for i in range(count_pairs(path))]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with np.load(path) as stored:
-            yield stored
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: no file of stored films ({error})") from error
 
 
 def build_films(source: str, output: str, pairs: int = 4, variants: int = 0, seed: int = 0, workers: int = 1) -> None:

@@ -21,7 +21,7 @@ from scripts.localization.anchored import Views
 from scripts.localization.anchors import Anchor
 from scripts.localization.decoding import decode, read_matched
 from scripts.localization.detection import DetectionOptions, Detections, find_detections
-from scripts.localization.films import PIXEL_MM
+from scripts.localization.film_cases import PIXEL_MM
 from scripts.localization.found import Localization
 from scripts.localization.matching import PixelSizes
 from scripts.localization.network import INPUTS

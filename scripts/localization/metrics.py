@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.geometry.biplanar import View
-from scripts.localization.films import FilmCase, on_film
+from scripts.localization.film_cases import FilmCase, on_film
 from scripts.localization.found import Localization
 from scripts.localization.levels import COUNTED, NAMES, S1_INDEX, region_index
 

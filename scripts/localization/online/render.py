@@ -19,7 +19,7 @@ from scripts.data.volumes import AIR_HU
 from scripts.geometry.biplanar import View
 from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.projector import WATER_PER_MM
-from scripts.localization.films import MachineRange, draw_geometry
+from scripts.localization.machines import MachineRange, draw_geometry
 from scripts.localization.online.deformation import BodyDeformation, DrawnDeformation, draw_deformation, source
 from scripts.localization.online.patient import CORONAL, SAGITTAL, FilmPatient
 from scripts.localization.online.spine_shift import SpineShift, SpineShiftOptions, draw_spine_shift, shift_source

@@ -10,7 +10,8 @@ import torch
 
 from scripts.data.film_effects import FilmEffectOptions, expose
 from scripts.data.normalisation import normalise_film
-from scripts.localization.films import PIXEL_MM, MachineRange
+from scripts.localization.film_cases import PIXEL_MM
+from scripts.localization.machines import MachineRange
 from scripts.localization.network_input import view_input
 from scripts.localization.online.deformation import BodyDeformation
 from scripts.localization.online.field import FieldOptions, narrow_field
