@@ -58,6 +58,7 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
     page.goto(address)
     wait_for(lambda: page.locator(".mark").count() == 26, 400)
+    wait_for(lambda: page.locator("svg[data-view][aria-busy=true]").count() == 0, 30)
     yield page
     assert page.problems == []
     assert all(url.startswith((address, "blob:")) for url in page.requests)
@@ -74,7 +75,8 @@ def place(page: Any, view: str, level: str) -> tuple[float, float]:
 
 
 def centre(page: Any, view: str, level: str) -> tuple[float, float]:
-    """Of a mark on the screen; marks that are just being drawn again are waited for."""
+    """Of a mark on the screen; marks that are just being drawn again, and the film itself, are waited for."""
+    wait_for(lambda: page.locator("svg[data-view][aria-busy=true]").count() == 0, 30)
     boxes: list[Any] = []
     wait_for(lambda: boxes.append(mark(page, view, level).locator(".hit").bounding_box()) or boxes[-1], 10)
     return boxes[-1]["x"] + boxes[-1]["width"] / 2, boxes[-1]["y"] + boxes[-1]["height"] / 2
@@ -560,6 +562,14 @@ def test_resumed_steps_take_the_place_of_none_that_are_to_be_kept(page: Any) -> 
     page.problems.clear()  # the cases that are gone
 
 
+def film_brightness(page: Any, view: str) -> float:
+    """The mean of a film's picture on the screen, without what is drawn on it."""
+    page.evaluate("document.querySelectorAll('.marks').forEach(marks => { marks.style.visibility = 'hidden'; })")
+    picture = Image.open(io.BytesIO(page.locator(f"svg[data-view={view}]").screenshot())).convert("L")
+    page.evaluate("document.querySelectorAll('.marks').forEach(marks => { marks.style.visibility = ''; })")
+    return float(np.asarray(picture, float).mean())
+
+
 def test_edits_made_while_another_case_opens_are_kept(page: Any) -> None:
     first, held = page.evaluate("viewer.state.case.id"), []
     page.route("**/api/sample", lambda route: held.append(route))
@@ -571,8 +581,27 @@ def test_edits_made_while_another_case_opens_are_kept(page: Any) -> None:
     page.wait_for_timeout(600)
     # The last one comes just before the other case does.
     page.evaluate("viewer.state.remove('T5')")
+    films: list[Any] = []
+    page.route("**/ap.png", lambda route: films.append(route))
+    page.route("**/lat.png", lambda route: route.abort())
     held[0].fulfill(response=answer)
     opened(page, first)
+    # Without its picture a film is empty, not the former patient's, and its marks cannot be moved.
+    wait_for(lambda: page.wait_for_timeout(50) or films, 20)
+    wait_for(lambda: page.locator(".missing").all_inner_texts() == ["", "LAT: the picture could not be loaded"], 10)
+    assert film_brightness(page, "ap") < 3 and film_brightness(page, "lat") < 3
+    column = place(page, "ap", "T3")[1]
+    for view in ("ap", "lat"):
+        box = mark(page, view, "T3").locator(".hit").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 30, box["y"] + 30)
+        page.mouse.up()
+        page.keyboard.press("ArrowRight")
+    assert place(page, "ap", "T3")[1] == column and page.evaluate("viewer.state.history.length") == 1
+    films[0].continue_()
+    wait_for(lambda: film_brightness(page, "ap") > 20, 20)
+    page.problems.clear()  # the picture that never came
     assert page.evaluate(KEPT) == [["opened", "move T3", "remove T5"]]
     assert page.is_visible("#resume-open") and "is kept" in page.locator("#toast").inner_text()
     assert page.evaluate("id => fetch(`/api/cases/${id}`).then(answer => answer.status)", first) == 200

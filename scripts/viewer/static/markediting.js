@@ -12,7 +12,7 @@ const SHAPE_PX = 7;
  * @param {MouseEvent} event
  */
 export function addMark(film, event) {
-  if (!film.state.case || (nearest(film, event)?.pixels ?? Infinity) < SHAPE_PX) return;
+  if (!film.state.case || !film.ready || (nearest(film, event)?.pixels ?? Infinity) < SHAPE_PX) return;
   const [row, column] = film.pixel(event);
   if (row < 0 || column < 0 || row > film.rows - 1 || column > film.columns - 1) return;
   try {
@@ -49,6 +49,7 @@ export function grab(film, event, touched) {
   const { corner } = /** @type {SVGElement} */ (event.target).dataset;
   const level = corner === undefined ? nearest(film, event)?.level ?? touched : touched;
   film.state.select(level);
+  if (!film.ready) return;
   const mark = film.state.marks[film.name][level];
   const from = corner === undefined ? mark.centroid : mark.corners?.[Number(corner)] ?? mark.centroid;
   const at = film.pixel(event);
@@ -56,6 +57,8 @@ export function grab(film, event, touched) {
   let merge = false;
   film.state.dragging = true;
   film.drag(event, (now) => {
+    // It can be removed while it is dragged.
+    if (!film.state.marks[film.name][level]) return;
     const [row, column] = film.pixel(now);
     if (corner === undefined) film.state.move(film.name, level, row + step[0], column + step[1], merge);
     else film.state.moveCorner(film.name, level, Number(corner), row + step[0], column + step[1], merge);
@@ -80,6 +83,7 @@ export function nudge(film, event, level) {
   if (!step) return;
   event.preventDefault();
   event.stopPropagation();
+  if (!film.ready) return;
   const far = event.shiftKey ? 10 : 1;
   const [row, column] = film.state.marks[film.name][level].centroid;
   film.state.move(film.name, level, row + step[0] * far, column + step[1] * far);

@@ -56,7 +56,13 @@ export class Radiograph {
     /** @type {("feFuncR" | "feFuncG" | "feFuncB")[]} */
     const channels = ["feFuncR", "feFuncG", "feFuncB"];
     this.curves = channels.map((channel) => node(channel, { type: "linear" }, transfer));
-    this.image = node("image", { preserveAspectRatio: "none", filter: `url(#window-${this.name})` }, this.svg);
+    this.image = node("image", {}, this.svg);
+    /** The case whose picture it is. */
+    this.pictured = "";
+    /** The picture is there: marks can be set and moved. */
+    this.ready = false;
+    this.missing = Object.assign(document.createElement("p"), { className: "missing", role: "alert" });
+    this.section.append(this.missing);
     this.outlines = node("g", { class: "outlines" }, this.svg);
     this.plates = node("g", { class: "plates" }, this.svg);
     this.line = node("line", { class: "height-line", visibility: "hidden" }, this.svg);
@@ -79,11 +85,35 @@ export class Radiograph {
     [this.rowMm, this.columnMm] = view.pixel_mm;
     this.width = this.columns * this.columnMm;
     this.height = this.rows * this.rowMm;
+    this.showPicture();
     setAll(this.image, { x: 0, y: 0, width: this.width, height: this.height });
-    this.image.setAttribute("href", filmUrl(this.state.opened.id, this.name));
     this.image.setAttribute("transform", this.flipped ? `translate(${this.width} 0) scale(-1 1)` : "");
     this.drawWindow();
     this.draw("case");
+  }
+
+  /** The case's picture, in an element of its own: browsers show an element's old picture until the new one is there. */
+  showPicture() {
+    const { id } = this.state.opened;
+    if (id === this.pictured) return;
+    const old = this.image;
+    const image = node("image", { preserveAspectRatio: "none", filter: `url(#window-${this.name})` });
+    this.image = image;
+    this.pictured = id;
+    this.ready = false;
+    this.missing.textContent = "";
+    this.svg.setAttribute("aria-busy", "true");
+    /** @param {boolean} there */
+    const end = (there) => {
+      if (this.image !== image) return;
+      this.ready = there;
+      this.missing.textContent = there ? "" : `${this.name.toUpperCase()}: the picture could not be loaded`;
+      this.svg.setAttribute("aria-busy", "false");
+    };
+    image.addEventListener("load", () => end(true));
+    image.addEventListener("error", () => end(false));
+    image.setAttribute("href", filmUrl(id, this.name));
+    old.replaceWith(image);
   }
 
   // Film pixels <-> millimetres on the screen's plane.
