@@ -44,13 +44,6 @@ function drawMark(film, level, mark, unit) {
     const points = mark.corners.map(([r, c]) => `${film.x(c) - film.x(column)},${film.y(r) - film.y(row)}`);
     const box = node("polygon", { class: "box", points: points.join(" ") }, group);
     box.style.stroke = look.colour;
-    if (selected) {
-      mark.corners.forEach((corner, index) => {
-        const [x, y] = [film.x(corner[1]) - film.x(column), film.y(corner[0]) - film.y(row)];
-        const handle = node("circle", { class: "corner", r: unit * 5, cx: x, cy: y, "data-corner": index }, group);
-        handle.style.stroke = look.colour;
-      });
-    }
   }
   const sign = node("g", { transform: `scale(${unit * 6})` }, group);
   node("circle", { class: "hit", r: 2.2 }, sign);

@@ -46,22 +46,19 @@ export function grab(film, event, touched) {
   if (event.button !== 0) return;
   event.preventDefault();
   event.stopPropagation();
-  const { corner } = /** @type {SVGElement} */ (event.target).dataset;
-  const level = corner === undefined ? nearest(film, event)?.level ?? touched : touched;
+  const level = nearest(film, event)?.level ?? touched;
   film.state.select(level);
   if (!film.ready) return;
   const mark = film.state.marks[film.name][level];
-  const from = corner === undefined ? mark.centroid : mark.corners?.[Number(corner)] ?? mark.centroid;
   const at = film.pixel(event);
-  const step = [from[0] - at[0], from[1] - at[1]];
+  const step = [mark.centroid[0] - at[0], mark.centroid[1] - at[1]];
   let merge = false;
   film.state.dragging = true;
   film.drag(event, (now) => {
     // It can be removed while it is dragged.
     if (!film.state.marks[film.name][level]) return;
     const [row, column] = film.pixel(now);
-    if (corner === undefined) film.state.move(film.name, level, row + step[0], column + step[1], merge);
-    else film.state.moveCorner(film.name, level, Number(corner), row + step[0], column + step[1], merge);
+    film.state.move(film.name, level, row + step[0], column + step[1], merge);
     merge = true;
   }, () => {
     film.state.dragging = false;

@@ -28,12 +28,25 @@ export function toMarks(views) {
   return { ap, lat };
 }
 
-/** @type {(mark: Mark, place: Pixel) => void} */
+/**
+ * A mark goes to another place; who set it, and how sure that is, stays as it was.
+ * @type {(mark: Mark, place: Pixel) => void}
+ */
 export function moveTo(mark, [row, column]) {
   const step = [row - mark.centroid[0], column - mark.centroid[1]];
   mark.centroid = [row, column];
   mark.corners = mark.corners?.map((corner) => [corner[0] + step[0], corner[1] + step[1]]) ?? null;
+}
+
+/**
+ * A person puts a mark where it belongs: as sure as a new one.
+ * @type {(mark: Mark, place: Pixel) => void}
+ */
+export function setByHand(mark, place) {
+  moveTo(mark, place);
   mark.set_by = "edited";
+  mark.confidence = 1;
+  delete mark.interpolated;
 }
 
 /**

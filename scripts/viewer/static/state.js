@@ -2,9 +2,21 @@
 
 import { matchingRow } from "./geometry.js";
 import { followed, sameEnds } from "./ends.js";
-import { doubts, levelsOf, other, proposed, Refused, renamed, shifted, sorted, usual, VIEWS } from "./levels.js";
+import {
+  confirmed,
+  doubts,
+  levelsOf,
+  other,
+  proposed,
+  Refused,
+  renamed,
+  shifted,
+  sorted,
+  usual,
+  VIEWS,
+} from "./levels.js";
 import { Made } from "./made.js";
-import { clamp, columnAt, frozen, moveTo, newMark, toMarks } from "./marks.js";
+import { clamp, columnAt, frozen, moveTo, newMark, setByHand, toMarks } from "./marks.js";
 
 /** @typedef {Partial<Pick<Step, "chosen" | "uncertain" | "confirmed" | "ends">> & { merge?: boolean }} StepOptions */
 
@@ -267,21 +279,12 @@ export class State extends EventTarget {
     /** @type {Pixel} */
     const place = [clamp(row, rows - 1), clamp(column, columns - 1)];
     this.edit(`move ${level}`, (marks) => {
-      moveTo(marks[view][level], place);
+      setByHand(marks[view][level], place);
       const partner = marks[other(view)][level];
       if (this.linked && this.heightsShared && partner) {
         const height = this.matching(view, place, partner.centroid[1]);
         moveTo(partner, [height, partner.centroid[1]]);
       }
-    }, { merge });
-  }
-
-  /** @type {(view: ViewName, level: string, index: number, row: number, column: number, merge?: boolean) => void} */
-  moveCorner(view, level, index, row, column, merge = false) {
-    this.edit(`corner ${level}`, (marks) => {
-      const mark = marks[view][level];
-      if (mark.corners) mark.corners[index] = [row, column];
-      mark.set_by = "edited";
     }, { merge });
   }
 
