@@ -51,7 +51,7 @@ def test_marks_follow_one_word() -> None:
     after = renumber(before, parse_anchors("L3"))
     assert names_of(after) == ["T12", "L1", "L2", "L3"]
     # The name is the user's, the place still the network's; what nobody saw is no surer than before.
-    assert all(mark.set_by == "model" and mark.confidence == 1 for mark in after.ap.marks)
+    assert all(mark.set_by == "model" and mark.confidence == 0.7 for mark in after.ap.marks)
     unseen = replace(before.lat.marks[1], interpolated=True, confidence=0.0)
     lat = replace(before.lat, marks=(before.lat.marks[0], unseen, *before.lat.marks[2:]))
     lines = (
@@ -68,6 +68,12 @@ def test_marks_follow_one_word() -> None:
     assert names_of(renumber(before, parse_anchors("T10@lat:53,45"))) == ["T9", "T10", "T11", "T12"]
     kept = renumber(before, parse_anchors("L2"))
     assert kept.ap == before.ap and not kept.levels_uncertain
+    # The doubt about its name is gone, whether it has another one or not; that about its place stays.
+    doubtful = replace(before.ap.marks[0], confidence=0.42, level_posterior={"T11": 0.7, "T12": 0.3})
+    ap = replace(before.ap, marks=(doubtful, *before.ap.marks[1:]))
+    for word, posterior in (("L2", {"T11": 1.0}), ("L3", None)):
+        settled = renumber(replace(before, ap=ap), parse_anchors(word)).ap.marks[0]
+        assert settled.confidence == pytest.approx(0.6) and settled.level_posterior == posterior
     # A gap of two levels stays one, and the usual spine has neither T13 nor more than an L6.
     assert names_of(renumber(marks("T9", "T11", "L1"), parse_anchors("L3"))) == ["T11", "L1", "L3"]
     assert names_of(renumber(marks("L3", "L4", "L5"), parse_anchors("L6"))) == ["L4", "L5", "L6"]

@@ -113,7 +113,9 @@ def test_marks_move_together_and_every_edit_can_be_undone(page: Any) -> None:
     assert row > before["ap"][0] + 2 and column > before["ap"][1] + 1
     assert place(page, "lat", "T8")[0] == pytest.approx(row, abs=1e-6)  # one height, parallel beams
     assert place(page, "lat", "T8")[1] == before["lat"][1]
+    # One of them was set by hand; the other one only went along.
     assert "set by hand" in mark(page, "ap", "T8").get_attribute("aria-label")
+    assert "set by hand" not in mark(page, "lat", "T8").get_attribute("aria-label")
     page.keyboard.press("Control+z")
     assert place(page, "ap", "T8") == before["ap"] and place(page, "lat", "T8") == before["lat"]
     page.keyboard.press("Control+y")
@@ -160,7 +162,15 @@ def test_add_remove_and_relabel(page: Any) -> None:
 def test_uncertain_levels_are_asked_for(page: Any, tmp_path: Path) -> None:
     marks = json.loads((SAMPLE / "annotations.json").read_text())
     assert not page.is_visible("#uncertain")
-    (tmp_path / "annotations.json").write_text(json.dumps({**marks, "levels_uncertain": True}))
+    automatic = json.loads(json.dumps(marks["views"]))
+    for view in automatic.values():
+        for found in view["vertebrae"]:
+            # Half of the doubt is about the level.
+            found |= {"set_by": "model", "confidence": 0.45, "level_posterior": {found["level"]: 0.5, "C1": 0.5}}
+    unseen = automatic["lat"]["vertebrae"][2]
+    unseen |= {"interpolated": True, "confidence": 0.0, "corners": None}
+    content = {**marks, "views": automatic, "levels_uncertain": True}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
     page.click("#open")
     choose(page, SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", tmp_path / "annotations.json")
     page.wait_for_selector("#uncertain", state="visible")
@@ -175,10 +185,26 @@ def test_uncertain_levels_are_asked_for(page: Any, tmp_path: Path) -> None:
     mark(page, "ap", "T5").focus()
     page.select_option("#relabel", "T6")
     assert not page.is_visible("#uncertain") and mark(page, "ap", "L2").count() == 1
+    sure = "Object.values(viewer.state.marks).map(marks => Object.values(marks).map(mark => mark.confidence))"
+    known = page.evaluate(sure)
+    assert known[0] == [0.9] * 13 and known[1] == [0.9, 0.9, 0.0] + [0.9] * 10
+    # There and back makes nothing surer.
+    page.select_option("#relabel", "T5")
+    assert page.evaluate(sure) == known
+    page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     assert page.is_visible("#uncertain") and mark(page, "ap", "L2").count() == 0
     page.click("#levels-right")
     assert not page.is_visible("#uncertain")
+    assert page.evaluate(sure) == known
+    assert mark(page, "lat", "T3").get_attribute("aria-label").startswith("T3, interpolated")
+    # Its place is the user's once it is itself put there.
+    drag(page, "ap", "T3", 0, 2)
+    assert mark(page, "lat", "T3").get_attribute("aria-label").startswith("T3, interpolated")
+    drag(page, "lat", "T3", 3, 0)
+    assert mark(page, "lat", "T3").get_attribute("aria-label").startswith("T3, set by hand")
+    placed = page.evaluate("viewer.state.marks.lat.T3")
+    assert placed["confidence"] == 1 and "interpolated" not in placed
     with page.expect_download() as download:
         page.click("#save")
     saved = json.loads(Path(download.value.path()).read_text())

@@ -100,7 +100,7 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
         anchors: vertebrae whose level the user knows; none leaves the marks alone.
 
     Returns:
-        the marks. Who set a mark's place stays as it was; a vertebra that a film shows is now called so with
+        the marks. Who set a mark's place, and how sure that is, stays as it was; each is now called so with
         certainty. End vertebrae and the names in the warnings move along.
 
     Raises:
@@ -163,11 +163,12 @@ def marked_levels(annotations: Annotations) -> list[int]:
 
 
 def _renamed(mark: Mark, level: int) -> Mark:
-    if level == mark.level:
-        return mark
-    # Where the mark lies is no surer than before: an interpolated one is still seen by nobody.
-    confidence = mark.confidence if mark.interpolated else 1.0
-    return replace(mark, level=level, confidence=confidence, level_posterior=None)
+    """A mark whose name is the user's: the network's doubt about the name is taken out, that about the place stays."""
+    posterior = (mark.level_posterior or {}).get(level_name(mark.level), 0.0)
+    confidence = min(1.0, mark.confidence / posterior) if posterior else mark.confidence
+    # What is called as before keeps its probabilities: now there is one.
+    kept = {level_name(level): 1.0} if level == mark.level and mark.level_posterior else None
+    return replace(mark, level=level, confidence=confidence, level_posterior=kept)
 
 
 def _meant_level(annotations: Annotations, anchor: Anchor) -> int:

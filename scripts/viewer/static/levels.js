@@ -61,6 +61,32 @@ export function shifted(order, marks, level, by, scope, kept = level) {
 }
 
 /**
+ * How sure a mark is once its name is the user's: the network's doubt about the name is taken out, that about the place
+ * stays. An interpolated one is still seen by nobody.
+ * @type {(mark: Mark, level: string) => number}
+ */
+function placeConfidence({ confidence, level_posterior }, level) {
+  const share = level_posterior?.[level];
+  return share ? Math.min(1, confidence / share) : confidence;
+}
+
+/**
+ * Marks whose names the user has found right.
+ * @type {(marks: Marks) => Marks}
+ */
+export function confirmed(marks) {
+  /** @type {(level: string, mark: Mark) => Mark} */
+  const sure = (level, mark) =>
+    mark.level_posterior
+      ? { ...mark, confidence: placeConfidence(mark, level), level_posterior: { [level]: 1 } }
+      : mark;
+  const [ap, lat] = VIEWS.map((view) =>
+    Object.fromEntries(Object.entries(marks[view]).map(([level, mark]) => [level, sure(level, mark)]))
+  );
+  return { ap, lat };
+}
+
+/**
  * Marks with new names where there are some. Who set their place stays as it was; the names are the user's.
  * @type {(marks: Marks, names: PerLevel<string>) => Marks}
  */
@@ -69,7 +95,7 @@ export function renamed(marks, names) {
   const entry = (level, mark) => {
     if ((names[level] ?? level) === level) return [level, mark];
     const { level_posterior: _, ...rest } = mark;
-    return [names[level], { ...rest, confidence: mark.interpolated ? mark.confidence : 1 }];
+    return [names[level], { ...rest, confidence: placeConfidence(mark, level) }];
   };
   const [ap, lat] = VIEWS.map((view) =>
     Object.fromEntries(Object.entries(marks[view]).map(([level, mark]) => entry(level, mark)))

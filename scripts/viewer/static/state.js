@@ -243,7 +243,7 @@ export class State extends EventTarget {
 
   /** The user knows that the levels are right. */
   confirm() {
-    this.push("confirm the levels", this.marks, { uncertain: false, confirmed: true });
+    this.push("confirm the levels", confirmed(this.marks), { uncertain: false, confirmed: true });
   }
 
   undo() {
