@@ -362,6 +362,19 @@ def test_nothing_outdated_is_shown_as_current_or_exported(page: Any) -> None:
     reconstruct(page, "T2", "T11")
     wait_for(lambda: settled(page), 60)
     assert page.locator("#vertebra-measurements tbody tr").count() == 2
+    # What is exported is measured: no vertebra that is not ticked, and none is left out without a word.
+    tick = page.locator('#levels input[aria-label="reconstruct T11"]')
+    tick.uncheck()
+    wait_for(lambda: settled(page) and use(page, "T2") != "being checked", 60)
+    assert use(page, "T11") == "not ticked" and "T11: not ticked" in page.locator("#measure-note").inner_text()
+    assert page.locator("#vertebra-measurements tbody tr").all_inner_texts()[0].startswith("T2")
+    assert page.locator("#vertebra-measurements tbody tr").count() == 1
+    page.locator('#levels input[aria-label="reconstruct T12"]').check()
+    page.click('[data-kind="csv"]')
+    wait_for(lambda: "not reconstructed: T12" in page.locator("#toast").inner_text(), 20)
+    page.locator('#levels input[aria-label="reconstruct T12"]').uncheck()
+    tick.check()
+    wait_for(lambda: settled(page) and use(page, "T11").startswith("good"), 60)
     # Another name: the old numbers, shapes and outlines go.
     mark(page, "ap", "T11").focus()
     page.select_option("#scope", "below")
@@ -378,8 +391,8 @@ def test_nothing_outdated_is_shown_as_current_or_exported(page: Any) -> None:
     drag(page, "ap", "T11", 5, 0)
     assert use(page, "T11") == "outdated"
     page.click('[data-kind="csv"]')
-    wait_for(lambda: "outdated" in page.locator("#toast").inner_text(), 20)
-    assert "T11" in page.locator("#toast").inner_text() and "untick" in page.locator("#toast").inner_text()
+    wait_for(lambda: "outdated or not reconstructed: T11" in page.locator("#toast").inner_text(), 20)
+    assert "untick" in page.locator("#toast").inner_text()
     assert "outdated" in page.locator("#measure-note").inner_text()
     page.locator('#levels input[aria-label="reconstruct T11"]').uncheck()
     with page.expect_download() as waiting:
@@ -888,6 +901,9 @@ def test_path_leads_from_films_to_exports(page: Any) -> None:
     page.click("#levels-right")
     page.click("#choose-none")
     assert step(page) == "Reconstruct" and "Tick" in page.locator("#next").inner_text()
+    assert page.locator("#status").inner_text() == ""  # no longer how many were marked at first
+    page.click("#reconstruct")
+    assert "Tick vertebrae first" in page.locator("#toast").inner_text()
     reconstruct(page, "T10")
     wait_for(lambda: step(page) == "Export", 60)
     assert page.locator("#steps .done").all_inner_texts() == ["✓ Films", "✓ Check marks", "✓ Reconstruct", "✓ Measure"]
@@ -898,6 +914,10 @@ def test_path_leads_from_films_to_exports(page: Any) -> None:
     with page.expect_download(timeout=120_000):
         page.keyboard.press("Enter")
     wait_for(lambda: page.locator("#steps .done").count() == 5, 10)
+    page.evaluate("viewer.state.push('doubt', viewer.state.marks, { confirmed: false })")
+    assert page.locator("#steps .done").count() == 3 and step(page) == "Export"
+    page.keyboard.press("Control+z")
+    assert page.locator("#steps .done").count() == 5
     page.evaluate("viewer.work.reconstruct = async () => {}")
     drag(page, "ap", "T10", 5, 0)
     assert step(page) == "Reconstruct" and "1 of 1 not current" in page.locator("#next").inner_text()

@@ -165,7 +165,7 @@ interface Draft {
 
 /** Whether a vertebra may be used, and why not. */
 interface Status {
-  use: "" | "failed" | "outdated" | "being checked" | "good" | "check" | "do not use";
+  use: "" | "failed" | "outdated" | "not ticked" | "being checked" | "good" | "check" | "do not use";
   reasons: string[];
   confidence?: number;
 }

@@ -1,6 +1,6 @@
 // The outlines of reconstructed vertebrae on a film.
 
-import { statusColour } from "./signs.js";
+import { faded, statusColour } from "./signs.js";
 import { node } from "./svg.js";
 
 /** @import { Radiograph } from "./radiograph.js" */
@@ -14,8 +14,7 @@ export function drawOutlines(film) {
   }
   for (const [level, result] of Object.entries(film.state.results)) {
     const status = film.state.status(level);
-    const faded = status.use === "outdated" || status.use === "do not use";
-    const colour = faded ? statusColour(status) : film.state.colours[level];
+    const colour = faded(status) ? statusColour(status) : film.state.colours[level];
     drawOutline(film, level, result, status.use.replaceAll(" ", "-"), colour);
   }
 }

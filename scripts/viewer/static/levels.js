@@ -75,6 +75,7 @@ function placeConfidence({ confidence, level_posterior }, level) {
  * @type {(marks: Marks) => Marks}
  */
 export function confirmed(marks) {
+  if (!VIEWS.some((view) => Object.values(marks[view]).some((mark) => mark.level_posterior))) return marks;
   /** @type {(level: string, mark: Mark) => Mark} */
   const sure = (level, mark) =>
     mark.level_posterior

@@ -94,27 +94,33 @@ export class Made {
     return (told ?? this.last).keys[level] !== result.key;
   }
 
-  /** @type {(marks: Marks, allMove: boolean) => PerLevel<string>} */
-  fresh(marks, allMove) {
-    const levels = Object.keys(this.shown).filter((level) => !this.outdated(level, marks, allMove));
+  /**
+   * Fingerprints of what is current, of some levels.
+   * @type {(marks: Marks, allMove: boolean, chosen: ReadonlySet<string>) => PerLevel<string>}
+   */
+  fresh(marks, allMove, chosen) {
+    const levels = Object.keys(this.shown).filter((level) =>
+      chosen.has(level) && !this.outdated(level, marks, allMove)
+    );
     return Object.fromEntries(levels.map((level) => [level, this.shown[level].key]));
   }
 
-  /** @type {(level: string, marks: Marks, allMove: boolean) => Status} */
-  status(level, marks, allMove) {
+  /** @type {(level: string, marks: Marks, allMove: boolean, chosen: ReadonlySet<string>) => Status} */
+  status(level, marks, allMove, chosen) {
     const failure = this.failed[level];
     if (failure && failure.marks === own(marks, level)) return { use: "failed", reasons: [failure.error] };
     if (!this.shown[level]) return { use: "", reasons: [] };
     if (this.outdated(level, marks, allMove)) {
       return { use: "outdated", reasons: ["marks have changed since it was computed"] };
     }
-    const row = this.measuredNow(marks, allMove)?.vertebrae?.find((vertebra) => vertebra.level === level);
+    if (!chosen.has(level)) return { use: "not ticked", reasons: ["it is not ticked: neither measured nor exported"] };
+    const row = this.measuredNow(marks, allMove, chosen)?.vertebrae?.find((vertebra) => vertebra.level === level);
     return row ?? { use: "being checked", reasons: ["it is being measured and held against the films"] };
   }
 
-  /** @type {(marks: Marks, allMove: boolean) => Measurements | undefined} */
-  measuredNow(marks, allMove) {
-    return this.measured.get(signature(this.fresh(marks, allMove)));
+  /** @type {(marks: Marks, allMove: boolean, chosen: ReadonlySet<string>) => Measurements | undefined} */
+  measuredNow(marks, allMove, chosen) {
+    return this.measured.get(signature(this.fresh(marks, allMove, chosen)));
   }
 
   /** @param {Measurements} measured */

@@ -61,6 +61,8 @@ function showProgress(share) {
 }
 
 state.onChange((what) => {
+  // What was said last is not of these marks and ticks.
+  if (what === "marks" && !work.running) status("");
   if (what === "settled") work.settle();
   if (what === "marks" && !state.dragging) work.settleSoon();
 });
@@ -81,9 +83,14 @@ function onTicked(id, apply) {
 onTicked("linked", (on) => {
   state.linked = on;
 });
-byId("reconstruct").addEventListener("click", () => work.reconstruct(state.sorted(state.chosen)));
+byId("reconstruct").addEventListener("click", reconstruct);
 byId("cancel").addEventListener("click", () => api.cancel(state.opened.id));
 byId("help-button").addEventListener("click", () => dialogOf("help").showModal());
+
+function reconstruct() {
+  if (!state.chosen.size) return toast("Tick vertebrae first, under “use”.");
+  return work.reconstruct(state.sorted(state.chosen));
+}
 
 async function save() {
   try {
@@ -114,8 +121,11 @@ for (const [kind, label] of EXPORTS) {
   const button = Object.assign(document.createElement("button"), { textContent: label });
   button.dataset.kind = kind;
   button.addEventListener("click", async () => {
-    const levels = state.sorted(state.chosen).filter((level) => state.results[level]);
-    if (!levels.length) return toast("Nothing to export: tick vertebrae and reconstruct them first.");
+    // Of a ticked vertebra that is outdated or not reconstructed the service says so.
+    const levels = state.sorted(state.chosen);
+    if (!levels.some((level) => state.results[level])) {
+      return toast("Nothing to export: tick vertebrae and reconstruct them first.");
+    }
     status(`exporting ${label}…`);
     try {
       await work.send();
@@ -210,7 +220,7 @@ const KEYS = [
       byId("plates").click();
     },
   }],
-  ["R", "reconstruct what is chosen", { r: () => work.reconstruct(state.sorted(state.chosen)) }],
+  ["R", "reconstruct what is chosen", { r: reconstruct }],
   ["Esc", "cancel the reconstruction", { Escape: () => work.running && api.cancel(state.opened.id) }],
   [
     "1 2 3 4",

@@ -34,8 +34,12 @@ function draw(state, work) {
 
 /** @type {(state: State, work: Work, measured: Measurements | undefined) => string} */
 function note(state, work, measured) {
-  const old = Object.keys(state.results).filter((level) => state.status(level).use === "outdated");
-  const without = old.length ? `Without ${state.sorted(old).join(", ")}: outdated, reconstruct again. ` : "";
+  /** @type {(use: Status["use"]) => string} */
+  const those = (use) =>
+    state.sorted(Object.keys(state.results).filter((level) => state.status(level).use === use)).join(", ");
+  const [old, unticked] = [those("outdated"), those("not ticked")];
+  const without = (old && `Without ${old}: outdated, reconstruct again. `) +
+    (unticked && `Without ${unticked}: not ticked. `);
   const bad = measured?.vertebrae?.filter((row) => row.use === "do not use").map((row) => row.level) ?? [];
   const careful = bad.length ? `Angles of the spine also rest on ${bad.join(", ")}: do not use. ` : "";
   if (measured) return without + careful + measured.note;

@@ -151,7 +151,7 @@ export class Panel {
         this.state.changed("look");
       }),
     );
-    const plain = status.use === "outdated" || status.use === "being checked";
+    const plain = ["outdated", "being checked", "not ticked"].includes(status.use);
     if (status.reasons.length && !plain) this.explain(row, level, status);
   }
 

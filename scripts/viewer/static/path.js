@@ -19,10 +19,11 @@ export class Path {
     this.draw();
   }
 
-  /** What is current, in one text; empty if there is nothing. */
+  /** All that exports say, in one text; empty if there is nothing. */
   get current() {
-    const keys = Object.entries(this.state.made.fresh(this.state.marks, this.state.allMove)).sort();
-    return keys.length ? JSON.stringify([keys, this.state.ends]) : "";
+    const { fresh, ends, confirmed, uncertain } = this.state;
+    const keys = Object.entries(fresh).sort();
+    return keys.length ? JSON.stringify([keys, ends, confirmed, uncertain]) : "";
   }
 
   /** All that is current has been exported. */
@@ -37,7 +38,7 @@ export class Path {
     const { disorder } = state.doubts();
     const doubtful = disorder.length > 0 || state.uncertain;
     const paired = state.paired().length;
-    const fresh = state.made.fresh(state.marks, state.allMove);
+    const { fresh } = state;
     const missing = state.sorted(state.chosen).filter((level) => !fresh[level]);
     const made = state.chosen.size > 0 && !missing.length;
     const measured = made && state.anglesNow !== undefined;

@@ -8,7 +8,7 @@ import { VIEWS } from "./levels.js";
 import { addControls } from "./scenecontrol.js";
 import { SceneLines } from "./scenelines.js";
 import { drawNames } from "./scenenames.js";
-import { statusColour } from "./signs.js";
+import { faded, statusColour } from "./signs.js";
 
 /** @import { State } from "./state.js" */
 
@@ -281,13 +281,13 @@ export class Scene {
     const selected = level === this.state.selected;
     mesh.visible = !this.state.hidden.has(level) && (!this.isolated || !this.state.selected || selected);
     mesh.position.set(0, 0, -place * this.spread);
-    const { use } = this.state.status(level);
-    const faded = use === "outdated" || use === "do not use";
-    const opacity = faded ? Math.min(this.opacity, 0.4) : this.opacity;
+    const status = this.state.status(level);
+    const pale = faded(status);
+    const opacity = pale ? Math.min(this.opacity, 0.4) : this.opacity;
     mesh.material.transparent = opacity < 1;
     mesh.material.opacity = opacity;
     mesh.material.depthWrite = opacity >= 1;
-    mesh.material.color.set(faded ? statusColour(this.state.status(level)) : this.state.colours[level]);
+    mesh.material.color.set(pale ? statusColour(status) : this.state.colours[level]);
     mesh.material.emissive.set(selected ? 0x1c4a7a : 0x000000);
     const before = this.before.get(level);
     if (before) {

@@ -8,17 +8,21 @@ const COLOURS = {
   "do not use": "#ff8f80",
   failed: "#ff8f80",
   outdated: "#b9c0cc",
+  "not ticked": "#b9c0cc",
   "being checked": "#b9c0cc",
 };
 
 /** @type {(status: Status) => string} */
 export const statusColour = (status) => COLOURS[status.use];
 
+/** @type {(status: Status) => boolean} whether it is drawn in its status's colour, and paler */
+export const faded = ({ use }) => use === "outdated" || use === "not ticked" || use === "do not use";
+
 /**
  * What stands beside a vertebra's name in pictures; nothing where there is nothing to beware of.
  * @param {Status} status
  */
-export const caution = ({ use }) => (use && use !== "good" && use !== "being checked" ? ` ${use}` : "");
+export const caution = ({ use }) => ["", "good", "being checked", "not ticked"].includes(use) ? "" : ` ${use}`;
 
 /**
  * Confidence has a shape as well as a colour: circle, diamond, triangle; square for what a person set.

@@ -135,9 +135,14 @@ export class State extends EventTarget {
     return this.now.ends;
   }
 
-  /** What was measured of all that is current. */
+  /** Fingerprints of what is ticked and current: that is measured and exported. */
+  get fresh() {
+    return this.made.fresh(this.marks, this.allMove, this.chosen);
+  }
+
+  /** What was measured of that. */
   get measuredNow() {
-    return this.made.measuredNow(this.marks, this.allMove);
+    return this.made.measuredNow(this.marks, this.allMove, this.chosen);
   }
 
   /** The same, if its angles are those of the end vertebrae that are chosen now. */
@@ -166,7 +171,7 @@ export class State extends EventTarget {
    * @param {string} level
    */
   status(level) {
-    return this.made.status(level, this.marks, this.allMove);
+    return this.made.status(level, this.marks, this.allMove, this.chosen);
   }
 
   /** Levels whose shape is not of the present marks, of those that are ticked. */

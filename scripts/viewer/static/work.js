@@ -151,11 +151,11 @@ export class Work {
     await this.measure();
   }
 
-  /** What is there and current is measured and judged together. */
+  /** What is ticked and current is measured and judged together, as it is exported. */
   async measure() {
     const { state } = this;
     const { id } = state.opened;
-    const levels = state.sorted(Object.keys(state.made.fresh(state.marks, state.allMove)));
+    const levels = state.sorted(Object.keys(state.fresh));
     const { ends } = state;
     if (this.measuring || !levels.length || state.anglesNow) {
       return state.changed("results");
@@ -173,7 +173,7 @@ export class Work {
       state.changed("results");
     }
     // Something changed meanwhile: what is there now is asked for.
-    const now = state.sorted(Object.keys(state.made.fresh(state.marks, state.allMove)));
+    const now = state.sorted(Object.keys(state.fresh));
     const late = !this.running && !state.anglesNow;
     if (late && (String(now) !== String(levels) || ends !== state.ends)) await this.measure();
   }
