@@ -16,7 +16,7 @@ export class Made {
     this.last = { keys: {}, spine: null };
     /** @type {PerLevel<Result>} what is drawn of each level, outdated or not */
     this.shown = {};
-    /** @type {PerLevel<Result>} the same, before the last correction */
+    /** @type {PerLevel<Result>} the same, before the last correction; of what is shown now */
     this.before = {};
     /** @type {PerLevel<{ error: string, marks: string }>} */
     this.failed = {};
@@ -37,7 +37,10 @@ export class Made {
     const keys = this.told.get(marks)?.keys ?? {};
     for (const level of Object.keys(marks.ap).filter((name) => name in marks.lat)) {
       const known = this.known.get(keys[level]);
-      if (known) this.shown[level] = known;
+      if (!known || known === this.shown[level]) continue;
+      // A step back or forward is no correction: there is nothing to compare with.
+      if (known.key !== this.shown[level]?.key) delete this.before[level];
+      this.shown[level] = known;
     }
     for (const level of Object.keys(this.shown)) {
       const gone = !own(marks, level) || (strict && !sameMarks(this.shown[level], marks));

@@ -42,10 +42,15 @@ export class Scene {
     this.onTurned = () => {};
     /** @type {Map<string, { mesh: any, key: string }>} by level */
     this.meshes = new Map();
-    /** @type {Map<string, any>} meshes by level, as they were before their last correction */
+    /** @type {Map<string, { mesh: any, key: string }>} by level, as they were before their last correction */
     this.before = new Map();
     /** @type {any[]} */
     this.films = [];
+    /** @type {Map<ViewName, any>} of the films, while they hang */
+    this.pictures = new Map();
+    this.hung = false;
+    /** Where the films hang, in one text. */
+    this.places = "";
     this.root = new THREE.Scene();
     this.lines = new SceneLines(this.root, state);
     this.camera = new THREE.OrthographicCamera();
@@ -85,7 +90,7 @@ export class Scene {
   /** @type {(level: string, key: string, surface: Surface) => void} */
   put(level, key, { positions, indices }) {
     const known = this.meshes.get(level);
-    if (known && known.key !== key) this.keep(level, known.mesh);
+    if (known && known.key === this.state.made.before[level]?.key) this.keep(level, known);
     else this.drop(level);
     const geometry = new THREE.BufferGeometry();
     geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
@@ -107,24 +112,26 @@ export class Scene {
 
   /**
    * The surface stays as a grey net, to compare the corrected one with.
-   * @type {(level: string, mesh: any) => void}
+   * @type {(level: string, known: { mesh: any, key: string }) => void}
    */
-  keep(level, mesh) {
-    this.forget(this.before, level, this.before.get(level));
+  keep(level, known) {
+    const { mesh } = known;
+    this.forget(this.before, level);
     mesh.material.dispose();
     mesh.material = new THREE.MeshBasicMaterial({ color: 0xd8dde6, wireframe: true, transparent: true, opacity: 0.12 });
-    this.before.set(level, mesh);
+    this.before.set(level, known);
     this.meshes.delete(level);
   }
 
   /** @param {string} level */
   drop(level) {
-    this.forget(this.meshes, level, this.meshes.get(level)?.mesh);
-    this.forget(this.before, level, this.before.get(level));
+    this.forget(this.meshes, level);
+    this.forget(this.before, level);
   }
 
-  /** @type {(map: Map<string, any>, level: string, mesh: any) => void} */
-  forget(map, level, mesh) {
+  /** @type {(map: Map<string, { mesh: any }>, level: string) => void} */
+  forget(map, level) {
+    const mesh = map.get(level)?.mesh;
     if (!mesh) return;
     this.root.remove(mesh);
     mesh.geometry.dispose();
@@ -135,7 +142,7 @@ export class Scene {
 
   clear() {
     for (const level of [...this.meshes.keys()]) this.drop(level);
-    this.hang(false);
+    this.forgetFilms();
     this.framed = false;
   }
 
@@ -144,15 +151,39 @@ export class Scene {
    * @param {boolean} shown
    */
   hang(shown) {
+    this.hung = shown;
+    this.ask();
+  }
+
+  takeDown() {
     for (const film of this.films) {
       this.root.remove(film);
       film.geometry.dispose();
-      film.material.map?.dispose();
       film.material.dispose();
     }
     this.films = [];
-    for (const name of shown && this.state.case ? VIEWS : []) {
-      const { id, geometry: known, views } = this.state.opened;
+    this.places = "";
+  }
+
+  /** Neither films nor pictures of a case stay. */
+  forgetFilms() {
+    this.takeDown();
+    for (const picture of this.pictures.values()) picture.dispose();
+    this.pictures.clear();
+  }
+
+  /** The films, if they are wanted, hang where the geometry has them now: a correction can change it. */
+  hangFilms() {
+    if (!this.hung || !this.state.case) {
+      if (this.pictures.size) this.forgetFilms();
+      return;
+    }
+    const { id, geometry: known, views } = this.state.case;
+    const places = JSON.stringify([id, known, this.centre.toArray(), this.size]);
+    if (places === this.places) return;
+    this.takeDown();
+    this.places = places;
+    for (const name of VIEWS) {
       const view = known[name];
       const back = new THREE.Vector3(...view.beam_direction).multiplyScalar(this.size / 4);
       const corners = filmCorners(view, views[name].shape, this.centre.toArray());
@@ -163,8 +194,7 @@ export class Scene {
       );
       geometry.setAttribute("uv", new THREE.Float32BufferAttribute([0, 1, 1, 1, 0, 0, 1, 0], 2));
       geometry.setIndex([0, 2, 1, 1, 2, 3]);
-      const map = new THREE.TextureLoader().load(filmUrl(id, name), () => this.ask());
-      map.colorSpace = THREE.SRGBColorSpace;
+      const map = this.picture(id, name);
       const film = new THREE.Mesh(
         geometry,
         new THREE.MeshBasicMaterial({ map, side: THREE.DoubleSide, transparent: true, opacity: 0.85 }),
@@ -172,7 +202,16 @@ export class Scene {
       this.films.push(film);
       this.root.add(film);
     }
-    this.ask();
+  }
+
+  /** @type {(id: string, name: ViewName) => any} */
+  picture(id, name) {
+    const known = this.pictures.get(name);
+    if (known) return known;
+    const picture = new THREE.TextureLoader().load(filmUrl(id, name), () => this.ask());
+    picture.colorSpace = THREE.SRGBColorSpace;
+    this.pictures.set(name, picture);
+    return picture;
   }
 
   fit() {
@@ -230,6 +269,7 @@ export class Scene {
     const ratio = Math.min(window.devicePixelRatio, 2);
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
+    this.hangFilms();
     this.aim(width, height);
     const levels = this.styleAll();
     this.lines.update(this.meshes);
@@ -291,8 +331,9 @@ export class Scene {
     mesh.material.emissive.set(selected ? 0x1c4a7a : 0x000000);
     const before = this.before.get(level);
     if (before) {
-      before.visible = mesh.visible && this.state.comparing;
-      before.position.copy(mesh.position);
+      const current = before.key === this.state.made.before[level]?.key;
+      before.mesh.visible = mesh.visible && this.state.comparing && current;
+      before.mesh.position.copy(mesh.position);
     }
   }
 }
