@@ -1,6 +1,6 @@
 // End plates and angles on a film: the lines that the service measured, at its own pixels.
 
-import { node, wordPx } from "./svg.js";
+import { node, setAll, wordPx } from "./svg.js";
 
 /** @import { Radiograph } from "./radiograph.js" */
 
@@ -16,18 +16,20 @@ export function drawPlateLines(film, group) {
     if (state.hidden.has(level)) continue;
     for (const line of plates[name]) drawLine(film, group, line, { class: "plate", "data-level": level });
   }
-  /** @type {{ x: number, y: number, text: string }[]} */
-  const labels = [];
-  for (const { lines, measure, drawn } of state.anglesNow?.curves ?? []) {
-    if (lines?.view !== name) continue;
+  for (const { lines, measure } of curvesOn(film)) {
     for (const line of lines.pixels) drawLine(film, group, line, { class: "angle-line", "data-measure": measure });
-    const ends = lines.pixels.map((line) => line[1]);
-    drawLine(film, group, ends, { class: "angle-line between" });
-    const [row, column] = [0, 1].map((i) => (ends[0][i] + ends[1][i]) / 2);
-    labels.push({ x: film.x(column), y: film.y(row), text: drawn });
+    drawLine(film, group, lines.pixels.map((line) => line[1]), { class: "angle-line between" });
   }
-  drawLabels(film, group, labels);
 }
+
+/**
+ * The current angles that a film shows.
+ * @param {Radiograph} film
+ */
+const curvesOn = ({ state, name }) =>
+  (state.anglesNow?.curves ?? []).flatMap(({ lines, measure, drawn }) =>
+    lines?.view === name ? [{ lines, measure, drawn }] : []
+  );
 
 /** @type {(film: Radiograph, group: SVGElement, ends: Pixel[], attributes: Record<string, string>) => void} */
 function drawLine(film, group, [first, second], attributes) {
@@ -41,27 +43,56 @@ function drawLine(film, group, [first, second], attributes) {
 }
 
 /**
- * Words stay in the picture, and none lies over another one.
- * @type {(film: Radiograph, group: SVGElement, labels: { x: number, y: number, text: string }[]) => void}
+ * The angles in words: they stay in the picture, above all else, and where no other word or mark is.
+ * @type {(film: Radiograph, group: SVGElement) => void}
  */
-function drawLabels(film, group, labels) {
-  const unit = film.unit();
-  const size = unit * wordPx();
-  const [left, top, wide, tall] = film.box ?? [0, 0, film.width, film.height];
-  /** @type {{ x: number, y: number, half: number }[]} */
-  const taken = [];
-  for (const { x, y, text } of labels.sort((a, b) => a.y - b.y)) {
-    const half = 0.3 * size * text.length;
-    const inside = Math.min(Math.max(x, left + half), left + wide - half);
-    const above = taken.filter((other) => Math.abs(other.x - inside) < other.half + half).map((other) => other.y);
-    const free = Math.max(Math.min(Math.max(y, top + size), top + tall - size), ...above.map((at) => at + 1.3 * size));
-    taken.push({ x: inside, y: free, half });
-    const label = node(
-      "text",
-      { class: "angle-label", x: inside, y: free + 0.35 * size, "text-anchor": "middle" },
-      group,
-    );
+export function drawAngleLabels(film, group) {
+  group.replaceChildren();
+  if (!film.state.platesShown) return;
+  const size = film.unit() * wordPx();
+  const taken = [...film.marks.querySelectorAll(".shape, text")].map((drawn) => boxOf(film, drawn));
+  for (const { lines, drawn } of curvesOn(film)) {
+    const [row, column] = [0, 1].map((i) => (lines.pixels[0][1][i] + lines.pixels[1][1][i]) / 2);
+    const label = node("text", { class: "angle-label", "text-anchor": "middle" }, group);
     label.style.fontSize = `${size}px`;
-    label.textContent = text;
+    label.textContent = drawn;
+    const half = label.getComputedTextLength() / 2 + 0.15 * size;
+    const [x, y] = free(film, film.x(column), film.y(row), half, 0.65 * size, taken);
+    setAll(label, { x, y: y + 0.35 * size });
+    taken.push([x - half, y - 0.65 * size, x + half, y + 0.65 * size]);
   }
+}
+
+/**
+ * Where something is on a film, mm: left, top, right, bottom.
+ * @type {(film: Radiograph, drawn: Element) => number[]}
+ */
+function boxOf(film, drawn) {
+  const { left, top, right, bottom } = drawn.getBoundingClientRect();
+  const back = film.screen.inverse();
+  const [a, b] = [new DOMPoint(left, top), new DOMPoint(right, bottom)].map((point) => point.matrixTransform(back));
+  return [a.x, a.y, b.x, b.y];
+}
+
+/**
+ * The place nearest to a wanted one at which a word lies in the picture and over none of those that are taken.
+ * @type {(film: Radiograph, x: number, y: number, half: number, tall: number, taken: number[][]) => number[]}
+ */
+function free(film, x, y, half, tall, taken) {
+  const [left, top, wide, high] = film.box ?? [0, 0, film.width, film.height];
+  /** @type {(value: number, low: number, most: number) => number} */
+  const within = (value, low, most) => Math.max(Math.min(value, most), low);
+  const steps = Array.from({ length: 61 }, (_, i) => (i - 30) * 0.5 * tall);
+  const places = steps.flatMap((dx) =>
+    steps.map((dy) => [
+      within(x + dx, left + half, left + wide - half),
+      within(y + dy, top + tall, top + high - tall),
+    ])
+  );
+  /** @param {number[]} place */
+  const away = (place) => Math.hypot(place[0] - x, place[1] - y);
+  places.sort((a, b) => away(a) - away(b));
+  return places.find(([px, py]) =>
+    taken.every(([l, t, r, b]) => px + half <= l || px - half >= r || py + tall <= t || py - tall >= b)
+  ) ?? places[0];
 }

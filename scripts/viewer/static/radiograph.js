@@ -5,7 +5,7 @@ import { drawMarks } from "./filmmarks.js";
 import { drawOutlines } from "./filmoutlines.js";
 import { addTools } from "./filmtools.js";
 import { addMark } from "./markediting.js";
-import { drawPlateLines } from "./platelines.js";
+import { drawAngleLabels, drawPlateLines } from "./platelines.js";
 import { node, setAll } from "./svg.js";
 
 /** @import { Sight } from "./sight.js" */
@@ -68,6 +68,7 @@ export class Radiograph {
     this.line = node("line", { class: "height-line", visibility: "hidden" }, this.svg);
     this.pointer = node("line", { class: "height-line pointer", visibility: "hidden" }, this.svg);
     this.marks = node("g", { class: "marks" }, this.svg);
+    this.angles = node("g", { class: "angles" }, this.svg);
     this.letters = node("g", { class: "letters", "aria-hidden": "true" }, this.svg);
     addTools(this);
     this.svg.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
@@ -237,6 +238,7 @@ export class Radiograph {
     if (what !== "selection") drawPlateLines(this, this.plates);
     if (this.state.dragging && what === "selection") return;
     drawMarks(this);
+    drawAngleLabels(this, this.angles);
     this.drawHeightLine();
   }
 
