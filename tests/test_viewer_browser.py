@@ -224,6 +224,16 @@ def test_reconstruction_is_drawn_turned_and_corrected(page: Any) -> None:
     page.click('[data-preset="ap"]')
     assert page.locator("#azimuth").input_value() == "0"
     assert page.locator('svg[data-view=ap] .outline[data-level="T11"]').count() >= 1
+    # Letters as on the films, and as the directions turn.
+    turned = {"front": (0, 0), "left": (90, 0), "back": (180, 0), "right": (-90, 0), "above": (0, 90)}
+    letters = []
+    for azimuth, elevation in turned.values():
+        page.evaluate("angles => viewer.scene.view(...angles)", [azimuth, elevation, 0])
+        page.evaluate("viewer.scene.draw()")
+        letters.append("".join(page.locator("#names b").all_inner_texts()))
+    assert letters == ["RL", "AP", "LR", "PA", "RL"]
+    assert [page.locator(f"svg[data-view={view}] .letters").text_content() for view in VIEWS] == letters[:2]
+    page.click('[data-preset="ap"]')
     # Selecting in one pane selects in all.
     page.locator('#levels tr[data-level="T11"] .level').click()
     assert "selected" in mark(page, "lat", "T11").get_attribute("class")
@@ -830,6 +840,16 @@ def apart(one: float, other: float) -> float:
     return abs((one - other + 180) % 360 - 180)
 
 
+def clear_of(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two boxes on the screen do not meet."""
+    return (
+        one["x"] >= other["x"] + other["width"]
+        or one["x"] + one["width"] <= other["x"]
+        or one["y"] >= other["y"] + other["height"]
+        or one["y"] + one["height"] <= other["y"]
+    )
+
+
 def test_end_plates_are_drawn_and_end_vertebrae_chosen(page: Any) -> None:
     reconstruct(page, "T9", "T10", "T11", "T12")
     wait_for(lambda: settled(page), 60)
@@ -857,6 +877,14 @@ def test_end_plates_are_drawn_and_end_vertebrae_chosen(page: Any) -> None:
     angle = page.locator("#measurements .angle").all_inner_texts()[-1]
     assert float(angle.split("°")[0]) == pytest.approx(apart(upper, lower), abs=0.051)
     assert page.locator("svg[data-view=lat] .angle-label").text_content() == f"Kyphosis {apart(upper, lower):.0f}°"
+    # No mark covers it, and it covers none.
+    boxes = "all => all.map(drawn => drawn.getBoundingClientRect().toJSON())"
+    (told,) = page.locator("svg[data-view=lat] .angle-label").evaluate_all(boxes)
+    drawn = page.locator("svg[data-view=lat] :is(.mark text, .mark .shape)").evaluate_all(boxes)
+    assert len(drawn) == 26 and all(clear_of(told, box) for box in drawn)
+    order = "film => [...film.children].map(part => part.getAttribute('class'))"
+    layers = page.locator("svg[data-view=lat]").evaluate(order)
+    assert layers.index("angles") > layers.index("marks")
     (first, second) = leaning(page, "lat", ".angle-line[data-measure=kyphosis]")
     assert apart(first, second) == pytest.approx(apart(upper, lower), abs=1e-6)
     with page.expect_download(timeout=120_000) as download:
@@ -974,8 +1002,18 @@ def test_nothing_jumps_covers_controls_or_deletes_unasked(page: Any) -> None:
     for control in page.locator("button, input, select").all():
         box = control.bounding_box()
         if box and control.is_visible():
-            apart = box["x"] >= told["x"] + told["width"] or box["x"] + box["width"] <= told["x"]
-            assert apart or box["y"] >= told["y"] + told["height"] or box["y"] + box["height"] <= told["y"]
+            assert clear_of(box, told)
+    # Where there is little room nothing is cut, and all can be reached.
+    for width, height in ((640, 400), (800, 500)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("scrollTo(0, 0)")
+        notice = page.locator(".notice").bounding_box()
+        assert notice["y"] >= 0 and notice["x"] + notice["width"] <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        last = page.locator("#exports button").last
+        last.scroll_into_view_if_needed()
+        assert last.bounding_box()["y"] + last.bounding_box()["height"] <= height
+        assert page.locator("#levels").bounding_box()["height"] > 150
 
 
 def test_exports_open_elsewhere(page: Any, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ export class Sight {
     const low = Math.min(...parts.map((part) => part.low));
     const high = Math.max(...parts.map((part) => part.high));
     const tall = Math.min(...parts.map(({ size }) => size.height));
-    if (tall <= 0) return;
+    if (tall <= 0 || parts.some(({ size }) => size.width <= 0)) return;
     this.mm = Math.max(...parts.map(({ film, size }) => film.width / size.width), (high - low) / tall);
     for (const { film, zero } of parts) {
       film.middle = film.width / 2;
