@@ -125,6 +125,15 @@ def test_marks_move_together_and_every_edit_can_be_undone(page: Any) -> None:
     assert place(page, "ap", "T8")[0] == row and place(page, "lat", "T8")[0] < row - 2
     miss = float(page.locator('#levels tr[data-level="T8"] .miss').inner_text())
     assert miss == pytest.approx(row - place(page, "lat", "T8")[0], abs=0.06)
+    # Removed while it is dragged: that is not an error.
+    x, y = centre(page, "ap", "T5")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 9, y)
+    page.keyboard.press("Delete")
+    page.mouse.move(x + 30, y)
+    page.mouse.up()
+    assert mark(page, "ap", "T5").count() == 0
 
 
 def test_add_remove_and_relabel(page: Any) -> None:

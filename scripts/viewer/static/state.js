@@ -23,6 +23,9 @@ import { clamp, columnAt, frozen, moveTo, newMark, setByHand, toMarks } from "./
 /** Choices of one name that follow each other so fast are one step. */
 const ONE_CHOICE_MS = 1000;
 
+/** What the step is called in which the user says that the levels are right. */
+export const CONFIRM = "confirm the levels";
+
 /** @type {Step} */
 const NOTHING = Object.freeze({
   marks: frozen({ ap: {}, lat: {} }),
@@ -248,7 +251,7 @@ export class State extends EventTarget {
 
   /** The user knows that the levels are right. */
   confirm() {
-    this.push("confirm the levels", confirmed(this.marks), { uncertain: false, confirmed: true });
+    this.push(CONFIRM, confirmed(this.marks), { uncertain: false, confirmed: true });
   }
 
   undo() {

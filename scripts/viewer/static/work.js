@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { messageOf } from "./dom.js";
+import { CONFIRM } from "./state.js";
 import { counted } from "./tables.js";
 
 /** @import { State } from "./state.js" */
@@ -88,7 +89,9 @@ export class Work {
     this.wanted.clear();
     // The one at hand comes first.
     old.sort((a, b) => Number(b === state.selected) - Number(a === state.selected));
-    if (old.length && (!state.allMove || old.length <= MOST_AT_ONCE)) return this.reconstruct(old);
+    // After a word about the levels the shapes are the same, and come at once.
+    const little = !state.allMove || old.length <= MOST_AT_ONCE || state.now.what === CONFIRM;
+    if (old.length && little) return this.reconstruct(old);
     await this.measure();
     if (old.length) this.tell.status(`${old.length} outdated: reconstruct`);
   }
