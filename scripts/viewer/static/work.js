@@ -75,7 +75,8 @@ export class Work {
     clearTimeout(this.timer);
     if (!this.state.case) return;
     try {
-      await this.send();
+      // Also marks that were changed while these were on their way: nothing is asked of those that are no longer so.
+      for (let sent = this.send(); await sent, sent !== this.sending;) sent = this.sending;
     } catch (error) {
       return this.tell.toast(messageOf(error));
     }
