@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +14,7 @@ import torch
 from scripts.films.film import Films, Radiograph
 from scripts.geometry.biplanar import BiplanarGeometry, View
 from scripts.geometry.projector import project_views
+from scripts.io.annotations import Annotations
 from scripts.io.checksums import sha256
 
 torch.set_num_threads(1)
@@ -26,6 +27,11 @@ SAMPLE = ROOT / "docs" / "sample"
 def films_of(ap: np.ndarray, lat: np.ndarray, geometry: BiplanarGeometry) -> Films:
     """Two arrays whose geometry is known."""
     return Films(Radiograph(ap, geometry.ap.pixel_mm), Radiograph(lat, geometry.lat.pixel_mm), geometry, True)
+
+
+def without_films(annotations: Annotations) -> Annotations:
+    """Marks that do not say which films they are of, as in files of before."""
+    return replace(annotations, ap=replace(annotations.ap, film=""), lat=replace(annotations.lat, film=""))
 
 
 def checksums(folder: Path) -> dict[str, str]:
