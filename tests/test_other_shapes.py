@@ -9,6 +9,7 @@ from scripts.data.online.numbers import with_numbers
 from scripts.data.online.other_shapes import library_numbers, placed_distance, with_other_shapes
 from scripts.simulation.patient import SimulationOptions, simulate_patient
 from scripts.simulation.spine import SpineOptions
+from tests.conftest import simulate_case
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,8 @@ def test_who_is_left_out_lends_no_shape(monkeypatch, tmp_path):
     (real, no_cts), (simulated, numbers) = jobs
     assert (no_cts, numbers) == ([], [0, 1])
     assert simulated["options"].spine.without == real["without"] == ("verse083", "remus")
+    # Nor do their CTs take part, however a release spells them.
+    for name in ("dataset1_verse083", "other"):
+        simulate_case(tmp_path / "source", name, levels=(20,))
+    build.build(tmp_path / "cases", str(tmp_path / "source"), without=("verse083",))
+    assert [case.subject for case, _ in jobs[2][1]] == ["other"]

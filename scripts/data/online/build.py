@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.anatomy.shapes import SUBJECT_WEIGHTS, library_subjects, shape_subjects
+from scripts.anatomy.shapes import SUBJECT_WEIGHTS, library_subjects, people_named, shape_subjects
 from scripts.command import run_module
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.duplicates import merge_releases, names_of
@@ -110,7 +110,8 @@ def build(
     found = find_cases(source) if source else []
     cases, twins = merge_releases(found)
     names = names_of(found, cases, twins)
-    cases = [c for c in cases if names[c.subject].isdisjoint(without)]
+    # However their files spell them.
+    cases = [c for c in cases if not any(people_named(name, without) for name in names[c.subject])]
     cases = [c for c in cases if not subjects or not names[c.subject].isdisjoint(subjects)]
     jobs = [(case, number) for case in cases for number in (range(1, bodies + 1) if bodies else [0])]
     job = partial(build_case, folder=output, factor=factor, seed=seed, other_shapes=other_shapes, without=without)
