@@ -288,6 +288,18 @@ def test_what_is_refused_is_told_once_and_keeps_back_nothing_else(
     assert service_log.text.count("takes results again") == 1
 
 
+def forward_until(state: State, spool: Spool, port: int) -> None:
+    """Send results until a job has come into a state."""
+
+    async def sent() -> None:
+        sending = asyncio.create_task(forward(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
+        while not spool.count(state) and not sending.done():
+            await asyncio.sleep(0.01)
+        sending.cancel()
+
+    asyncio.run(asyncio.wait_for(sent(), 30))
+
+
 @pytest.mark.parametrize("left_bytes", [0, 140, -2])
 def test_half_a_result_is_computed_anew_and_not_sent(tmp_path: Path, left_bytes: int) -> None:
     job = result(tmp_path)
@@ -297,14 +309,7 @@ def test_half_a_result_is_computed_anew_and_not_sent(tmp_path: Path, left_bytes:
         with pytest.raises(UnreadableResultError):
             read_results(path.parent)
         spool = Spool(tmp_path / "spool")
-
-        async def sent() -> None:
-            sending = asyncio.create_task(forward(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
-            while not spool.count(State.WAITING) and not sending.done():
-                await asyncio.sleep(0.01)
-            sending.cancel()
-
-        asyncio.run(asyncio.wait_for(sent(), 30))
+        forward_until(State.WAITING, spool, port)
         assert not got and not (spool.folder / State.WAITING / "1" / OUTPUT).exists()
 
 
@@ -329,14 +334,7 @@ def test_results_are_sent_until_the_archive_has_stored_them(tmp_path: Path, monk
 
         monkeypatch.setattr(AE, "associate", resolve)
         monkeypatch.setattr("scripts.deploy.forwarding.RETRY_S", (0.01, 0.01))
-
-        async def sent() -> None:
-            sending = asyncio.create_task(forward(spool, Peer("ARCHIVE", "127.0.0.1", port, "ME")))
-            while not spool.count(State.DONE) and not sending.done():
-                await asyncio.sleep(0.01)
-            sending.cancel()
-
-        asyncio.run(asyncio.wait_for(sent(), 30))
+        forward_until(State.DONE, spool, port)
     assert spool.count(State.DONE) == 1
 
 

@@ -8,11 +8,10 @@ from scripts.errors import UserError
 from scripts.films.film import Projection
 from scripts.films.options import ReadingOptions
 from scripts.films.study import choose_film
-from scripts.io.documents import read_text
+from scripts.io.documents import YAML_SUFFIXES, read_text
 from scripts.job.options import Job
 from scripts.localization.anchors import Anchors, parse_anchors
 
-YAML_SUFFIXES = (".yaml", ".yml")
 GEOMETRY_FILES = ("geometry.yaml", "geometry.yml", "geometry.json")
 ANNOTATIONS_FILE, ANCHOR_FILE = "annotations.json", "anchor.txt"
 

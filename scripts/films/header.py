@@ -13,7 +13,7 @@ import warnings as python_warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import DataElement, Dataset
@@ -61,6 +61,8 @@ DECISIVE = (
     "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
 )  # fmt: skip
+# The preamble and the four letters behind it.
+BEGINNING = 132
 SHOWN = 40  # characters of a value in a message
 MOST_UNPACKED_BYTES, CHUNK_BYTES = 2**30, 2**20
 
@@ -115,10 +117,19 @@ def open_dicom(path: Path, pixels: bool = True) -> tuple[Dataset, Faults]:
     return data, faults
 
 
+def starts_like_dicom(stream: BinaryIO) -> bool:
+    """Whether a file, read from its beginning, has DICOM's preamble; the data set follows."""
+    return _has_preamble(stream.read(BEGINNING))
+
+
+def _has_preamble(start: bytes) -> bool:
+    return start[128:] == b"DICM"
+
+
 def _check_deflated(path: Path) -> None:
     """Refuse a data set that is compressed as a whole and larger than any film: pydicom unpacks it at once."""
     with path.open("rb") as stream:
-        if stream.read(132)[128:] != b"DICM":
+        if not starts_like_dicom(stream):
             return
         meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
@@ -186,8 +197,8 @@ def printable(value: Any) -> str:
 def _begins_without_preamble(path: Path) -> bool:
     """Whether a file starts with an attribute of the file meta information or of the identifying group."""
     with path.open("rb") as stream:
-        start = stream.read(132)
-    return start[128:] != b"DICM" and len(start) > 8 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
+        start = stream.read(BEGINNING)
+    return not _has_preamble(start) and len(start) > 8 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
 
 
 def _mend_numbers(data: Dataset, keyword: str, value: Any, faults: Faults) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
 
 from pydicom.uid import UID
 
 from scripts.errors import UserError
 from scripts.films.dicom import read_header
-from scripts.films.header import open_dicom
+from scripts.films.header import open_dicom, starts_like_dicom
 from scripts.films.picture import SUFFIXES
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 VIEW_SUFFIXES = (".ap", ".lat")
-PREAMBLE = 128
-MAGIC = b"DICM"
 
 
 class FilmKind(Enum):
@@ -73,8 +70,3 @@ def damaged_dicom(path: Path) -> bool:
     kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or ""))
     image = not kind or "Image Storage" in kind.name
     return image and not ("Rows" in header and "Columns" in header)
-
-
-def starts_like_dicom(stream: BinaryIO) -> bool:
-    """Whether a file, read from its beginning, has DICOM's preamble."""
-    return stream.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC

@@ -27,6 +27,7 @@ MOST_BYTES = 2**30
 SMALL_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 50_000, 50
 # PyYAML takes a second for as much; a geometry has a few lines.
 YAML_BYTES = 2**16
+YAML_SUFFIXES = (".yaml", ".yml")
 # What the parsers raise for broken files; PyYAML lets its constructors' own errors through.
 BROKEN = (OSError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError)
 
@@ -96,7 +97,7 @@ def read_small(path: Path, what: str) -> Any:
     Raises:
         UserError: missing, unreadable, larger than such a file can be, or a number in it is not finite.
     """
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in YAML_SUFFIXES:
         document = _parse_yaml(_read(path, what, YAML_BYTES), path, what)
     else:
         document = read_json(path, what, SMALL_BYTES)

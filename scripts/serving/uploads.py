@@ -8,12 +8,15 @@ from pathlib import Path
 from fastapi import UploadFile
 
 from scripts.errors import UserError
-from scripts.films.kind import starts_like_dicom
+from scripts.films.header import starts_like_dicom
+from scripts.films.kind import NIFTI_SUFFIXES
+from scripts.films.picture import SUFFIXES
+from scripts.io.documents import YAML_SUFFIXES
 
-FILM_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FILM_SUFFIXES = (*NIFTI_SUFFIXES, ".dcm", *SUFFIXES)
 # Beside stored files: the user's names of them, which errors say.
 NAMES_FILE = ".names.json"
-TEXT_SUFFIXES = (".json", ".yaml", ".yml")
+TEXT_SUFFIXES = (".json", *YAML_SUFFIXES)
 
 
 def save_upload(upload: UploadFile, folder: Path, name: str, suffixes: tuple[str, ...]) -> str:

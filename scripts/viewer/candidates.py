@@ -14,6 +14,7 @@ from scripts.errors import UserError
 from scripts.films.dicom import read_header
 from scripts.films.film import Projection, Radiograph
 from scripts.films.geometry_file import read_geometry
+from scripts.films.kind import NIFTI_SUFFIXES
 from scripts.films.orientation import WORDS, orientation_letters
 from scripts.films.pair import read_radiograph
 from scripts.films.plausible import SAME
@@ -147,7 +148,7 @@ def _kind_of_text(path: Path) -> str:
 
 def _read(path: Path, given: str) -> FoundFilm:
     """The film as it would be read for the view that it shows."""
-    if path.name.endswith((".nii", ".nii.gz")):
+    if path.name.endswith(NIFTI_SUFFIXES):
         try:
             return FoundFilm(read_radiograph(path, Projection.FRONTAL), Candidate(Projection.FRONTAL), "header", True)
         except UserError as error:

@@ -82,17 +82,21 @@ function free(film, x, y, half, tall, taken) {
   const [left, top, wide, high] = film.box ?? [0, 0, film.width, film.height];
   /** @type {(value: number, low: number, most: number) => number} */
   const within = (value, low, most) => Math.max(Math.min(value, most), low);
+  /** @type {(dx: number, dy: number) => number[]} */
+  const place = (dx, dy) => [
+    within(x + dx, left + half, left + wide - half),
+    within(y + dy, top + tall, top + high - tall),
+  ];
+  /** @param {number[]} place */
+  const isFree = ([px, py]) =>
+    taken.every(([l, t, r, b]) => px + half <= l || px - half >= r || py + tall <= t || py - tall >= b);
+  const nearest = place(0, 0);
+  // Mostly so; films are drawn anew at every step of a drag.
+  if (isFree(nearest)) return nearest;
   const steps = Array.from({ length: 61 }, (_, i) => (i - 30) * 0.5 * tall);
-  const places = steps.flatMap((dx) =>
-    steps.map((dy) => [
-      within(x + dx, left + half, left + wide - half),
-      within(y + dy, top + tall, top + high - tall),
-    ])
-  );
+  const places = steps.flatMap((dx) => steps.map((dy) => place(dx, dy)));
   /** @param {number[]} place */
   const away = (place) => Math.hypot(place[0] - x, place[1] - y);
   places.sort((a, b) => away(a) - away(b));
-  return places.find(([px, py]) =>
-    taken.every(([l, t, r, b]) => px + half <= l || px - half >= r || py + tall <= t || py - tall >= b)
-  ) ?? places[0];
+  return places.find(isFree) ?? nearest;
 }
