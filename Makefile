@@ -29,7 +29,7 @@ reconstruct: $(VENV)/.ready ## reconstruct the sample patient's spine and compar
 		--annotations $(SAMPLE)/annotations.json --truth $(SAMPLE)/labelmap.nii.gz --output $(OUTPUT)
 
 test: $(VENV)/.ready $(DEPLOY)/.ready tools ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Tests use Debian's Chromium (the viewer), DCMTK (DICOM nodes) and dicom3tools (a validator of DICOM objects); where
 # they cannot be installed, what needs them is skipped and says so.

@@ -22,6 +22,17 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data"
 SAMPLE = ROOT / "docs" / "sample"
+# They take longest, so they come first: otherwise one worker ends long before the other.
+LONGEST_FILES = (
+    "test_viewer_browser", "test_viewer_service", "test_release", "test_listener", "test_reconstruct",
+    "test_distributed", "test_deploy", "test_bundle", "test_dicom_identity", "test_documents", "test_dicom_out",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others in their order."""
+    place = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def films_of(ap: np.ndarray, lat: np.ndarray, geometry: BiplanarGeometry) -> Films:

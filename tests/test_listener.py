@@ -44,7 +44,7 @@ from tests.conftest import ROOT
 from tests.dicom_films import write_dicom
 from tests.quick.worker import process
 
-KILLS = 20
+KILLS = 12
 
 
 def free_port() -> int:
