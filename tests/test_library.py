@@ -45,7 +45,7 @@ from scripts.reconstruction.metrics.yardstick import yardstick_rows
 from scripts.simulation.deformation import DeformationOptions, deform, draw_person
 from scripts.simulation.draw import VariationOptions
 from scripts.simulation.spine import SpineOptions, draw_spine
-from scripts.simulation.variation import measured_vertebrae, variation
+from scripts.simulation.variation import departure, measured_vertebrae, variation
 
 NECKS = [subject for subject in shape_subjects() if 1 in load_subject(subject)]
 
@@ -243,6 +243,20 @@ def test_what_a_subject_s_own_size_adds_is_taken_out() -> None:
             volumes.append(float((deformed.signed_distance(points) < 0).sum()))
         spreads.append(np.std(np.log(volumes)))
     assert len(shapes) > 8 and spreads[1] < 0.6 * spreads[0]
+
+
+@pytest.mark.parametrize(("subject", "level"), [("spl", "C4"), ("s0327", "L2"), ("verse009", "T6")])
+def test_a_mirrored_vertebra_is_the_mirror_image(subject: str, level: str) -> None:
+    """Also where the real one is turned about the spine or leans to the side by several degrees."""
+    number = LEVEL_NUMBERS[level]
+    points = torch.stack(torch.meshgrid(*[torch.arange(-60.0, 61.0, 2.0)] * 3, indexing="ij"), -1)
+    calm = DeformationOptions(VariationOptions(0.0, 0.0, 0.0, 0.0), fracture_share=0.0)
+    rng = np.random.default_rng(0)
+    still = draw_person((number,), calm.variation, rng)[0]
+    plain, mirrored = (deform(load_shape(subject, number), 1.0, side, still, calm, rng) for side in (False, True))
+    assert np.abs(departure(subject, number).turn_deg[:2]).max() > 3
+    image = mirrored.signed_distance(points * torch.tensor([1.0, 1.0, -1.0]))
+    assert torch.allclose(image, plain.signed_distance(points), atol=1e-3)
 
 
 @pytest.mark.parametrize("level", ["C5", "T4", "L2"])

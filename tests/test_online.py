@@ -10,7 +10,7 @@ from scripts.data.film_effects import FilmEffectOptions
 from scripts.data.normalisation import normalise_film
 from scripts.data.online import samples
 from scripts.data.online.case import OnlineCase, OnlineVertebra, case_from_simulation, read_case, write_case
-from scripts.data.online.dataset import OnlineBatches
+from scripts.data.online.dataset import FreshBatches, OnlineBatches
 from scripts.data.online.draws import MachineOptions, MarkOptions, PeopleDeformation, draw_samples
 from scripts.data.online.memory import pick_with_copies
 from scripts.data.online.pool import CasePool, Choice, load_cases
@@ -271,6 +271,24 @@ def test_cases_are_stored_and_chosen(case, tmp_path):
         read_case(tmp_path / "b.npz")
 
 
+@pytest.mark.parametrize(("processes", "unused"), [(1, 1), (2, 2)])
+def test_only_this_process_s_next_batch_is_made_ahead(processes: int, unused: int) -> None:
+    """The first guess is the next number, which with two processes is the other one's; and one is left at the end."""
+    made = []
+
+    class Counted(FreshBatches):
+        def make(self, number: int) -> dict[str, torch.Tensor]:
+            made.append(number)
+            return {}
+
+    batches = Counted(torch.device("cpu"), 12, ahead=True)
+    asked = list(range(0, 12, processes))
+    for number in asked:
+        batches[number]
+    batches._thread.shutdown()
+    assert set(asked) <= set(made) and len(made) == len(asked) + unused
+
+
 def test_copies_with_contrast_agent_do_not_crowd_out_other_patients() -> None:
     """Every patient is as likely as any other, and a copy in one of two times."""
     names = ["a", "b", *(f"b~contrast{n}" for n in range(5)), "c~contrast0"]
@@ -279,3 +297,8 @@ def test_copies_with_contrast_agent_do_not_crowd_out_other_patients() -> None:
     share = {name: drawn.count(name) / len(drawn) for name in names}
     expected = {"a": 1 / 3, "b": 1 / 6, **{f"b~contrast{n}": 1 / 30 for n in range(5)}, "c~contrast0": 1 / 3}
     np.testing.assert_allclose([share[n] for n in names], [expected[n] for n in names], atol=0.03)
+    # Nor do copies with other people's shapes, which have copies with contrast agent too.
+    crowd = ["a", *(f"b~shapes{n}{end}" for n in range(5) for end in ("", "~contrast0"))]
+    drawn = [pick_with_copies(crowd, str, rng) for _ in range(2000)]
+    assert drawn.count("a") / 2000 == pytest.approx(1 / 2, abs=0.04)
+    assert sum("~contrast" in name for name in drawn) / 2000 == pytest.approx(1 / 4, abs=0.04)

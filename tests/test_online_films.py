@@ -31,7 +31,7 @@ from scripts.localization.online.field import FieldOptions, narrow_field
 from scripts.localization.online.patient import FilmPatient, patient_from_landmarks, read_patient, write_patient
 from scripts.localization.online.pool import PatientPool, load_patient, load_patients
 from scripts.localization.online.render import draw_films, render_views
-from scripts.localization.online.samples import FilmSampleOptions
+from scripts.localization.online.samples import FilmSampleOptions, PlateOptions, make_film_samples
 from scripts.localization.online.spine_shift import HEIGHTS_MM, SpineShiftOptions, draw_spine_shift, shift_source
 from scripts.localization.online.targets import batch_targets, pack_marks
 from scripts.localization.windows import WindowOptions, draw_windows
@@ -69,6 +69,19 @@ def balls(names: tuple[int, ...] = (0, 1, 2, 3, 4), complete: bool = True) -> Fi
         centre = grid.to_index(spine.vertebrae[i].centroid_mm)
         hu += 900 * np.exp(-((index - centre[:, None, None, None]) ** 2).sum(0) / (2 * 3.0**2))
     return patient_from_landmarks("balls", torch.from_numpy(hu), grid, spine, "simulated")
+
+
+def test_a_mirrored_window_is_the_mirror_image_with_all_its_shadows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gas lies in front of the spine in both. Plates, which are drawn in the window, and the noise of photons, which
+    rounding changes, are left out."""
+    monkeypatch.setattr(torch, "poisson", lambda intensity, generator: intensity)
+    images = []
+    for share in (0.0, 1.0):
+        windows = WindowOptions(SHAPE, mirror_prob=share, aside_px=10.0)
+        still = FilmSampleOptions(windows=windows, plates=PlateOptions(prob=0.0))
+        images.append(make_film_samples([balls(), balls()], still, 5)["image"])
+    assert torch.allclose(images[1], images[0].flip(-1), atol=1e-3)
+    assert (images[1] - images[0]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -152,7 +152,9 @@ def deform(
     without = options.variation.without
     source = departure(shape.subject, shape.number, without)
     scale = size ** variation(without).size_slope * np.exp(-source.stretch)
-    back = rotation_matrix(torch.deg2rad(torch.from_numpy(source.turn_deg[None]).float()))[0]
+    # The mirror comes after the turn, and a turn about any axis but Left is the opposite one in a mirror.
+    turn_deg = source.turn_deg * ((-1, -1, 1) if mirrored else (1, 1, 1))
+    back = rotation_matrix(torch.deg2rad(torch.from_numpy(turn_deg[None]).float()))[0]
     steps = torch.linspace(-BEND_HALF_BOX_MM, BEND_HALF_BOX_MM, BEND_POINTS)
     lattice = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1)
     bend = displacement.bend(lattice).movedim(-1, 1).contiguous()

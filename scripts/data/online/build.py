@@ -23,6 +23,7 @@ from scripts.data.online.bodies import put_body_around
 from scripts.data.online.case import case_from_patient, write_case
 from scripts.data.online.case import read_case as read_stored
 from scripts.data.online.files import do_all
+from scripts.data.online.memory import COPY
 from scripts.data.online.numbers import with_numbers
 from scripts.data.online.other_shapes import with_other_shapes
 from scripts.data.online.pool import simulate_case
@@ -62,7 +63,7 @@ def build_case(
         contact = {} if body else volumes.border_contact_mm2
         origin = case.label_origin or "truth"
         write_case(path, with_numbers(case_from_patient(name, patient, contact, origin, factor, case.unlabelled_mm)))
-    copies = [(number, folder / f"{name}~shapes{number}.npz") for number in range(1, other_shapes + 1)]
+    copies = [(number, folder / f"{name}{COPY}shapes{number}.npz") for number in range(1, other_shapes + 1)]
     missing = [(number, copy) for number, copy in copies if not copy.is_file()]
     if missing:
         original = read_stored(path)

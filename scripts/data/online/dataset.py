@@ -19,7 +19,7 @@ class FreshBatches(Dataset):
         device: where batches are made.
         batches: an epoch, of which the engine knows no end.
         ahead: make the next batch, in a thread and a stream of its own, while the last one is used; for a GPU in this
-            process.
+            process. Of several processes each asks for every n-th batch, so the next one is as far on as the last.
     """
 
     def __init__(self, device: torch.device, batches: int, ahead: bool) -> None:
@@ -27,6 +27,7 @@ class FreshBatches(Dataset):
         self._thread = ThreadPoolExecutor(1) if ahead else None
         self._stream = torch.cuda.Stream(device) if ahead and device.type == "cuda" else None
         self._coming: dict[int, Future[dict[str, torch.Tensor]]] = {}
+        self._last: int | None = None
 
     def __len__(self) -> int:
         return self.batches
@@ -35,7 +36,9 @@ class FreshBatches(Dataset):
         if self._thread is None:
             return self.make(number)
         job = self._coming.pop(number, None) or self._thread.submit(self._make_in_stream, number)
-        self._coming = {number + 1: self._thread.submit(self._make_in_stream, number + 1)}
+        following = number + (1 if self._last is None else max(number - self._last, 1))
+        self._last = number
+        self._coming = {following: self._thread.submit(self._make_in_stream, following)}
         batch = job.result()
         if self._stream is not None:
             current = torch.cuda.current_stream(self.device)

@@ -30,24 +30,31 @@ class Patient(Protocol):
 
 P = TypeVar("P", bound=Patient)
 Item = TypeVar("Item")
-# Between a patient's name and the number of the copy with contrast agent.
-CONTRAST = "~contrast"
+# Between a patient's name and what has been changed in a copy of it.
+COPY = "~"
+# Of a copy with contrast agent; its number follows.
+CONTRAST = f"{COPY}contrast"
 
 
 def pick_with_copies(found: Sequence[Item], name: Callable[[Item], str], rng: np.random.Generator) -> Item:
-    """One of some patients and of their copies with contrast agent.
+    """One of some patients and of their copies with contrast agent or other people's shapes.
 
-    Every patient is as likely as any other, however many copies there are of it, and one in two times it is a copy.
+    Every patient is as likely as any other, however many copies there are of it, and one in two times it is a copy with
+    contrast agent.
 
     Args:
         found: to choose from, at least one.
-        name: of the patient of an item; that of a copy continues with `CONTRAST`.
+        name: of the patient of an item; that of a copy continues with `COPY`, of one with contrast agent somewhere with
+            `CONTRAST`.
         rng: source.
     """
-    people = sorted({name(item).split(CONTRAST)[0] for item in found})
-    person = people[rng.integers(len(people))]
-    plain = [item for item in found if name(item) == person]
-    copies = [item for item in found if name(item).startswith(person + CONTRAST)]
+    people: dict[str, list[Item]] = {}
+    for item in found:
+        people.setdefault(name(item).split(COPY)[0], []).append(item)
+    names = sorted(people)
+    person = people[names[rng.integers(len(names))]]
+    plain = [item for item in person if CONTRAST not in name(item)]
+    copies = [item for item in person if CONTRAST in name(item)]
     chosen = copies if copies and (not plain or rng.random() < 0.5) else plain
     return chosen[rng.integers(len(chosen))]
 

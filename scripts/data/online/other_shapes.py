@@ -21,6 +21,7 @@ from scripts.anatomy.mean_shapes import mean_shapes
 from scripts.anatomy.placement import NUMBERS, fit_shape, to_shape_frame
 from scripts.anatomy.shapes import SHAPE_SPACING_MM, VertebraShape, load_shape, signed_distance, vertebrae_of
 from scripts.data.online.case import OnlineCase, OnlineVertebra
+from scripts.data.online.memory import COPY
 from scripts.data.online.numbers import FIT, with_numbers
 from scripts.data.online.render import sample_volume
 from scripts.simulation.spine import draw_order
@@ -58,7 +59,9 @@ def with_other_shapes(case: OnlineCase, number: int, subjects: dict[str, float])
         centroids[vertebra.level] = vertebra.centroid + place / case.spacing_mm
     hu = _carried(case.hu.float() + 1024.0, moved, np.zeros(3)) - 1024.0
     vertebrae = [_carry(v, case, moved, centroids) for v in case.vertebrae]
-    copy = replace(case, name=f"{case.name}~shapes{number}", hu=hu.round().to(torch.int16), vertebrae=tuple(vertebrae))
+    copy = replace(
+        case, name=f"{case.name}{COPY}shapes{number}", hu=hu.round().to(torch.int16), vertebrae=tuple(vertebrae)
+    )
     return with_numbers(copy)
 
 

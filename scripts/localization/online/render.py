@@ -43,6 +43,7 @@ class ViewDraw:
         half_rows: rows of the window above and below its middle in which there is film.
         columns: first and last of the window between which there is film.
         half_depth_mm: how far the patient reaches in front of and behind its middle.
+        mirrored: whether its columns run the other way.
     """
 
     rays: np.ndarray
@@ -50,6 +51,7 @@ class ViewDraw:
     half_rows: float
     columns: tuple[float, float]
     half_depth_mm: float
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _view(view: View, points: np.ndarray, place: Window, shape: tuple[int, int],
         to_film = flip @ to_film
         columns = (shape[1] - 1 - columns[1], shape[1] - 1 - columns[0])
     rays = np.stack([to_film @ basis @ IPL_AXES.T for basis in view.ray_basis()])
-    return ViewDraw(rays, moved, place.half_rows, columns, half_depth_mm)
+    return ViewDraw(rays, moved, place.half_rows, columns, half_depth_mm, bool(place.mirrored))
 
 
 def render_views(

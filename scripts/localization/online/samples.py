@@ -91,14 +91,24 @@ def make_film_samples(
     points, which, unknown = (values.to(device, non_blocking=True) for values in packed)
     generator = torch.Generator(device).manual_seed(seed)
     shape = options.windows.shape
-    integrals = render_views(draws, shape, PIXEL_MM, options.ray_mm, device)
-    ap, lat, on_ap, on_lat = expose(integrals, PIXEL_MM, options.effects, generator)
+    mirrored = torch.tensor([[view.mirrored for view in draw.views] for draw in draws]).to(device, non_blocking=True)
+    total, bone, film = (
+        _flipped(part, mirrored) for part in render_views(draws, shape, PIXEL_MM, options.ray_mm, device)
+    )
+    # Shadows such as bowel gas lie in front of the spine, so they are added before a window is mirrored.
+    ap, lat, on_ap, on_lat = expose((total, bone, film), PIXEL_MM, options.effects, generator)
+    films, masks = (_flipped(torch.stack(pair, 1), mirrored) for pair in ((ap, lat), (on_ap, on_lat)))
     views = []
-    for which_view, (shown, mask) in enumerate(((ap, on_ap), (lat, on_lat))):
+    for which_view in range(2):
+        shown, mask = films[:, which_view], masks[:, which_view]
         normal = _with_plates(normalise_film(shown, mask), options.plates, generator)
         views.append(view_input(normal[:, None], mask[:, None].float(), which_view == 0))
-    valid = torch.stack([on_ap, on_lat], 1)
-    return {"image": torch.stack(views, 1), **batch_targets(points, which, unknown, valid)}
+    return {"image": torch.stack(views, 1), **batch_targets(points, which, unknown, masks)}
+
+
+def _flipped(films: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Films (B, view, H, W) with their columns the other way round where (B, view) says so."""
+    return torch.where(where[..., None, None], films.flip(-1), films)
 
 
 def _with_plates(films: torch.Tensor, options: PlateOptions, generator: torch.Generator) -> torch.Tensor:

@@ -53,11 +53,18 @@ class LevelPrior(nn.Module):
         offset = shift * self.per_mm + pivot - (linear * pivot).sum(2)
         # Rows and columns count from the last axis: Left, Posterior, Inferior.
         theta = torch.cat([linear.flip(1, 2), offset.flip(1)[:, :, None]], 2)
-        size = self.size
-        grid = F.affine_grid(theta, [level.shape[0], 1, size, size, size], align_corners=False)
-        placed = F.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)
+        placed = F.grid_sample(volumes[:, None], self._grid(theta), padding_mode="border", align_corners=False)
         larger = torch.exp(numbers[:, 6:9].mean(1))
         return (placed * larger[:, None, None, None, None]).clamp(-1, 1)
+
+    def _grid(self, theta: torch.Tensor) -> torch.Tensor:
+        """`torch.nn.functional.affine_grid` of (B, 3, 4), by sums: under autocast that one rounds to bfloat16."""
+        axis = (2 * torch.arange(self.size, device=theta.device) + 1) / self.size - 1
+        columns = theta[:, None, None, None]
+        along_last = axis[:, None] * columns[..., 0]
+        along_middle = axis[:, None, None] * columns[..., 1]
+        along_first = axis[:, None, None, None] * columns[..., 2]
+        return along_last + along_middle + along_first + columns[..., 3]
 
 
 class LevelGenerator(nn.Module):
