@@ -137,6 +137,19 @@ def test_items_have_full_paths_and_files_that_are_there(dataset: Path, tmp_path:
             load_items(str(tmp_path), "training")
 
 
+def test_words_of_an_item_stay_as_they_are(dataset: Path, tmp_path: Path) -> None:
+    """An empty series became the folder's name in ``metrics.csv``; so did any word that names something there."""
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset, folder)
+    document = json.loads((folder / "dataset.json").read_text())
+    words = {"subject": "cases", "series": "", "source": "dataset.json", "excluded": ""}
+    document["training"] = [item | words for item in document["training"]]
+    (folder / "dataset.json").write_text(json.dumps(document))
+    for item, written in zip(load_items(str(folder), "training"), document["training"], strict=True):
+        files = {name: str(folder / written[name]) for name in ("image", "label")}
+        assert item == written | files
+
+
 def test_every_item_is_looked_at_before_any_work(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
     shutil.copytree(dataset, folder)

@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from monai.data import load_decathlon_datalist
 
-from scripts.data.datalist import read_datalist
+from scripts.data.datalist import LISTS_FILE, read_datalist
 from scripts.errors import UserError
 from scripts.io.nifti import open_nifti
 from scripts.learning.checkpoint import refuse_checkpoints
@@ -48,13 +47,14 @@ def load_items(
         UserError: no dataset, an empty list, or a file of it is not there or, if they are read, damaged.
     """
     _say_user_errors_alone()
-    read_datalist(Path(dataset_dir), data_list)
-    path = Path(dataset_dir) / "dataset.json"
-    items: list[dict[str, Any]] = load_decathlon_datalist(str(path), True, data_list)[:first]
+    items = read_datalist(Path(dataset_dir), data_list)[:first]
     for number, item in enumerate(items, start=1):
         for name in ("image", "label"):
-            if not Path(str(item.get(name))).is_file():
-                raise UserError(f"{path}: item {number} of '{data_list}' has no file {name}: {item.get(name)}")
+            # These two alone: MONAI's reader joins any text to the folder that names something there, "" for one.
+            item[name] = os.path.normpath(os.path.join(dataset_dir, str(item.get(name, ""))))
+            if not Path(item[name]).is_file():
+                path = Path(dataset_dir) / LISTS_FILE
+                raise UserError(f"{path}: item {number} of '{data_list}' has no file {name}: {item[name]}")
         if read_images:
             open_nifti(Path(item["image"]))
     return items
@@ -75,7 +75,7 @@ def check_own_images(dataset_dir: str, data_list: str) -> None:
         image = os.path.abspath(os.path.join(root, str(item.get("image"))))
         if not Path(image).is_relative_to(root):
             raise UserError(
-                f"{Path(dataset_dir) / 'dataset.json'}: its list '{data_list}' points to {image}, beside which its "
+                f"{Path(dataset_dir) / LISTS_FILE}: its list '{data_list}' points to {image}, beside which its "
                 "mask would be written; take the dataset that holds the image, not the mixed list"
             )
 
