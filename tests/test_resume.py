@@ -115,6 +115,54 @@ def test_two_trainings_are_not_mixed_in_a_folder(uninterrupted: torch.Tensor, tm
     assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_size": 1}, "was trained with 2 steps an epoch, this is 4 "),
+        ({"batch_size": 4}, "was trained with 2 steps an epoch, this is 1 "),
+        ({"seed": 1}, "was trained with --seed 0, this is 1"),
+        (
+            {"learning_rate": 5e-3},
+            r"its schedule was made with base_lrs \[0.01\], this is \[0.005\] \(--learning_rate\)",
+        ),
+        ({"epochs": 5}, r"its schedule was made with T_max 2, this is 5 \(--max_epochs\)"),
+        ({"cosine": False}, r"its schedule was made with T_max 2, this is None"),
+    ],
+)
+def test_a_training_goes_on_as_it_was_begun_or_not_at_all(tmp_path: Path, change: dict, said: str) -> None:
+    """An epoch was cut short, or the log deleted; another rate was forgotten, and a cosine rose again."""
+    begun = {"epochs": 2, "cosine": True}
+    train(tmp_path, resume=False, **begun)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=f"checkpoint_2.pt: {said}"):
+        train(tmp_path, resume=True, **begun | change)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train(tmp_path, resume=True, **begun)
+
+
+def test_a_checkpoint_of_before_that_does_not_say_its_seed(uninterrupted: torch.Tensor, tmp_path: Path) -> None:
+    train(tmp_path, 2, resume=False)
+    for path in checkpoints(tmp_path):
+        state = load_checkpoint(path)
+        assert state.pop("seed") == 0
+        save_checkpoint(path, state)
+    assert torch.equal(train(tmp_path, EPOCHS, resume=True), uninterrupted)
+
+
+def test_a_log_that_no_checkpoint_belongs_to_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("training_1.csv", "training_2.csv"):
+        train(tmp_path, 1, resume=False)
+        log = (tmp_path / "training.csv").read_text()
+        for path in checkpoints(tmp_path):
+            path.unlink()
+        train(tmp_path, 1, resume=True)
+        assert (tmp_path / name).read_text() == log and len(rows(tmp_path)) == 3
+        assert f"the log of an earlier training is now {name}" in caplog.text
+        for path in checkpoints(tmp_path):
+            path.unlink()
+        (tmp_path / "training.csv").unlink()
+
+
 def test_nothing_to_resume_from_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_settings(output_dir=str(tmp_path), resume=True)
     train(tmp_path, 1, resume=True)

@@ -66,18 +66,33 @@ def make_trainer(
     )
 
 
-def train(folder: Path, epochs: int, resume: bool, num_workers: int = 0) -> torch.Tensor:
+def train(
+    folder: Path,
+    epochs: int,
+    resume: bool,
+    num_workers: int = 0,
+    batch_size: int = 2,
+    learning_rate: float = 1e-2,
+    cosine: bool = False,
+    seed: int = 0,
+) -> torch.Tensor:
     """Train with checkpoints and a falling learning rate; all weights of both networks in one vector."""
     torch.set_num_threads(1)
-    set_determinism(0)
-    trainer = make_trainer(epochs=epochs, different=True, noise=0.1, num_workers=num_workers)
+    set_determinism(seed)
+    trainer = make_trainer(epochs=epochs, different=True, noise=0.1, num_workers=num_workers, batch_size=batch_size)
     state = trainer.state
-    schedule = torch.optim.lr_scheduler.StepLR(state.g_optimizer, 2, 0.5)
+    state.g_optimizer.param_groups[0]["lr"] = learning_rate
+    schedules = torch.optim.lr_scheduler
+    schedule = (
+        schedules.CosineAnnealingLR(state.g_optimizer, epochs)
+        if cosine
+        else schedules.StepLR(state.g_optimizer, 2, 0.5)
+    )
     LrScheduleHandler(schedule, print_lr=False).attach(trainer)
     TrainingLog(str(folder), {"generator": state.g_optimizer}).attach(trainer)
     parts = {"generator": state.g_network, "discriminator": state.d_network, "optimizer": state.g_optimizer}
     keeper = CheckpointKeeper(
-        str(folder), {**parts, "discriminator_optimizer": state.d_optimizer, "schedule": schedule}
+        str(folder), {**parts, "discriminator_optimizer": state.d_optimizer, "schedule": schedule}, seed=seed
     )
     keeper.attach(trainer)
     if resume:

@@ -16,6 +16,7 @@ from scripts.errors import UserError
 from scripts.io.atomic import atomic_path
 from scripts.io.checksums import sha256
 from scripts.learning.distributed import unwrapped
+from scripts.learning.resumed import refuse_changes
 
 logger = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint_(\d+)\.pt")
@@ -100,10 +101,17 @@ class CheckpointKeeper:
         interval: epochs between two.
         keep: how many to keep.
         is_writer: whether this process writes; one of several does.
+        seed: of the training, which is resumed with the same.
     """
 
     def __init__(
-        self, folder: str, state: dict[str, Stateful | None], interval: int = 1, keep: int = 2, is_writer: bool = True
+        self,
+        folder: str,
+        state: dict[str, Stateful | None],
+        interval: int = 1,
+        keep: int = 2,
+        is_writer: bool = True,
+        seed: int = 0,
     ) -> None:
         self.folder = Path(folder)
         self.state = {
@@ -111,7 +119,7 @@ class CheckpointKeeper:
             for name, part in state.items()
             if part is not None
         }
-        self.interval, self.keep, self.is_writer = interval, keep, is_writer
+        self.interval, self.keep, self.is_writer, self.seed = interval, keep, is_writer, seed
 
     def attach(self, engine: Engine) -> None:
         """Called by MONAI."""
@@ -128,7 +136,7 @@ class CheckpointKeeper:
             the epoch that was complete; 0 if there is no checkpoint.
 
         Raises:
-            UserError: the checkpoints are of another training, or all are damaged.
+            UserError: the checkpoints are of another training or of one with other options, or all are damaged.
         """
         found = checkpoints(self.folder)
         if not found:
@@ -140,9 +148,10 @@ class CheckpointKeeper:
             except ValueError as error:
                 logger.warning("%s; trying the one before", error)
                 continue
-            missing = sorted(self.state.keys() ^ (stored.keys() - {"epoch", "iteration"}))
+            missing = sorted(self.state.keys() ^ (stored.keys() - {"epoch", "iteration", "seed"}))
             if missing:
                 raise UserError(f"{path}: is of another training, {', '.join(missing)} differ")
+            refuse_changes(path, stored, self.state, engine, self.seed)
             for name, part in self.state.items():
                 part.load_state_dict(stored[name])
             engine.state.epoch, engine.state.iteration = stored["epoch"], stored["iteration"]
@@ -160,9 +169,8 @@ class CheckpointKeeper:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {name: part.state_dict() for name, part in self.state.items()}
-        save_checkpoint(
-            self.folder / f"checkpoint_{epoch}.pt", {**state, "epoch": epoch, "iteration": engine.state.iteration}
-        )
+        place = {"epoch": epoch, "iteration": engine.state.iteration, "seed": self.seed}
+        save_checkpoint(self.folder / f"checkpoint_{epoch}.pt", {**state, **place})
         for old in checkpoints(self.folder)[self.keep :]:
             old.unlink()
             digest_path(old).unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from scripts.io.atomic import atomic_path
 from scripts.io.tables import write_csv
 from scripts.learning.distributed import unwrapped
 from scripts.learning.loading import load_weights
+
+logger = logging.getLogger(__name__)
 
 
 def shared_handler(handler: Any) -> Any:
@@ -87,16 +91,25 @@ class TrainingLog:
         self.since = time.perf_counter()
 
     def _forget_after(self, iteration: int) -> None:
-        """Remove rows that a killed run wrote after the checkpoint it is resumed from: they will be written again."""
+        """Remove rows that a killed run wrote after the checkpoint it is resumed from: they will be written again.
+
+        What a training from scratch finds is put aside: only the rows of a resumed one are known to come again.
+        """
         if not self.path.is_file():
+            return
+        if iteration == 0:
+            others = (self.path.with_name(f"training_{number}.csv") for number in count(1))
+            other = next(path for path in others if not path.exists())
+            self.path.rename(other)
+            logger.warning("%s: the log of an earlier training is now %s", self.path, other.name)
             return
         with self.path.open(newline="") as stream:
             header, *rows = list(csv.reader(stream)) or [[]]
         kept = [row for row in rows if len(row) == len(header) and int(row[1]) <= iteration]
-        if iteration == 0 or not header:
-            self.path.unlink()
-        else:
+        if header:
             write_csv(self.path, header, kept)
+        else:
+            self.path.unlink()
 
     def _wait(self, engine: Engine) -> None:
         self.since = time.perf_counter()
