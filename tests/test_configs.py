@@ -118,6 +118,17 @@ def test_a_stack_resolves_and_no_overlay_changes_what_another_has_set(stack: tup
     assert changed_twice(stack) == []
 
 
+@pytest.mark.parametrize("recipe", ["fast", "transfer", "benchmark"])
+def test_both_networks_follow_the_cosine_of_a_recipe(recipe: str) -> None:
+    """The discriminator kept its full rate to the end."""
+    parser = ConfigParser()
+    parser.read_config([str(FILES["train.json"]), str(FILES[f"recipes/{recipe}.json"])])
+    for network in ("", "discriminator_"):
+        found = parser[parser[f"{network}lr_scheduler"].removeprefix("@")]
+        assert found["optimizer"] == f"@{network}optimizer"
+        assert (found["_target_"].split(".")[-1], found["T_max"]) == ("CosineAnnealingLR", "@max_epochs")
+
+
 def test_what_these_tests_look_for_is_found() -> None:
     assert changed_twice(("train.json", "view_encoders.json", "level.json"))
     assert changed_twice(("train.json", "level.json", "online.json", "minutes.json"))
