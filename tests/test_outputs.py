@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts.__main__ import main
 from scripts.command import run_command
 from scripts.errors import UserError
 from scripts.io import atomic
 from scripts.io.atomic import atomic_file, atomic_folder, atomic_path, check_file, check_folder, write_text
+from scripts.learning.handlers import save_weights
 from tests.conftest import ROOT, SAMPLE
 
 FILMS = [f"--{name}={SAMPLE}/{name}.nii.gz" for name in ("ap", "lat")]
@@ -117,6 +120,23 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         (work / "done").symlink_to("/dev/full")
         with (work / "done").open("w") as stream:
             stream.write("x")
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_behind_an_error_of_pytorch(tmp_path: Path) -> None:
+    """It says "unexpected pos" where there is no room; an error of its own after another one stays what it is."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"model.pt: cannot be written \(File too large\); make room"):
+            save_weights({"a": torch.zeros(100_000)}, tmp_path / "model.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(RuntimeError, match="ours"), atomic_path(tmp_path / "model.pt"):
+        try:
+            (tmp_path / "none").read_text()
+        except OSError:
+            raise RuntimeError("ours")  # noqa: B904
     assert names(tmp_path) == []
 
 

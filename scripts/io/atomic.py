@@ -223,7 +223,12 @@ def _errors_naming(path: Path, always: bool = False) -> Iterator[None]:
     """What the system says against writing, as a line that names the user's own path."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as raised:
+        # PyTorch hides what the system said behind an error of its own, which does not say it.
+        error = raised if isinstance(raised, OSError) else raised.__context__
+        hidden = error is not raised
+        if not isinstance(error, OSError) or (hidden and error.errno not in NO_ROOM):
+            raise
         target = Path(os.path.realpath(path)).parent
         # Some libraries say only that a write failed.
         full = target.is_dir() and shutil.disk_usage(target).free < FULL_BYTES
@@ -232,4 +237,4 @@ def _errors_naming(path: Path, always: bool = False) -> Iterator[None]:
         reason = os.strerror(errno.ENOSPC) if full else error.strerror or str(error)
         remedy = "make room or choose another place" if full or error.errno in NO_ROOM else "choose another place"
         kind = NoRoomError if full or error.errno in NO_ROOM else UserError
-        raise kind(f"{path}: cannot be written ({reason}); {remedy}") from error
+        raise kind(f"{path}: cannot be written ({reason}); {remedy}") from raised
