@@ -17,6 +17,7 @@ import pytest
 
 from scripts.__main__ import VERBS
 from scripts.command import Command, options_of
+from scripts.learning.overrides import refuse_unread
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -25,6 +26,7 @@ MODULE = re.compile(r"python -m (?P<module>scripts\.[a-z_.]+)(?P<rest>[^`|\n]*)"
 CONFIG = re.compile(r"configs/[a-z0-9_/]+\.json")
 NAME = re.compile(r"`(scripts\.[a-zA-Z_.]+[a-zA-Z])`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)")
+WORKFLOW = re.compile(r"(?:monai\.bundle|…) run [^`|\n]*")
 OPTION = re.compile(r"(?<!\S)--([A-Za-z_][A-Za-z_0-9-]*)")
 
 
@@ -65,6 +67,18 @@ def test_every_verb_option_module_and_link_of_a_document_exists(path: Path) -> N
         assert not target or (path.parent / target).exists(), target
     for name in CONFIG.findall(text):
         assert (ROOT / name).is_file() or name == "configs/baselines/mine.json", name
+
+
+def test_every_option_of_a_workflow_is_one_that_its_configs_read() -> None:
+    named = 0
+    for path in DOCUMENTS:
+        for line in WORKFLOW.findall(path.read_text().replace("\\\n", " ")):
+            words = shlex.split(line)
+            options = {word.removeprefix("--"): words[n + 1] for n, word in enumerate(words) if word.startswith("--")}
+            files = CONFIG.findall(options.pop("config_file", "configs/train.json"))
+            refuse_unread([str(ROOT / name) for name in files if (ROOT / name).is_file()], options)
+            named += len(options)
+    assert named > 50
 
 
 def test_what_these_tests_look_for_is_there() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.bundle import run as run_bundle
 
 from scripts.errors import UserError
 from scripts.learning.inputs import check_own_images, check_settings, load_items
+from scripts.learning.overrides import refuse_unread
 from tests.conftest import ROOT
 
 EVALUATE = "['configs/train.json','configs/evaluate.json']"
@@ -68,6 +73,61 @@ def test_settings_are_of_their_kind(name: str, value: object, good: bool) -> Non
     else:
         with pytest.raises(UserError, match=f"--{name} is "):
             check_settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "option", "said"),
+    [
+        ("train", "max_epoch", "nothing in this run's configs reads it; did you mean --max_epochs?"),
+        ("train", "loss_weights#adversaril", "did you mean --loss_weights#adversarial?"),
+        ("train", "train::cache_rate", "nothing in this run's configs reads it"),
+        ("train", "logging_fil", "did you mean --logging_file?"),
+        ("train", "ckpt_path", "nothing"),
+        ("train_localization", "dataset_dir", "nothing"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(config: str, option: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"^--{option}: .*{re.escape(said)}"):
+        refuse_unread(str(ROOT / "configs" / f"{config}.json"), {option: 3})
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        # A name of one's own that another option refers to, MONAI's arguments and its entries, arguments of objects,
+        # what is taken whole, and what is there.
+        ("train", {"mine": {"_target_": "X"}, "mine#gamma": 1, "lr_scheduler": "@mine"}),
+        ("train", {"mine": 2, "max_epochs": "$@mine * 2"}),
+        (
+            "train",
+            {"meta_file": "m.json", "workflow_type": "train", "finalize": [], "imports": [], "_meta_#version": 1},
+        ),
+        ("train", {"optimizer#weight_decay": 0.1, "train#dataset#data#first": 4, "discriminator_def#act": "RELU"}),
+        ("train", {"train#trainer#amp_kwargs#cache_enabled": True, "train#key_metric#other": {}}),
+        ("train", {"validate#sampler": "X", "validate#dataloader#sampler": "@validate#sampler"}),
+        ("train_localization", {"loss_weights#other": 1}),
+        ("train", {"loss_weights#dice": 1, "train#random_transforms#0": "@noise", "resume": True}),
+    ],
+)
+def test_options_that_something_reads_are_not_refused(config: str, options: dict) -> None:
+    refuse_unread(str(ROOT / "configs" / f"{config}.json"), options)
+
+
+def test_a_command_line_is_searched_for_what_nothing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls from Python are not: a benchmark gives all its networks the same options."""
+    config = tmp_path / "a.json"
+    config.write_text('{"size": 1, "run": [{"_target_": "scripts.learning.inputs.check_settings"}]}')
+    (tmp_path / "arguments.json").write_text(json.dumps({"config_file": str(config), "logging_file": False}))
+    arguments = {"args_file": str(tmp_path / "arguments.json")}
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run_bundle(**arguments, siz=2)
+    monkeypatch.setitem(
+        sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="monai.bundle.__main__"))
+    )
+    run_bundle(**arguments, size=2)
+    with pytest.raises(RuntimeError) as caught:
+        run_bundle(**arguments, siz=2)
+    assert str(caught.value.__cause__) == "--siz: nothing in this run's configs reads it; did you mean --size?"
 
 
 CLOCK = ("train", "dice_cross_entropy", "online", "minutes", "level", "recipes/gpu_minutes")
@@ -166,17 +226,47 @@ def test_every_item_is_looked_at_before_any_work(dataset: Path, tmp_path: Path) 
             check_settings(output_dir=str(place))
 
 
-def test_inference_checks_its_weights_and_its_device(tmp_path: Path) -> None:
-    for option, value, said in (
-        ("ckpt_path", "none.pt", "--ckpt_path is an existing file, not 'none.pt'"),
-        ("device", "cuda:99", "--device is cpu or a device that is there"),
-    ):
-        parser = ConfigParser()
-        parser.read_config(ROOT / "configs" / "inference.json")
-        parser.update({"bundle_root": str(ROOT), "output_dir": str(tmp_path / "out"), option: value})
-        with pytest.raises(RuntimeError) as caught:
-            parser.get_parsed_content("run::0")
-        assert isinstance(caught.value.__cause__, UserError) and said in str(caught.value.__cause__)
+WEIGHTS = ("ckpt_path", "none.pt", "--ckpt_path is an existing file, not 'none.pt'")
+DEVICE = ("device", "cuda:99", "--device is cpu or a device that is there")
+
+
+@pytest.mark.parametrize(
+    ("stack", "step", "wrong"),
+    [
+        (("inference",), "run::0", WEIGHTS), (("inference",), "run::0", DEVICE),
+        (("train", "evaluate"), "run::0", WEIGHTS), (("train", "evaluate"), "run::0", DEVICE),
+        (("train_localization", "evaluate_localization"), "run::0", WEIGHTS),
+        (("train",), "settings", DEVICE), (FILMS[:1], "settings", DEVICE),
+    ],
+)  # fmt: skip
+def test_workflows_check_their_weights_and_their_device(
+    stack: tuple[str, ...], step: str, wrong: tuple[str, str, str]
+) -> None:
+    option, value, said = wrong
+    with pytest.raises(RuntimeError) as caught:
+        configured(stack, bundle_root=str(ROOT), **{option: value}).get_parsed_content(step)
+    assert isinstance(caught.value.__cause__, UserError) and said in str(caught.value.__cause__)
+
+
+def test_a_run_that_ends_by_an_error_of_the_user_logs_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI's `StatsHandler` logged its trace, before the line."""
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    make = logging.getLogRecordFactory()
+    try:
+        check_settings()
+        for error, traced in ((UserError("no room"), False), (ValueError("ours"), True)):
+            caplog.clear()
+            wrapped = RuntimeError("MONAI's")
+            wrapped.__cause__ = error
+            logging.getLogger("handler").error(f"Exception: {error}", exc_info=wrapped)
+            assert str(error) in caplog.text and ("RuntimeError: " in caplog.text) is traced
+    finally:
+        logging.setLogRecordFactory(make)
+
+
+def test_inference_reads_every_image_before_any_work() -> None:
     dataset = ConfigParser.load_config_file(ROOT / "configs" / "inference.json")["dataset"]
     assert dataset["data"]["read_images"] is True
 

@@ -5,6 +5,7 @@ MONAI wraps an error of a config into others and Python prints them all. A `User
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from scripts.data.datalist import LISTS_FILE, read_datalist
 from scripts.errors import UserError
 from scripts.io.nifti import open_nifti
 from scripts.learning.checkpoint import refuse_checkpoints
+from scripts.learning.overrides import check_options
 
 COUNTS = ("batch_size", "max_epochs", "accumulate", "val_interval")
 FOLDERS = ("dataset_dir", "films_dir", "output_dir")
@@ -81,7 +83,7 @@ def check_own_images(dataset_dir: str, data_list: str) -> None:
 
 
 def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> None:
-    """Refuse values of the command line that are not of the expected kind, and to mix two trainings in a folder.
+    """Refuse values of the command line that are not of the expected kind or that nothing reads, and to mix trainings.
 
     The first step of a workflow's ``run``: MONAI finds the bundle's own modules only from there on.
 
@@ -94,6 +96,7 @@ def check_settings(unused: dict[str, Any] | None = None, **settings: Any) -> Non
         UserError: one is not, would have no effect, or another training's checkpoints lie there.
     """
     _say_user_errors_alone()
+    check_options()
     for name, value in (unused or {}).items():
         default, reason = UNUSED[name]
         if value != default:
@@ -140,16 +143,33 @@ def _devices() -> str:
 
 
 def _say_user_errors_alone() -> None:
-    """Print a `UserError` that ends the process as one line; code that catches it sees no difference."""
+    """Print a `UserError` that ends the process as one line; code that catches it sees no difference.
+
+    MONAI's `StatsHandler` logs the whole trace of an error that ends a run, so the log keeps its line alone too.
+    """
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _print_error
+        make = logging.getLogRecordFactory()
+
+        def record(*values: Any, **options: Any) -> logging.LogRecord:
+            made = make(*values, **options)
+            if made.exc_info and _user_error(made.exc_info[1]):
+                made.exc_info = None
+            return made
+
+        logging.setLogRecordFactory(record)
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
+    cause = _user_error(error)
     if cause is None:
         sys.__excepthook__(kind, error, trace)
     else:
         print(f"error: {cause}", file=sys.stderr)
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The error that is meant for the user among those that an error was raised from."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
