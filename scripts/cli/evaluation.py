@@ -23,7 +23,8 @@ def evaluate(
     Args:
         dataset: folder made by prepare.
         output: folder for the results.
-        weights: .pt or .ts file; the bundle's own if left out.
+        weights: .pt or .ts file of the shipped network; the bundle's own if left out; the bundle's workflow
+            "evaluating" measures those of others (docs/commands.md).
         list_: test, validation or training.
         device: cpu, cuda, ...
         batch_size: vertebrae at a time.

@@ -33,7 +33,7 @@ def check_options() -> None:
     if call is None:
         return
     given = update_kwargs(call["args_file"], config_file=call["config_file"], **call["override"])
-    ids = [call[name] for name in ("run_id", "init_id", "final_id")]
+    ids = [call[name] or given.get(name) for name in ("run_id", "init_id", "final_id")]
     # Tracking experiments has options of its own.
     if not (call["tracking"] or given.get("tracking")):
         refuse_unread(given.pop("config_file"), given, (*READ, *filter(None, ids)))
