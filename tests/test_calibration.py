@@ -13,13 +13,16 @@ import pytest
 from scripts.__main__ import main
 from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.errors import UserError
-from scripts.films.calibration import calibrate, estimate_scale
+from scripts.films.calibration import calibrate
 from scripts.films.film import Films, Optics, Radiograph
 from scripts.films.pair import pair_geometry
+from scripts.films.scale_check import check_scale
+from scripts.films.scale_estimate import estimate_scale
 from scripts.geometry.biplanar import Beam, BiplanarGeometry
 from scripts.geometry.frames import IPL_AXES
 from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotations
 from scripts.io.nifti import read_nifti
+from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.simulation.posture import PostureOptions, draw_posture
 from tests.conftest import DATA, SAMPLE, without_films
 
@@ -199,3 +202,62 @@ def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:
     assert given["films"]["lat"] == {
         "beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0, "scale_from": "scale given by the user"
     }  # fmt: skip
+
+
+def sample_with(spacing: tuple[float, float] = (1.0, 1.0), renamed: dict[str, str] | None = None) -> list[str]:
+    """What is asked of the sample's marks where its films are said to have some pixel sizes, and levels other names."""
+    marks = read_annotations(SAMPLE / "annotations.json")
+    names = {LEVEL_NUMBERS[old]: LEVEL_NUMBERS[new] for old, new in (renamed or {}).items()}
+    ap, lat = (
+        replace(view, marks=tuple(replace(mark, level=names.get(mark.level, mark.level)) for mark in view.marks))
+        for view in (marks.ap, marks.lat)
+    )
+    films = [film(size, shape=view.shape) for size, view in zip(spacing, (ap, lat), strict=True)]
+    marks = replace(marks, ap=ap, lat=lat)
+    pair = calibrate(Films(films[0], films[1], pair_geometry(*films), False), marks)
+    return check_scale(pair, marks)
+
+
+def test_a_scale_that_makes_a_spine_nobody_has_is_questioned() -> None:
+    assert sample_with() == []
+    assert sample_with((1.2, 1.2)) == []  # people differ
+    (large,) = sample_with((1.5, 1.5))
+    assert "with this scale the spine is 40 % larger than that of an average adult" in large and "a child?" in large
+    (small,) = sample_with((0.6, 0.6))
+    assert "44 % smaller" in small
+
+
+def test_two_scales_that_contradict_each_other_are_questioned() -> None:
+    (line,) = sample_with((1.0, 1.15))
+    assert "by their pixel sizes the spine is 13 % shorter in AP than in LAT" in line
+    assert sample_with((1.0, 1.03)) == []
+
+
+def test_a_gap_and_a_name_too_many_are_questioned() -> None:
+    (gap,) = sample_with(renamed={"L1": "L4"})
+    assert gap.startswith("T12 and L4 lie 30 mm apart where this spine lets expect 130 mm")
+    marks = read_annotations(SAMPLE / "annotations.json")
+    names = [level_name(n) for n in marks.paired_levels()]
+    later = dict(zip(names[8:], [*names[9:], "L2"], strict=True))
+    (line,) = sample_with(renamed=later)
+    assert line.startswith("T8 and T10 lie ") and line.endswith("is a level skipped, or a name wrong?")
+
+
+def test_sizes_that_are_all_estimated_are_not_questioned() -> None:
+    """Nothing is known that they could contradict."""
+    marks = read_annotations(SAMPLE / "annotations.json")
+    ap, lat = film(None, shape=marks.ap.shape), film(None, shape=marks.lat.shape)
+    assert check_scale(calibrate(Films(ap, lat, pair_geometry(ap, lat), False), marks), marks) == []
+
+
+def test_marks_of_simulated_people_raise_no_question() -> None:
+    """300 spines of all sizes and postures, marks 1.5 mm off along each axis."""
+    true = (0.35, 0.42)
+    films = [film(size, shape=(1800, 900)) for size in true]
+    geometry = pair_geometry(*films)
+    pair, asked = Films(films[0], films[1], geometry, True), 0
+    for seed in range(100):
+        for levels in ((19, 20, 21, 22, 23, 24), tuple(range(8, 20)), (3, 4, 5, 6, 7)):
+            noise = np.random.default_rng(seed).normal(0, 1.5, (2, len(levels), 2)) / np.array(true)[:, None, None]
+            asked += bool(check_scale(pair, marked(levels, spine(levels, seed), geometry, noise)))
+    assert asked <= 3

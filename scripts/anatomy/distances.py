@@ -8,15 +8,23 @@ along the spine. Those patients lay.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from scripts.levels import LEVEL_NUMBERS, level_name
+from scripts.anatomy.absent import absent_level
+from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER, level_name
 
 STATISTICS_FILE = Path(__file__).with_name("distances.json")
+# The statistics' body points and VerSe's centroids disagree systematically by this share of the distance (same
+# patients: L4-L5 35.1 against 32.3 mm; the other pairs agree within 3 %).
+DEFINITION_SD = 0.03
+DEFINITION_SD_OF = {"C1-C2": 0.09, "L3-L4": 0.07, "L4-L5": 0.1, "L5-L6": 0.17}
 
 
 @cache
@@ -56,3 +64,36 @@ def measured_pair(upper: int, lower: int) -> str:
     following = level_name(LEVEL_NUMBERS[above] + 1)
     pair = f"{above}-{following}"
     return pair if pair in pair_statistics() else "L4-L5"
+
+
+def expected_distances(levels: Sequence[int], centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far apart marked levels that follow each other are expected, and how far people of one size differ in that.
+
+    Args:
+        levels: VerSe numbers, head to foot. Over levels between them that are not marked distances add up.
+        centres: (N, 2) or (N, 3) of the bodies, in any unit: they tell a T12 that is absent from one without a mark.
+
+    Returns:
+        (N-1,) means and (N-1,) standard deviations, mm.
+    """
+    absent = absent_level(levels, centres)
+    rows = [_expected(upper, lower, absent) for upper, lower in itertools.pairwise(levels)]
+    mean, spread = np.array(rows).reshape(-1, 2).T
+    return mean, spread
+
+
+def _expected(upper: int, lower: int, absent: int | None) -> tuple[float, float]:
+    statistics = pair_statistics()
+    mean, variance = 0.0, 0.0
+    between = LEVEL_ORDER[LEVEL_ORDER.index(upper) : LEVEL_ORDER.index(lower) + 1]
+    # T13 is there only if it is marked.
+    without = {absent, LEVEL_NUMBERS["T13"]} - {upper, lower}
+    chain = [n for n in between if n not in without]
+    for a, b in itertools.pairwise(chain):
+        name = measured_pair(a, b)
+        row = statistics[name]
+        distance = float(row["distance_mm"])
+        definition = DEFINITION_SD_OF.get(name, DEFINITION_SD)
+        mean += distance
+        variance += float(row["distance_sd_after_scale_mm"]) ** 2 + (definition * distance) ** 2
+    return mean, math.sqrt(variance)

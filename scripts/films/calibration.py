@@ -1,8 +1,6 @@
 """What the marks say about films that do not know their own scale or how they lie to each other.
 
-A film without a pixel spacing takes it from the spine itself: the distances of neighbouring body centroids, level by
-level, are known in the population (``scripts/anatomy/distances.json``, 2116 CT scans). People differ in size by
-6.3 % (standard deviation), so that is the least uncertainty such a scale can have; shape, and angles, do not suffer.
+A film without a pixel spacing takes it from the spine (`scripts.films.scale_estimate`).
 
 Two exposures made one after the other share no height. The lateral film is then moved so that the marks of both views
 meet, and so that the spine lies in the plane in which each film's spacing holds. If its file places the lateral film in
@@ -11,48 +9,18 @@ the world, and that of the frontal one does not, the frontal film is moved inste
 
 from __future__ import annotations
 
-import itertools
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from scripts.anatomy.absent import absent_level
-from scripts.anatomy.distances import measured_pair, pair_statistics
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.pair import pair_geometry
+from scripts.films.scale_estimate import estimate_scale
 from scripts.geometry.biplanar import BiplanarGeometry
 from scripts.io.annotations import Annotations
-from scripts.levels import LEVEL_NUMBERS, LEVEL_ORDER
 
-# Spread of one scale for a whole spine (VID, 2116 scans; see `PostureOptions.size`).
-PERSON_SD = 0.063
-# How far a mark is off, in mm along each axis.
-MARK_SD_MM = 1.5
-# The statistics' body points and VerSe's centroids disagree systematically by this share of the distance (same
-# patients: L4-L5 35.1 against 32.3 mm; the other pairs agree within 3 %).
-DEFINITION_SD = 0.03
-DEFINITION_SD_OF = {"C1-C2": 0.09, "L3-L4": 0.07, "L4-L5": 0.1, "L5-L6": 0.17}
-LARGEST_RATIO = 3.0
 ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class ScaleEstimate:
-    """mm a pixel of both films, in the plane of the spine.
-
-    Args:
-        ap_mm: of the AP film.
-        lat_mm: of the LAT film.
-        sd: relative standard deviation that both share.
-        pairs: neighbours it rests on.
-    """
-
-    ap_mm: float
-    lat_mm: float
-    sd: float
-    pairs: int
 
 
 def calibrate(films: Films, annotations: Annotations) -> Films:
@@ -82,76 +50,6 @@ def calibrate(films: Films, annotations: Annotations) -> Films:
     if films.ap.spacing_mm is None or films.lat.spacing_mm is None:
         films = _scaled(films, annotations)
     return films if films.registered else _registered(films, annotations)
-
-
-def estimate_scale(annotations: Annotations, ap_mm: float | None = None, lat_mm: float | None = None) -> ScaleEstimate:
-    """Scale of two films from the levels' expected spacing; square pixels, rays nearly parallel.
-
-    Heights are common to both views, so the ratio of the two scales follows from the rows of the marks; one known
-    scale therefore gives the other without any statistics.
-
-    Args:
-        annotations: marks of both views.
-        ap_mm: the AP film's scale if it is known.
-        lat_mm: the LAT film's.
-
-    Raises:
-        UserError: fewer than two levels are marked in both views, or the marks' order makes no sense.
-    """
-    levels = annotations.paired_levels()
-    if len(levels) < 2:
-        raise UserError("the films have no scale and fewer than two levels are marked in both: give --spacing")
-    frontal, lateral = annotations.ap.by_level(), annotations.lat.by_level()
-    ap = np.array([frontal[n].centroid for n in levels])
-    lat = np.array([lateral[n].centroid for n in levels])
-    falls_ap, falls_lat = np.diff(ap[:, 0]), np.diff(lat[:, 0])
-    if ap[-1, 0] <= ap[0, 0] or lat[-1, 0] <= lat[0, 0]:
-        raise UserError("the marks run from foot to head: is a film upside down, or are the levels?")
-    # Rows of one view against the other's: mm a pixel of LAT over that of AP.
-    ratio = _slope(lat[:, 0], ap[:, 0])
-    if not 1 / LARGEST_RATIO < ratio < LARGEST_RATIO:
-        raise UserError(f"heights in the two views differ by a factor of {ratio:.1f}; are the levels right?")
-    length_px = np.sqrt(
-        ((falls_ap + ratio * falls_lat) / 2) ** 2 + np.diff(ap[:, 1]) ** 2 + (ratio * np.diff(lat[:, 1])) ** 2
-    )
-    absent = absent_level(levels, np.column_stack([(ap[:, 0] + ratio * lat[:, 0]) / 2, ap[:, 1], ratio * lat[:, 1]]))
-    expected = np.array([_expected(a, b, absent) for a, b in itertools.pairwise(levels)])
-    mean, spread = expected.T
-    extent = float(mean.sum())
-    ratio_sd = math.sqrt(2) * math.sqrt(2) * MARK_SD_MM / extent
-    if ap_mm is not None:
-        return ScaleEstimate(ap_mm, ap_mm * ratio, ratio_sd, len(mean))
-    if lat_mm is not None:
-        return ScaleEstimate(lat_mm / ratio, lat_mm, ratio_sd, len(mean))
-    # Single distances; the errors of marks that two neighbours share cancel, so this is on the safe side.
-    single = np.sqrt((spread / mean) ** 2 + 2 * (MARK_SD_MM / mean) ** 2)
-    weight = 1 / single**2
-    scale = math.exp(float(np.sum(weight * np.log(mean / length_px)) / weight.sum()))
-    sd = math.sqrt(PERSON_SD**2 + 1 / weight.sum() + ratio_sd**2 / 4)
-    return ScaleEstimate(scale, scale * ratio, sd, len(mean))
-
-
-def _expected(upper: int, lower: int, absent: int | None) -> tuple[float, float]:
-    """Distance of two marked levels and its spread between people of one size, mm; over unmarked levels it adds up."""
-    statistics = pair_statistics()
-    mean, variance = 0.0, 0.0
-    between = LEVEL_ORDER[LEVEL_ORDER.index(upper) : LEVEL_ORDER.index(lower) + 1]
-    # T13 is there only if it is marked.
-    without = {absent, LEVEL_NUMBERS["T13"]} - {upper, lower}
-    chain = [n for n in between if n not in without]
-    for a, b in itertools.pairwise(chain):
-        name = measured_pair(a, b)
-        row = statistics[name]
-        distance = float(row["distance_mm"])
-        definition = DEFINITION_SD_OF.get(name, DEFINITION_SD)
-        mean += distance
-        variance += float(row["distance_sd_after_scale_mm"]) ** 2 + (definition * distance) ** 2
-    return mean, math.sqrt(variance)
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Slope of a line through points whose errors are alike along both axes (reduced major axis)."""
-    return float(np.std(y) / np.std(x))
 
 
 def _scaled(films: Films, annotations: Annotations) -> Films:

@@ -23,6 +23,7 @@ from scripts.anatomy.placement import from_mark
 from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.mark_order import check_order
+from scripts.films.scale_check import check_scale
 from scripts.geometry.cropping import network_input, smooth_for_pitch, turned_back
 from scripts.geometry.frames import IPL_AXES
 from scripts.geometry.leaning import Lean
@@ -119,7 +120,8 @@ class Session:
             order = check_order(annotations)
             vertebrae = locate_vertebrae(annotations, self.films.geometry, self._lattice, levels)
             spine = locate_vertebrae(annotations, self.films.geometry, self._lattice) if levels else vertebrae
-            warnings = [*self.films.warnings, *order, *residual_warnings(vertebrae)]
+            scale = check_scale(self.films, annotations)
+            warnings = [*self.films.warnings, *order, *residual_warnings(vertebrae), *scale]
             keys = self._keys(vertebrae, spine)
             missing = [(v, key) for v, key in zip(vertebrae, keys, strict=True) if key not in self._cubes]
             outputs = self._outputs(missing) if missing else iter(())
