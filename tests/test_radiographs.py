@@ -25,6 +25,7 @@ from scripts.films.orientation import view_evidence
 from scripts.films.pair import read_films, read_radiograph
 from scripts.films.study import choose_film
 from scripts.geometry.biplanar import Beam
+from scripts.io.nifti import read_nifti, write_nifti
 from tests.conftest import SAMPLE
 from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
 
@@ -146,13 +147,13 @@ def test_one_film_can_be_given_its_pixel_size_alone(tmp_path: Path) -> None:
 def test_rescale_window_and_lut(tmp_path: Path) -> None:
     """Values follow slope, intercept, window and LUT; a window that shows nothing is ignored."""
     path = write_dicom(
-        tmp_path / "a.dcm", "ap", WindowCenter=1500, WindowWidth=1001, RescaleSlope=2, RescaleIntercept=-100
+        tmp_path / "a.dcm", "ap", WindowCenter=3600, WindowWidth=5001, RescaleSlope=2, RescaleIntercept=-100
     )
     raw = stored_pixels(path).astype(float) * 2 - 100
     read = read_radiograph(path, AP)
     top, left, bottom, right = read.field
     film = ((read.pixels - read.pixels.min()) / np.ptp(read.pixels))[top:bottom, left:right]
-    assert np.allclose(film, np.clip((raw - 999.5) / 1000, 0, 1)[top:bottom, left:right], atol=2e-3)
+    assert np.allclose(film, np.clip((raw - 1099.5) / 5000, 0, 1)[top:bottom, left:right], atol=2e-3)
     item = Dataset()
     item.LUTDescriptor, item.LUTData = [4096, 0, 16], np.arange(4096, dtype="<u2")[::-1].tobytes()
     path = write_dicom(
@@ -318,6 +319,63 @@ def test_a_dark_picture_is_suspected_and_inverted(tmp_path: Path) -> None:
     pair = read_films(tmp_path / "a.png", tmp_path / "l.png", ReadingOptions(invert=("ap",)))
     assert any("use --invert" in line for line in pair.lat.warnings)
     assert same_picture(pair.ap, film) > 0.999 and same_picture(pair.lat, film) < -0.999
+
+
+def test_dark_bones_are_suspected_whatever_the_format(tmp_path: Path) -> None:
+    film = sample_film("ap")
+    dark = write_dicom(tmp_path / "a.dcm", "ap", film.max() - film)
+    assert any("AP: its sides are brighter than its middle" in line for line in read_radiograph(dark, AP).warnings)
+    assert not any("its sides are" in line for line in read_radiograph(dark, AP, invert=True).warnings)
+    volume, affine = read_nifti(SAMPLE / "ap.nii.gz")
+    write_nifti(tmp_path / "a.nii.gz", volume.max() - volume, affine)
+    assert any("its sides are" in line for line in read_radiograph(tmp_path / "a.nii.gz", AP).warnings)
+    for name in ("ap", "lat"):
+        wanted = AP if name == "ap" else LAT
+        for path in (write_dicom(tmp_path / "b.dcm", name), SAMPLE / f"{name}.nii.gz"):
+            assert not any("its sides are" in line for line in read_radiograph(path, wanted).warnings)
+
+
+def test_a_presentation_that_contradicts_the_photometric_interpretation_is_told(tmp_path: Path) -> None:
+    about = {"MONOCHROME2": "INVERSE", "MONOCHROME1": "INVERSE", "": "IDENTITY"}
+    told = [
+        any(
+            "PresentationLUTShape INVERSE contradicts MONOCHROME2" in line
+            for line in read_radiograph(
+                write_dicom(
+                    tmp_path / "a.dcm",
+                    "ap",
+                    PresentationLUTShape=shape,
+                    PhotometricInterpretation=kind or "MONOCHROME2",
+                ),
+                AP,
+            ).warnings
+        )
+        for kind, shape in about.items()
+    ]
+    assert told == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("centre", "width", "words"),
+    [
+        (200, 400, "makes 8"), (3500, 300, "of the film the darkest value, ignored"), (1600, 2600, ""),
+        (2000, 2500, ""), (3000, 3000, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_window_that_leaves_little_of_the_film_is_ignored(
+    centre: int, width: int, words: str, dark: bool, tmp_path: Path
+) -> None:
+    film = sample_film("ap")
+    turned = {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 3686 - centre} if dark else {}
+    path = write_dicom(
+        tmp_path / "a.dcm", "ap", film.max() - film if dark else film,
+        **{"WindowCenter": centre, "WindowWidth": width, **turned},
+    )  # fmt: skip
+    read = read_radiograph(path, AP)
+    told = [line for line in read.warnings if "the window in the header makes" in line]
+    assert len(told) == bool(words) and all(words in line for line in told)
+    assert (same_picture(read, film) > 0.9999) == bool(words)
 
 
 REFUSED = {

@@ -1,4 +1,4 @@
-"""What a film without a header betrays about itself."""
+"""What the pixels of a film betray about it, whatever its file says."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
+from scripts.films.appearance import seems_inverted
 from scripts.films.dicom import inverted, read_dicom
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
 from scripts.films.geometry_file import PairSetup, read_geometry
@@ -98,6 +99,13 @@ def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Rad
         path = choose_film(path, wanted)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    film = _read_file(path, wanted, invert)
+    if not seems_inverted(film.pixels, film.field):
+        return film
+    return film.warned(f"{wanted.value}: its sides are brighter than its middle; if bones are dark, use --invert")
+
+
+def _read_file(path: Path, wanted: Projection, invert: bool) -> Radiograph:
     kind = film_kind(path)
     if kind is FilmKind.DICOM:
         return read_dicom(path, wanted, invert)

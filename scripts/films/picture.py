@@ -13,7 +13,6 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from scripts.errors import UserError
-from scripts.films.appearance import seems_inverted
 from scripts.films.dicom import finish
 from scripts.films.film import Projection, Radiograph
 from scripts.films.plausible import check_pixels
@@ -84,12 +83,9 @@ def read_picture(path: Path, wanted: Projection, invert: bool = False) -> Radiog
         raise UserError(f"{path}: not a readable picture ({type(error).__name__}: {str(error)[:80]})") from error
     side = "the patient's right at the left" if wanted is Projection.FRONTAL else "the patient facing left"
     film = Radiograph(pixels, None, warnings=tuple(f"{name}: {note}" for note in notes))
-    film = finish(film, wanted, str(path), seen, invert).warned(
+    return finish(film, wanted, str(path), seen, invert).warned(
         f"{name}: a picture without a header; taken as bones bright with {side}, see --invert and --mirror",
     )
-    if seems_inverted(film.pixels, film.field):
-        film = film.warned(f"{name}: its sides are brighter than its middle; if bones are dark, use --invert")
-    return film
 
 
 @contextmanager

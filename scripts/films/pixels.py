@@ -11,10 +11,14 @@ from pydicom.pixels import apply_color_lut
 from pydicom.pixels.processing import apply_windowing
 
 from scripts.errors import UserError
+from scripts.films.collimation import find_field
 from scripts.films.header import text
 from scripts.films.stored import decode, pixels_sha256
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+# Share of the exposed field that a window may put at the end of bones, and at that of air: air is often cut, bone hardly.
+MOST_WHITE, MOST_BLACK = 0.25, 0.6
+END = 0.01  # of the range: what is as near to its end is at it
 
 
 def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.ndarray, list[str], str]:
@@ -50,7 +54,10 @@ def film_pixels(data: Dataset, name: str, where: str) -> tuple[np.ndarray, np.nd
         shown = np.log(np.maximum(values, 1.0)).astype(np.float32)
     else:
         shown, note = _windowed(values, data)
+        cut = "" if note else _cut_off(shown, values, seen, bones_dark)
+        shown, note = (values, cut) if cut else (shown, note)
         notes += [f"{name}: {note}"] if note else []
+    notes += [f"{name}: {line}" for line in _contradicted(data)]
     if bones_dark:
         notes.append(f"{name}: bones are dark in the file ({data.PhotometricInterpretation}), inverted")
         shown = shown.max() + shown.min() - shown
@@ -110,6 +117,36 @@ def _windowed(values: np.ndarray, data: Dataset) -> tuple[np.ndarray, str]:
     if shown.max() <= shown.min():
         return values, "the window in the header shows nothing, ignored"
     return shown, ""
+
+
+def _cut_off(shown: np.ndarray, values: np.ndarray, seen: np.ndarray, bones_dark: bool) -> str:
+    """A warning if a window leaves too little of the film, although its values have it; empty if it does not."""
+    # The margins that no X-ray reached are rightly at the end of bones.
+    top, left, bottom, right = find_field(-values if bones_dark else values)
+    inside = seen[top:bottom, left:right]
+
+    def shares(film: np.ndarray) -> tuple[float, float]:
+        """What of the field is at its range's lower and upper end."""
+        low, high = float(film.min()), float(film.max())
+        part, margin = film[top:bottom, left:right][inside], END * (high - low)
+        return float((part <= low + margin).mean()), float((part >= high - margin).mean())
+
+    if not inside.any() or shown is values:
+        return ""
+    lower, upper = (now - before for now, before in zip(shares(shown), shares(values), strict=True))
+    black, white = (upper, lower) if bones_dark else (lower, upper)
+    lost, end = (white, "brightest") if white > MOST_WHITE else (black, "darkest")
+    if white <= MOST_WHITE and black <= MOST_BLACK:
+        return ""
+    return f"the window in the header makes {100 * lost:.0f} % of the film the {end} value, ignored"
+
+
+def _contradicted(data: Dataset) -> list[str]:
+    """What else the header says of bright and dark, if it is against the photometric interpretation."""
+    shape, photometric = text(data, "PresentationLUTShape"), text(data, "PhotometricInterpretation")
+    if shape != "INVERSE" or photometric != "MONOCHROME2":
+        return []
+    return ["PresentationLUTShape INVERSE contradicts MONOCHROME2 and is ignored; if bones are dark, use --invert"]
 
 
 def _looked_up(values: np.ndarray, data: Dataset, keyword: str) -> np.ndarray:

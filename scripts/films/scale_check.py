@@ -33,7 +33,7 @@ class ScaleFit:
     Args:
         levels: VerSe numbers that are marked in both views.
         length_mm: (N-1,) distances of the bodies.
-        expected_mm: (N-1,) of an adult of the size that the other distances of this spine say.
+        expected_mm: (N-1,) of a person of the size that the other distances say.
         unlike: (N-1,) bool, distances that nobody has.
         log_size: log of the spine's size over that of an average adult, without the distances that nobody has.
         size_sd: standard deviation of ``log_size`` between people.
@@ -108,11 +108,10 @@ def scale_fit(geometry: BiplanarGeometry, annotations: Annotations) -> ScaleFit 
 
 
 def _unlike(log_scale: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Which distances are unlike the middle one of the others; of two nobody can say which."""
+    """Which distances are unlike the middle one; of two nobody can say which."""
     if len(sd) < 3:
         return np.zeros(len(sd), bool)
-    others = np.array([np.median(np.delete(log_scale, i)) for i in range(len(sd))])
-    share = np.abs(np.expm1(others - log_scale))
+    share = np.abs(np.expm1(np.median(log_scale) - log_scale))
     return share > np.maximum(NEIGHBOUR_SD * sd, NEIGHBOUR_SHARE)
 
 
