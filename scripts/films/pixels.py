@@ -16,7 +16,7 @@ from scripts.films.header import text
 from scripts.films.stored import decode, pixels_sha256
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-# Share of the exposed field that a window may put at the end of bones, and at that of air: air is often cut, bone hardly.
+# Share of the exposed field that a window may put at the end of bones, and at that of air, which is often cut off.
 MOST_WHITE, MOST_BLACK = 0.25, 0.6
 END = 0.01  # of the range: what is as near to its end is at it
 
