@@ -151,6 +151,32 @@ def test_the_exact_form_of_prepare_still_holds(tmp_path: Path) -> None:
         read_films(other, SAMPLE / "lat.nii.gz", ReadingOptions(geometry=path))
 
 
+def test_a_spacing_and_a_geometry_file_may_not_contradict_each_other(tmp_path: Path) -> None:
+    ap, lat = write_dicom(tmp_path / "a", "ap", PixelSpacing=[0.4, 0.8]), write_dicom(tmp_path / "l", "lat")
+    far = {"source_to_detector_mm": 1800, "source_to_isocentre_mm": 1500}
+    document = {"beam": "cone", "ap": {**far, "pixel_spacing_mm": 0.6, "spacing_at": "detector"}, "lat": far}
+    options = ReadingOptions(written(tmp_path, document), spacing=(0.3, None))
+    with pytest.raises(UserError, match=r"its AP pixels measure 0\.5 x 0\.5 mm in the patient, and --spacing"):
+        read_films(ap, lat, options)
+    same = read_films(ap, lat, replace(options, spacing=(0.5, 0.7)))
+    assert same.ap.spacing_mm == pytest.approx((0.5, 0.5)) and same.lat.spacing_mm == (0.7, 0.7)
+    assert same.ap.scale_notes == ("AP: scale given by the geometry file",)
+    assert same.lat.scale_notes == ("LAT: scale given by the user",)
+    assert not any("taken as square" in line for line in same.warnings)
+
+
+def test_a_geometry_file_against_what_the_films_say_is_told(tmp_path: Path) -> None:
+    ap, lat = write_dicom(tmp_path / "a", "ap"), write_dicom(tmp_path / "l", "lat")
+    document = {"beam": "cone", "ap": {**VIEW, "source": "posterior"}, "lat": {**VIEW, "source": "left"}}
+    told = read_films(ap, lat, ReadingOptions(written(tmp_path, document))).warnings
+    assert [line for line in told if "stood" in line] == [
+        "AP: the source stood on the other side by the geometry file than by its header"
+    ]
+    parallel = ReadingOptions(written(tmp_path, {"beam": "parallel"}))
+    told = read_films(SAMPLE / "ap.nii.gz", SAMPLE / "lat.nii.gz", parallel).warnings
+    assert [line.split(":")[0] for line in told if "results do not lie where that file does" in line] == ["AP", "LAT"]
+
+
 BAD = {
     "beam: parallel\nap: {pixel_spacing_mm: .nan}": "$.ap.pixel_spacing_mm: nan is no finite number",
     "beam: parallel\nlat: {pixel_spacing_mm: [1, .inf]}": "$.lat.pixel_spacing_mm",

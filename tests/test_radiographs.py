@@ -263,6 +263,50 @@ def test_source_side_follows_the_view_position(tmp_path: Path) -> None:
         assert np.sign(pair.geometry.lat.magnification(left)[0, 1] - 1.2) == sign
 
 
+FAR = {"DistanceSourceToDetector": 1800, "DistanceSourceToPatient": 1500, "PixelSpacing": None}
+SCANNER = {**FAR, "Manufacturer": "EOS imaging"}
+
+
+@pytest.mark.parametrize("beam", [FAR, SCANNER])
+def test_a_source_whose_side_nothing_says_is_told(beam: dict[str, Any], tmp_path: Path) -> None:
+    silent = read_films(
+        write_dicom(tmp_path / "a.dcm", "ap", ViewPosition=None, **beam),
+        write_dicom(tmp_path / "l.dcm", "lat", ViewPosition="LATERAL", **beam),
+    )
+    told = [line for line in silent.warnings if "nothing says where the X-ray source stood" in line]
+    assert len(told) == 2 and "in front of" in told[0] and "on the patient's left" in told[1]
+    clear = read_films(write_dicom(tmp_path / "a.dcm", "ap", **beam), write_dicom(tmp_path / "l.dcm", "lat", **beam))
+    assert not any("source stood" in line for line in clear.warnings)
+
+
+def test_attributes_that_contradict_each_other_on_the_sources_side_are_told(tmp_path: Path) -> None:
+    code = Dataset()
+    for value, told in (("272479007", True), ("399348003", False)):  # PA, AP
+        code.CodeValue = value
+        path = write_dicom(tmp_path / "a.dcm", "ap", ViewCodeSequence=Sequence([code]))
+        lines = read_radiograph(path, AP).warnings
+        assert ("AP: ViewCodeSequence contradicts ViewPosition on the side on which the X-ray source stood, ignored" in
+                lines) == told  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({}, ""), ({"AcquisitionTime": "101139.5"}, ""), ({"AcquisitionTime": "160000"}, "AcquisitionTime"),
+        ({"StudyInstanceUID": generate_uid()}, "StudyInstanceUID"),
+        ({"AcquisitionDate": "20240507"}, "AcquisitionDate"),
+    ],
+)  # fmt: skip
+def test_only_films_of_one_scan_share_their_heights(attributes: dict[str, Any], why: str, tmp_path: Path) -> None:
+    when = {"AcquisitionDate": "20240506", "AcquisitionTime": "101112", **SCANNER}
+    ap = write_dicom(tmp_path / "a.dcm", "ap", **when)
+    pair = read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", **{**when, **attributes}))
+    assert pair.registered == (not why)
+    assert (f"the films are not of one scan by their {why}: heights are not taken as shared" in pair.warnings) == bool(
+        why
+    )
+
+
 def test_borders_are_masked_and_marks_stay(tmp_path: Path) -> None:
     film = sample_film("ap").copy()
     film[:20], film[-30:], film[:, :40], film[:, -25:] = 9.0, 9.0, 9.0, 9.0
@@ -456,7 +500,7 @@ def test_bad_films_are_refused_in_one_line_that_names_nobody(
 
 def test_a_name_is_the_same_with_and_without_its_empty_parts(tmp_path: Path) -> None:
     ap = write_dicom(tmp_path / "a.dcm", "ap", PatientName="Doe^Jane", IssuerOfPatientID="A")
-    for name in ("Doe^Jane^^^", "Doe^Jane^^^=", "Doe^Jane=="):
+    for name in ("Doe^Jane^^^", "Doe^Jane^^^=", "Doe^Jane==", "DOE^JANE"):
         assert read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", PatientName=name)).lat.there
     with pytest.raises(UserError, match="two different patients by their PatientName"):
         read_films(ap, write_dicom(tmp_path / "l.dcm", "lat", PatientName="Doe^^Jane"))
@@ -482,6 +526,37 @@ def test_one_day_in_two_studies_is_a_warning(tmp_path: Path) -> None:
     ap = write_dicom(tmp_path / "a.dcm", "ap")
     lat = write_dicom(tmp_path / "l.dcm", "lat", StudyInstanceUID=generate_uid())
     assert any("two studies of one day" in line for line in read_films(ap, lat).warnings)
+
+
+def test_days_count_whatever_the_study_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    for study in ({"StudyInstanceUID": None}, {}):
+        lat = write_dicom(tmp_path / "l.dcm", "lat", StudyDate="20300506", **study)
+        with pytest.raises(UserError, match="two different studies by their StudyDate"):
+            read_films(write_dicom(path, "ap", **study), lat)
+    acquired = {"AcquisitionDate": "20240506"}
+    lat = write_dicom(tmp_path / "l.dcm", "lat", AcquisitionDate="20240507")
+    assert any("on two days by their" in w for w in read_films(write_dicom(path, "ap", **acquired), lat).warnings)
+    old = write_dicom(tmp_path / "l.dcm", "lat", StudyDate="2024.05.06", **acquired)
+    assert not any("days" in w for w in read_films(write_dicom(path, "ap", **acquired), old).warnings)
+
+
+@pytest.mark.parametrize(
+    ("imager", "distance", "told"),
+    [
+        (0.5, None, "a magnification of 0.50, which is impossible"), (3.5, None, "3.50, which is impossible"),
+        (1.2, 900, "a magnification of 1.20, and what else the header says of it is 2.00"),
+        (1.2, 1400, ""), (1.2, None, ""), (0.98, None, ""),
+    ],
+)  # fmt: skip
+def test_a_calibration_that_no_magnification_can_make_is_questioned(
+    imager: float, distance: float | None, told: str, tmp_path: Path
+) -> None:
+    about: dict[str, Any] = {"ImagerPixelSpacing": [imager] * 2}
+    about |= {"DistanceSourceToDetector": 1800, "DistanceSourceToPatient": distance} if distance else {}
+    film = read_films(write_dicom(tmp_path / "a.dcm", "ap", **about), None).ap
+    lines = [line for line in film.scale_notes if "is the pixel size right?" in line]
+    assert film.spacing_mm == (1.0, 1.0) and len(lines) == bool(told) and all(told in line for line in lines)
 
 
 @pytest.mark.parametrize("anonymous", ["a", "l", "al"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydicom import Dataset
@@ -16,6 +16,8 @@ FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
 
 # View Position (0018,5101): the standard's terms and what is written instead.
 POSITIONS = {"AP": FRONTAL, "PA": FRONTAL} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"), LATERAL)
+# Of them, whether the source stood behind or on the right.
+SIDES = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}
 # View Code Sequence (0054,0220), SNOMED CT and, until 2019, SNOMED RT as in DICOM's context group 4010 and pydicom's
 # dictionaries: the view, and whether the source stood behind or on the right; None if the code does not say. R-10214 is
 # what the standard had for postero-anterior before R-40888.
@@ -42,13 +44,18 @@ class ViewEvidence:
 
     Args:
         claims: attribute -> the view it speaks for, the most trustworthy first.
-        reversed: PA, or left lateral; None if the header is silent.
+        sides: attribute -> PA, or left lateral, of those that say it, the most trustworthy first.
         oblique: attribute that says that the film was taken obliquely, whatever the others say; empty if none does.
     """
 
     claims: dict[str, Projection]
-    reversed: bool | None = None
+    sides: dict[str, bool] = field(default_factory=dict)
     oblique: str = ""
+
+    @property
+    def reversed(self) -> bool | None:
+        """PA, or left lateral; None if the header is silent."""
+        return next(iter(self.sides.values()), None)
 
     @property
     def projection(self) -> Projection | None:
@@ -59,17 +66,18 @@ class ViewEvidence:
 def view_evidence(header: Dataset) -> ViewEvidence:
     """View Position, View Code, Patient Orientation, positioner angle and descriptions, in this order."""
     claims: dict[str, Projection] = {}
-    reverse: bool | None = None
+    sides: dict[str, bool] = {}
     position = text(header, "ViewPosition")
     oblique = "ViewPosition" if position in OBLIQUES else ""
     if position in POSITIONS:
         claims["ViewPosition"] = POSITIONS[position]
-        reverse = {"PA": True, "LL": True, "LLAT": True, "AP": False, "RL": False, "RLAT": False}.get(position)
+        sides |= {"ViewPosition": SIDES[position]} if position in SIDES else {}
     for item in header.get("ViewCodeSequence") or []:
         code = text(item, "CodeValue")
         if code in CODES:
             claims["ViewCodeSequence"], side = CODES[code]
-            reverse = side if reverse is None else reverse
+            if side is not None:
+                sides.setdefault("ViewCodeSequence", side)
     letters = orientation_letters(header)
     if letters:
         claims["PatientOrientation"] = FRONTAL if set(letters) & {"L", "R"} else LATERAL
@@ -91,7 +99,7 @@ def view_evidence(header: Dataset) -> ViewEvidence:
         # A protocol of all views names the others too.
         elif not found and re.search(OBLIQUE_WORDS, words):
             oblique = oblique or name
-    return ViewEvidence(claims, reverse, oblique)
+    return ViewEvidence(claims, sides, oblique)
 
 
 def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[str]:
@@ -121,7 +129,13 @@ def check_view(evidence: ViewEvidence, wanted: Projection, where: str) -> list[s
             f"{where}: given as the {wanted.value} view but {against[0]} says {other.value}; "
             "are --ap and --lat swapped?"
         )
-    return [f"{wanted.value}: {', '.join(against)} contradict(s) the view; taken as given"] if against else []
+    lines = [f"{wanted.value}: {', '.join(against)} contradict(s) the view; taken as given"] if against else []
+    if len(set(evidence.sides.values())) > 1:
+        first, second = evidence.sides
+        lines.append(
+            f"{wanted.value}: {second} contradicts {first} on the side on which the X-ray source stood, ignored"
+        )
+    return lines
 
 
 def orientation_letters(header: Dataset) -> tuple[str, str] | None:

@@ -14,12 +14,13 @@ from scripts.errors import UserError
 from scripts.films.appearance import seems_inverted
 from scripts.films.dicom import inverted, read_dicom
 from scripts.films.film import NO_FILM, Films, Optics, Projection, Radiograph
-from scripts.films.geometry_file import PairSetup, read_geometry
+from scripts.films.geometry_file import read_geometry
+from scripts.films.given import as_given
 from scripts.films.kind import FilmKind, film_kind, film_stem
 from scripts.films.options import AS_THE_FILES_SAY, ReadingOptions, quarters
-from scripts.films.patient import check_same_patient
+from scripts.films.patient import check_same_patient, not_one_scan
 from scripts.films.picture import read_picture
-from scripts.films.plausible import SAME, check_pixels, check_size
+from scripts.films.plausible import check_pixels, check_size
 from scripts.films.spacing import impossible_spacing
 from scripts.films.study import choose_film
 from scripts.films.turning import mirrored, told_inverted, turned
@@ -27,6 +28,7 @@ from scripts.geometry.biplanar import DIVERGENCE, Beam, BiplanarGeometry, View, 
 from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.io.nifti import read_film
 
+FRONTAL, LATERAL = Projection.FRONTAL, Projection.LATERAL
 MAX_HEIGHT_DIFFERENCE_MM = 1.0
 
 
@@ -57,31 +59,29 @@ def read_films(ap: Path | None, lat: Path | None, options: ReadingOptions = AS_T
     if ap.is_file() and lat.is_file() and ap.samefile(lat):
         raise UserError(f"{lat}: the same file for --ap and --lat; give the film of each view, or one view alone")
     setup = read_geometry(options.geometry) if options.geometry is not None else None
-    films = [
-        _read_view(path, wanted, options) for path, wanted in ((ap, Projection.FRONTAL), (lat, Projection.LATERAL))
-    ]
-    frontal, lateral = films
+    exact = setup.exact if setup is not None else None
+    frontal, lateral = (_read_view(path, wanted, options) for path, wanted in ((ap, FRONTAL), (lat, LATERAL)))
     placed = frontal.placed is not None and lateral.placed is not None
     notes = [] if placed else check_same_patient(frontal.header, lateral.header, f"{ap} and {lat}")
-    frontal = _with_spacing(frontal, options.spacing[0], "AP")
-    lateral = _with_spacing(lateral, options.spacing[1], "LAT")
-    if setup is not None and setup.exact is not None:
-        _check_shapes(setup.exact, frontal, lateral, str(options.geometry))
-        frontal = replace(frontal, spacing_mm=setup.exact.ap.pixel_mm)
-        lateral = replace(lateral, spacing_mm=setup.exact.lat.pixel_mm)
-    elif setup is not None:
-        frontal, lateral = _with_setup(frontal, lateral, setup)
-    frontal, lateral = check_size(frontal, "AP", str(ap)), check_size(lateral, "LAT", str(lat))
-    if setup is not None and setup.exact is not None:
-        exact, registered = setup.exact, True
-    else:
-        exact, registered = pair_geometry(frontal, lateral), _registered(frontal, lateral)
+    frontal, lateral = (
+        check_size(as_given(film, wanted, spacing, setup, options.geometry), wanted.value, str(path))
+        for film, wanted, spacing, path in zip(
+            (frontal, lateral), (FRONTAL, LATERAL), options.spacing, (ap, lat), strict=True
+        )
+    )
+    if setup is None and (apart := not_one_scan(frontal, lateral)):
+        notes.append(apart)
+        frontal, lateral = (replace(f, optics=replace(f.optics, simultaneous=False)) for f in (frontal, lateral))
+    geometry = exact or pair_geometry(frontal, lateral)
+    registered = exact is not None or _registered(frontal, lateral)
     if registered:
-        _check_heights(exact, f"{ap} and {lat}")
+        _check_heights(geometry, f"{ap} and {lat}")
     lines = [line for film in (frontal, lateral) for line in (*film.warnings, *film.scale_notes)]
-    if setup is None or setup.exact is None:
-        lines += [line for film, name in ((frontal, "AP"), (lateral, "LAT")) for line in _optics_notes(film, name)]
-    return Films(frontal, lateral, exact, registered, (*lines, *notes), name=_name(ap))
+    if exact is None:
+        lines += [
+            line for film, wanted in ((frontal, FRONTAL), (lateral, LATERAL)) for line in _optics_notes(film, wanted)
+        ]
+    return Films(frontal, lateral, geometry, registered, (*lines, *notes), name=_name(ap))
 
 
 def read_radiograph(path: Path, wanted: Projection, invert: bool = False) -> Radiograph:
@@ -110,7 +110,7 @@ def _read_file(path: Path, wanted: Projection, invert: bool) -> Radiograph:
     if kind is FilmKind.DICOM:
         return read_dicom(path, wanted, invert)
     if kind is FilmKind.NIFTI:
-        pixels, view = read_film(path, wanted is Projection.FRONTAL, check_pixels)
+        pixels, view = read_film(path, wanted is FRONTAL, check_pixels)
         row, column = view.pixel_spacing_mm
         if impossible_spacing((row, column)):
             raise UserError(f"{path}: a pixel spacing of {row:g} x {column:g} mm is impossible")
@@ -125,7 +125,7 @@ def _read_view(path: Path, wanted: Projection, options: ReadingOptions) -> Radio
     dark = name in _views(options.invert, "invert")
     film = read_radiograph(path, wanted, dark)
     film = told_inverted(film, wanted.value) if dark else film
-    degrees = quarters(options.turn)[wanted is Projection.LATERAL]
+    degrees = quarters(options.turn)[wanted is LATERAL]
     film = turned(film, degrees, wanted.value, path) if degrees else film
     return mirrored(film, wanted.value, path) if name in _views(options.mirror, "mirror") else film
 
@@ -134,9 +134,10 @@ def _read_one(ap: Path | None, lat: Path | None, options: ReadingOptions) -> Fil
     path = ap or lat
     if path is None:
         raise UserError("give --ap or --lat, or both")
-    film = _read_view(path, Projection.FRONTAL if ap else Projection.LATERAL, options)
-    film = _with_spacing(film, options.spacing[0 if ap else 1], "AP" if ap else "LAT")
-    film = check_size(film, "AP" if ap else "LAT", str(path))
+    wanted = FRONTAL if ap else LATERAL
+    film = _read_view(path, wanted, options)
+    film = as_given(film, wanted, options.spacing[0 if ap else 1], None, None)
+    film = check_size(film, wanted.value, str(path))
     both = (film, NO_FILM) if ap else (NO_FILM, film)
     return Films(*both, pair_geometry(*both), False, (*film.warnings, *film.scale_notes), name=_name(path))
 
@@ -160,7 +161,7 @@ def pair_geometry(
             the plane of its spacing.
     """
     origin = (0.0, 0.0, 0.0)
-    frontal = ap.placed or _view(ap, Projection.FRONTAL, isocentre_mm if lat.placed else origin)
+    frontal = ap.placed or _view(ap, FRONTAL, isocentre_mm if lat.placed else origin)
     lateral = lat.placed or _view(lat, Projection.LATERAL, isocentre_mm)
     return BiplanarGeometry(frontal, lateral)
 
@@ -171,7 +172,7 @@ def _view(film: Radiograph, wanted: Projection, isocentre_mm: tuple[float, float
     beam = optics.beam or Beam.PARALLEL
     to_detector, to_isocentre = optics.source_to_detector_mm, optics.source_to_isocentre_mm
     spacing = np.array(film.spacing_mm or (1.0, 1.0)) * optics.magnification
-    column, towards = (LEFT, POSTERIOR) if wanted is Projection.FRONTAL else (POSTERIOR, -LEFT)
+    column, towards = (LEFT, POSTERIOR) if wanted is FRONTAL else (POSTERIOR, -LEFT)
     # A scanner's rows are heights in the patient: both films begin at the same one. Where rows diverge only those of
     # the central rays are known to be at one height.
     top = 0.0 if optics.simultaneous and not DIVERGENCE[beam][0] else (rows - 1) / 2
@@ -196,52 +197,21 @@ def _registered(ap: Radiograph, lat: Radiograph) -> bool:
     return ap.optics.simultaneous and lat.optics.simultaneous and None not in (ap.spacing_mm, lat.spacing_mm)
 
 
-def _optics_notes(film: Radiograph, name: str) -> list[str]:
+def _optics_notes(film: Radiograph, wanted: Projection) -> list[str]:
     """What is taken for granted about a film's rays."""
-    if film.placed is not None or film.optics.beam is Beam.PARALLEL:
+    name, optics = wanted.value, film.optics
+    if film.placed is not None or optics.beam is Beam.PARALLEL:
         return []
-    if film.optics.beam is None:
+    if optics.beam is None:
         return [f"{name}: no source distances; rays taken as parallel"]
-    if film.optics.principal_point is not None:
-        return []
-    where = "pass under its middle column" if film.optics.beam is Beam.SLOT else "hit its centre"
-    return [f"{name}: the central ray is taken to {where}"]
-
-
-def _with_spacing(film: Radiograph, value: float | None, name: str) -> Radiograph:
-    if value is None:
-        return film
-    if impossible_spacing((value, value)):
-        raise UserError(f"--spacing of {value:g} mm a pixel is impossible")
-    if film.placed is not None:
-        raise UserError("--spacing is for films without one; a NIfTI film has its own")
-    note = f"{name}: scale given by the user"
-    row, column = film.spacing_mm or (value, value)
-    if abs(row / column - 1) > SAME:
-        film = film.warned(
-            f"{name}: pixels taken as square, as --spacing says, against {row:g} x {column:g} mm in its file; "
-            "pixel_spacing_mm of --geometry takes both"
-        )
-    return replace(film, spacing_mm=(value, value), detector_mm=None, scale_notes=(note,))
-
-
-def _with_setup(ap: Radiograph, lat: Radiograph, setup: PairSetup) -> tuple[Radiograph, Radiograph]:
-    """Both films as a geometry file says that they were taken."""
-    ap = _with_optics(ap, setup.ap, setup.ap_spacing_mm, "AP")
-    return ap, _with_optics(lat, setup.lat, setup.lat_spacing_mm, "LAT")
-
-
-def _with_optics(film: Radiograph, optics: Optics, spacing_mm: tuple[float, float] | None, name: str) -> Radiograph:
-    side = film.optics.reversed if optics.reversed is None else optics.reversed
-    film = replace(film, optics=replace(optics, reversed=side), placed=None)
-    if spacing_mm is not None:
-        return replace(film, spacing_mm=spacing_mm, scale_notes=())
-    # A parallel beam in the file has no distances, and corrects nothing.
-    if film.detector_mm is None or optics.beam is Beam.PARALLEL:
-        return film
-    row, column = (float(value) for value in film.detector_mm / optics.magnification)
-    note = f"{name}: scale from ImagerPixelSpacing / magnification {optics.magnification[1]:.3f} of the geometry file"
-    return replace(film, spacing_mm=(row, column), scale_notes=(note,))
+    lines = []
+    if optics.reversed is None:
+        side = "in front of the patient (AP)" if wanted is FRONTAL else "on the patient's left (right lateral)"
+        lines.append(f"{name}: nothing says where the X-ray source stood; taken to be {side}, see --geometry")
+    if optics.principal_point is None:
+        where = "pass under its middle column" if optics.beam is Beam.SLOT else "hit its centre"
+        lines.append(f"{name}: the central ray is taken to {where}")
+    return lines
 
 
 def _views(words: Sequence[str], option: str) -> set[str]:
@@ -249,11 +219,6 @@ def _views(words: Sequence[str], option: str) -> set[str]:
     if found - {"ap", "lat"}:
         raise UserError(f"--{option} takes ap, lat or both with a comma, not {', '.join(sorted(found))}")
     return found
-
-
-def _check_shapes(geometry: BiplanarGeometry, ap: Radiograph, lat: Radiograph, where: str) -> None:
-    if geometry.ap.shape != ap.pixels.shape or geometry.lat.shape != lat.pixels.shape:
-        raise UserError(f"{where}: made for films of another size")
 
 
 def _check_heights(geometry: BiplanarGeometry, where: str) -> None:

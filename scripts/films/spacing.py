@@ -19,6 +19,8 @@ from scripts.geometry.biplanar import Beam
 SAME = 0.005  # two spacings that differ by less are one number written twice
 SPACING_LIMITS_MM = (0.01, 5.0)
 MAGNIFICATION_LIMITS = (1.0, 3.0)
+FACTOR_SLACK = 0.03  # calibrated by hand, a film without magnification may seem to be made smaller
+FACTOR_DIFFERENCE = 0.15  # the header's distance is to the table or to the patient's middle
 DISTANCE_LIMITS_MM = (300.0, 10000.0)
 
 
@@ -74,6 +76,7 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
     if known is not None and ratio and not np.isclose(known[0] / known[1], aspect, rtol=SAME):
         warnings.append(f"{name}: PixelAspectRatio {ratio[0]}:{ratio[1]} contradicts the pixel spacing, ignored")
     if own:
+        warnings += [f"{name}: {line}" for line in _questioned(pixel, imager, magnification)]
         kind = str(header.get("PixelSpacingCalibrationType") or "")
         if kind:
             warnings.append(f"{name}: scale from PixelSpacing, calibrated ({kind.lower()})")
@@ -91,6 +94,22 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
     warnings.append(f"{name}: scale from ImagerPixelSpacing / magnification {magnification:.3f}{square}")
     spacing = imager[0] / magnification, imager[1] / magnification
     return Scale(spacing, optics, tuple(warnings), detector_mm=imager)
+
+
+def _questioned(
+    pixel: tuple[float, float] | None, imager: tuple[float, float] | None, magnification: float | None
+) -> list[str]:
+    """Whether a corrected spacing can follow from the detector's: a warning if not."""
+    if pixel is None or imager is None:
+        return []
+    factor = imager[0] / pixel[0]
+    low, high = MAGNIFICATION_LIMITS
+    said = f"ImagerPixelSpacing over PixelSpacing is a magnification of {factor:.2f}"
+    if not low - FACTOR_SLACK <= factor <= high:
+        return [f"{said}, which is impossible; is the pixel size right?"]
+    if magnification is not None and abs(factor / magnification - 1) > FACTOR_DIFFERENCE:
+        return [f"{said}, and what else the header says of it is {magnification:.2f}; is the pixel size right?"]
+    return []
 
 
 def impossible_spacing(spacing_mm: tuple[float, float]) -> bool:
