@@ -79,6 +79,12 @@ def test_marks_follow_one_word() -> None:
     assert names_of(renumber(marks("L3", "L4", "L5"), parse_anchors("L6"))) == ["L4", "L5", "L6"]
     assert names_of(renumber(marks("T11", "T12", "L1"), parse_anchors("T13"))) == ["T11", "T12", "T13"]
     assert renumber(before, ()) is before
+    # Who said that the levels are right did not mean others.
+    confirmed = replace(before, levels_confirmed=True)
+    assert renumber(confirmed, parse_anchors("L2")) == replace(confirmed, anchors=("L2",), levels_uncertain=False)
+    moved = renumber(confirmed, parse_anchors("L3"))
+    assert moved.levels_in_words == "levels not confirmed"
+    assert moved.warnings == ("anchor L3 contradicts the confirmed levels: they are confirmed no more",)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -25,11 +27,13 @@ from scripts.io.annotations import Annotations, Mark, ViewMarks, read_annotation
 from scripts.io.atomic import atomic_folder
 from scripts.io.inputs import keep_inputs
 from scripts.io.nifti import read_nifti
+from scripts.job.report import truth_warnings
 from scripts.levels import level_name
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
 from scripts.reconstruction.metrics.surface import vertebra_metrics
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import assemble, largest_component, locate_vertebrae, patient_lattice
+from scripts.spine.reconstruction import Reconstruction
 from tests.conftest import ROOT, SAMPLE, without_films
 
 
@@ -67,7 +71,7 @@ def test_three_levels_of_the_sample_come_back(sample: Path, capsys: pytest.Captu
     assert "mean Dice" in printed and "preview.png" in printed
     folder = sample.parent / "result"
     report = json.loads((folder / "report.json").read_text())
-    assert [row["level"] for row in report["vertebrae"]] == ["T11", "T12", "L1"]
+    assert [row["level"] for row in report["vertebrae"]] == ["T11", "T12", "L1"] and report["warnings"] == []
     labels, affine = read_nifti(folder / "spine.nii.gz")
     truth, truth_affine = read_nifti(sample / "labelmap.nii.gz")
     grid = Grid(tuple(affine[:3, 3]), labels.shape)
@@ -247,6 +251,22 @@ def test_a_failing_truth_leaves_no_folder(sample: Path, capsys: pytest.CaptureFi
     assert reconstruct(sample, "--levels=L1", f"--truth={sample}/ap.nii.gz") == 1
     assert "a labelmap is 3D" in capsys.readouterr().err
     assert not (sample.parent / "result").exists()
+
+
+def test_a_truth_that_does_not_meet_the_result_is_told() -> None:
+    parts = [SimpleNamespace(level=level) for level in (18, 19, 20)]
+    result = cast(Reconstruction, SimpleNamespace(parts=parts))
+    truth: np.ndarray = np.zeros((4, 4, 4), np.uint8)
+    assert truth_warnings(result, None) == []
+    assert truth_warnings(result, truth) == [
+        "--truth: nothing is compared, it has no vertebra where the reconstruction lies; is it in the films' frame?"
+    ]
+    truth[0] = 24
+    assert "it has none of these levels where" in truth_warnings(result, truth)[0]
+    truth[1] = 19
+    assert truth_warnings(result, truth) == ["--truth: it has no T11, L1 where the reconstruction lies"]
+    truth[2], truth[3] = 18, 20
+    assert truth_warnings(result, truth) == []
 
 
 def test_an_unrelated_output_folder_is_left_alone(sample: Path) -> None:

@@ -17,6 +17,7 @@ from scripts.films.film import Films, FilmView
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations
 from scripts.learning.loading import weights_sha256
+from scripts.levels import level_name
 from scripts.measure.review import Review
 from scripts.paths import software_version
 from scripts.reconstruction.metrics.ellipsoid import best_ellipsoid
@@ -76,7 +77,7 @@ def make_report(
         "levels_uncertain": annotations.levels_uncertain,
         "levels_confirmed": annotations.levels_confirmed,
         "anchors": list(annotations.anchors),
-        "warnings": [*result.warnings, *checked.warnings],
+        "warnings": [*result.warnings, *checked.warnings, *truth_warnings(result, truth)],
         "films": {view.key: _film(view) for view in films.views},
         "weights": predictor.weights.name,
         "weights_sha256": weights_sha256(predictor.weights),
@@ -94,6 +95,25 @@ def make_report(
         if values:
             report[f"mean_{name}"] = round(float(np.mean(values)), 4)
     return report
+
+
+def truth_warnings(result: Reconstruction, truth: np.ndarray | None) -> list[str]:
+    """Which vertebrae cannot be compared because the truth does not have them.
+
+    Args:
+        result: what was reconstructed.
+        truth: (I, P, L) true labels on its grid, if there are any.
+    """
+    levels = [part.level for part in result.parts]
+    if truth is None or not levels:
+        return []
+    lacking = [level_name(level) for level in levels if not (truth == level).any()]
+    if len(lacking) == len(levels):
+        there = "no vertebra" if not truth.any() else "none of these levels"
+        return [
+            f"--truth: nothing is compared, it has {there} where the reconstruction lies; is it in the films' frame?"
+        ]
+    return [f"--truth: it has no {', '.join(lacking)} where the reconstruction lies"] if lacking else []
 
 
 def _ellipsoid_dice(mask: np.ndarray, mark: np.ndarray) -> tuple[float, float]:

@@ -101,7 +101,8 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
 
     Returns:
         the marks. Who set a mark's place, and how sure that is, stays as it was; each is now called so with
-        certainty. End vertebrae and the names in the warnings move along.
+        certainty. End vertebrae and the names in the warnings move along; levels that were confirmed are so no more
+        if they move.
 
     Raises:
         UserError: an anchor means no mark, two contradict each other, or a level beyond C1 or L6 would result.
@@ -135,14 +136,22 @@ def renumber(annotations: Annotations, anchors: Sequence[Anchor]) -> Annotations
     lost = [level_name(level) for chosen in ends for level in (chosen.upper, chosen.lower) if level not in new]
     if lost:
         raise UserError(f"anchor {next(iter(meant))}: the end vertebra {lost[0]} would lie beyond C1 or L6")
+    warnings = _settled(annotations.warnings, {level_name(old): level_name(now) for old, now in new.items()})
+    contradicted = annotations.levels_confirmed and any(new[level] != level for level in levels)
+    if contradicted:
+        warnings = (
+            *warnings,
+            f"anchor {', '.join(meant)} contradicts the confirmed levels: they are confirmed no more",
+        )
     return replace(
         annotations,
         ap=ap,
         lat=lat,
         anchors=tuple(meant),
         levels_uncertain=False,
+        levels_confirmed=annotations.levels_confirmed and not contradicted,
         end_vertebrae=tuple(replace(chosen, upper=new[chosen.upper], lower=new[chosen.lower]) for chosen in ends),
-        warnings=_settled(annotations.warnings, {level_name(old): level_name(now) for old, now in new.items()}),
+        warnings=warnings,
     )
 
 

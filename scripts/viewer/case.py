@@ -16,6 +16,7 @@ from scripts.errors import UserError
 from scripts.films.film import Films
 from scripts.films.mark_order import order_complaints
 from scripts.films.marked_films import accepted, marks_of_films, other_films
+from scripts.films.scale_check import check_scale
 from scripts.io.annotations import Annotations, ViewMarks, parse_annotations, read_annotations, write_annotations
 from scripts.io.documents import read_json, write_json
 from scripts.levels import LEVEL_ORDER, level_name, level_number
@@ -225,7 +226,9 @@ def _warnings(case: OpenCase) -> list[str]:
     own = case.marks.warnings if as_found else ()
     found = [line for line in own if not line.startswith(LEVELS_UNCERTAIN)]
     refusals, order = order_complaints(case.marks)
-    return list(dict.fromkeys([*other_films(case.marks), *refusals, *order, *case.films.warnings, *found]))
+    # Marks that run the wrong way have no size that could be questioned.
+    scale = [] if refusals else check_scale(case.films, case.marks)
+    return list(dict.fromkeys([*other_films(case.marks), *refusals, *order, *scale, *case.films.warnings, *found]))
 
 
 def _following(folder: Path, case: OpenCase) -> dict[str, Any]:
