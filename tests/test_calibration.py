@@ -230,7 +230,7 @@ def test_a_scale_that_makes_a_spine_nobody_has_is_questioned() -> None:
 def test_two_scales_that_contradict_each_other_are_questioned() -> None:
     (line,) = sample_with((1.0, 1.15))
     assert "by their pixel sizes the spine is 13 % shorter in AP than in LAT" in line
-    assert sample_with((1.0, 1.03)) == []
+    assert sample_with((1.0, 1.07)) == []  # as much as views that lean
 
 
 def test_a_gap_and_a_name_too_many_are_questioned() -> None:

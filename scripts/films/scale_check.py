@@ -22,8 +22,8 @@ UNLIKELY_SD = 3.0
 # Fractures, operations and marks of bodies that are hard to see change single distances by less than this share and by
 # fewer standard deviations; a level that was skipped doubles one, a name that was halves it.
 NEIGHBOUR_SHARE, NEIGHBOUR_SD = 0.45, 4.0
-# Patients of whom both films are said to be calibrated turn and lean, which changes their ratio by less.
-LEAST_RATIO = 0.05
+# How a film's view leans against the patient is not known of most, and changes a spine's length in it by less.
+LEAST_RATIO = 0.1
 
 
 @dataclass(frozen=True)
