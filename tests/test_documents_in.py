@@ -241,7 +241,14 @@ def test_a_report_withholds_what_is_not_finite_and_says_so() -> None:
         "reprojection": {name: {"mark_mm": -math.inf} for name in ("ap", "lat")},
     }  # fmt: skip
     ends = {"upper_end": "T4", "lower_end": "T12", "end_vertebrae_chosen_by": "program"}
-    spine = {"cobb": [], "no_cobb": "no curve", "midline_bend": None, "kyphosis": [{**angle, **ends}], "lordosis": []}
+    spine = {
+        "cobb": [],
+        "no_cobb": "no curve",
+        "midline_bend": None,
+        "kyphosis": [{**angle, **ends}],
+        "lordosis": [],
+        "without": [],
+    }
     report = withheld(
         {"case": "x", "vertebrae": [row], "measurements": spine, "warnings": ["one"], "levels": "levels not confirmed",
          "films": {"ap": {"scale_sd_percent": 0.0, "scale_from": "file"}}, "versions": {"bundle": "1"}, "weights": "w",

@@ -211,3 +211,20 @@ def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
     # On the detector 0.143 mm; in the plane of the isocentre smaller by the magnification there.
     assert setup.ap_spacing_mm == pytest.approx([0.143 * 1550 / 1800] * 2)
     assert setup.lat_spacing_mm == pytest.approx([0.143 * 1450 / 1800] * 2)
+
+
+def test_turns_go_where_the_document_says(tmp_path: Path) -> None:
+    """Sources in front and on the left: yaw to the right and to the front, pitch down, roll anticlockwise."""
+    films = [write_dicom(tmp_path / name, name) for name in ("ap", "lat")]
+    # Where each source stands then, RAS: + is to the patient's right, to the front, upwards.
+    for turn, ap_side, lat_side in (
+        ("yaw_deg", (1, 1, 0), (-1, 1, 0)), ("pitch_deg", (0, 1, -1), (-1, 0, -1)), ("roll_deg", (0, 1, 0), (-1, 0, 0)),
+    ):  # fmt: skip
+        document = {"beam": "cone", "ap": {**VIEW, turn: 10}, "lat": {**VIEW, turn: 10}}
+        geometry = read_films(*films, ReadingOptions(geometry=written(tmp_path, document))).geometry
+        for view, side in ((geometry.ap, ap_side), (geometry.lat, lat_side)):
+            source = -np.array(view.beam_direction)
+            assert np.where(np.abs(source) < 1e-9, 0, np.sign(source)).tolist() == list(side)
+            # A point above the isocentre.
+            up = np.subtract(*view.project(np.array([[0, 0, 50.0], [0, 0, 0]]) + view.isocentre_mm))
+            assert np.sign(up[0]) == -1 and (up[1] < -1) == (turn == "roll_deg")

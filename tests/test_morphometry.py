@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from scripts.benchmarks.measurements import measured_poses, simulated, true_poses
-from scripts.geometry.frames import IPL_AXES, Grid
+from scripts.geometry.frames import INFERIOR, IPL_AXES, LEFT, Grid
 from scripts.geometry.symmetry import symmetry_plane
 from scripts.levels import LEVEL_NUMBERS, level_name
 from scripts.measure.angles import FRONTAL, SAGITTAL, axial_rotation, tilt
@@ -141,6 +142,41 @@ def test_cobb_by_hand() -> None:
     assert cobb_curves(poses[:2]) == () and cobb_curves([pose(n, 0, 0, 0, 0) for n in (12, 13, 14)]) == ()
 
 
+def curves_of(tilts: Sequence[float], levels: Sequence[int] = range(8, 25)) -> list[tuple[int, str, str, str]]:
+    poses = [pose(n, t, t, 0, 25.0 * i) for i, (n, t) in enumerate(zip(levels, tilts, strict=True))]
+    return [(round(c.cobb.degrees), level_name(c.upper), level_name(c.lower), c.convex_to) for c in cobb_curves(poses)]
+
+
+def test_a_curve_ends_where_the_spine_bends_back() -> None:
+    """Three curves whose outer ends are the most tilted are not one large curve; small bends back split none."""
+    three = np.interp(range(17), [0, 4, 9, 15, 16], [20, -10, 5, -20, -18])
+    assert curves_of(three) == [(30, "T1", "T5", "right"), (25, "T10", "L4", "right"), (15, "T5", "T10", "left")]
+    alike = np.interp(range(17), [0, 4, 10, 15, 16], [18, -17, 17, -18, -16])
+    assert [(size, side) for size, _, _, side in curves_of(alike)] == [(35, "right"), (35, "right"), (34, "left")]
+    little = np.interp(range(17), [0, 6, 9, 15, 16], [20, -4, 2, -20, -18])
+    assert curves_of(little) == [(40, "T1", "L4", "right")]
+    # Noise of two degrees leaves one long curve one.
+    noise = np.random.default_rng(0).normal(0, 2, (50, 17))
+    sizes = [curves_of(np.linspace(15, -15, 17) + errors) for errors in noise]
+    assert sum(found[0][0] >= 26 and len(found) == 1 for found in sizes) >= 45
+    # Unmarked vertebrae between two are no reason to see no curve.
+    assert curves_of((10, -20, 20, -10), (8, 12, 19, 23)) == [
+        (40, "T5", "T12", "left"), (30, "T1", "T5", "right"), (30, "T12", "L4", "right"),
+    ]  # fmt: skip
+
+
+def test_a_cobb_angle_of_one_vertebra_is_doubted() -> None:
+    """T12 alone leans by 25 degrees in a straight spine: the line of the bodies knows nothing of it."""
+    alone = measure_spine([pose(n, t, t, 0, 25.0 * n) for n in range(8, 25) for t in (25.0 * (n == 19),)])
+    assert "Cobb angle of 25° (T1-T12) rests on one or two vertebrae" in alone.contradiction
+    # Three true curves, which the smoother line takes for one, are no contradiction.
+    tilts = np.interp(range(17), [0, 6, 9, 16], [26, -4, 6, -25])
+    aside = np.concatenate([[0], -np.cumsum(25 * np.tan(np.radians((tilts[1:] + tilts[:-1]) / 2)))])
+    three = measure_spine([pose(n, t, t, x, 25.0 * n) for n, t, x in zip(range(8, 25), tilts, aside, strict=True)])
+    assert len(three.curves) == 3 and three.midline is not None and not three.contradiction
+    assert three.midline[0].degrees > three.curves[0].cobb.degrees + 12
+
+
 def test_the_line_through_the_bodies_by_hand() -> None:
     """A frontal arc of 40 degrees bends by 40 degrees, whatever the endplates say, and they are doubted."""
     angles = np.radians(np.linspace(-20, 20, 9))
@@ -161,6 +197,22 @@ def test_the_line_through_the_bodies_by_hand() -> None:
     assert measure_spine(aside).midline[0].degrees < 15  # type: ignore[index]
     lost = measure_spine([replace(p, axes=across @ p.axes) for p in arc])
     assert "bends by 40" in lost.contradiction and "too few endplates" in lost.contradiction
+
+
+def test_frontal_wedges_and_discs_are_positive_where_they_are_low_or_open_on_the_left() -> None:
+    upper, lower = pose(19, 6, 0, 0, 0), pose(20, 4, 0, 0, 30)
+
+    def rise(plate: Endplate | None) -> float:
+        """How much higher an endplate is on the left than in the middle, per mm."""
+        assert plate is not None
+        return -float(plate.normal @ LEFT / (plate.normal @ -INFERIOR))
+
+    measures = measure_spine([upper, lower])
+    wedge = measures.vertebrae[0].wedge
+    assert wedge is not None and wedge[FRONTAL].degrees == pytest.approx(6)
+    assert rise(upper.upper) - rise(upper.lower) < -0.1  # lower on the left
+    assert measures.discs[0][2][FRONTAL].degrees == pytest.approx(4)
+    assert rise(upper.lower) - rise(lower.upper) > 0.06  # the gap is higher on the left
 
 
 def test_heights_ratios_and_missing_levels() -> None:

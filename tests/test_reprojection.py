@@ -6,6 +6,7 @@ import json
 import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -21,10 +22,12 @@ from scripts.geometry.frames import Grid
 from scripts.geometry.projector import project_pair
 from scripts.io.annotations import Annotations, Mark, ViewMarks
 from scripts.io.nifti import read_nifti
+from scripts.io.tables import read_csv
 from scripts.job.options import OutputOptions
 from scripts.job.output import write_reconstruction
 from scripts.levels import level_name
 from scripts.measure.reprojection import cast_shadow, raster_of, reproject
+from scripts.measure.status import Use, judge
 from scripts.reconstruction.predictor import Predictor
 from scripts.spine.assembly import LocatedVertebra, ReconstructedVertebra, patient_lattice
 from scripts.spine.session import Session
@@ -136,6 +139,19 @@ def test_a_vertebra_far_from_its_mark_is_flagged_and_the_others_are_not(
     assert cut[2][0].outside == pytest.approx(0.5, abs=0.2) and cut[4][0].outside == 1 and cut[2][1].outside == 0
 
 
+@pytest.mark.parametrize(
+    ("confidence", "said", "use"),
+    [(0.7499, "just below 0.75", Use.CHECK), (0.74, "0.74", Use.CHECK), (0.4999, "just below 0.50", Use.NOT)],
+)
+def test_a_confidence_is_not_shown_as_high_enough(confidence: float, said: str, use: Use) -> None:
+    part = SimpleNamespace(
+        found=True, level=16, contested=0.0, confidence=confidence, shape_confidence=0.1,
+        vertebra=SimpleNamespace(residual_mm=0.0, confidence=1.0),
+    )  # fmt: skip
+    status = judge(cast(ReconstructedVertebra, part), None, None, None, ())
+    assert (status.use, status.reasons) == (use, (f"confidence {said}: its shape is uncertain",))
+
+
 class FollowsTheMark:
     """A network that puts the true vertebra wherever it is marked."""
 
@@ -173,20 +189,24 @@ def test_a_wrong_mark_is_flagged_in_every_output(
         write_reconstruction(folder, films, annotations, result, network, options=options)
         report = json.loads((folder / "report.json").read_text())
         flagged = {row["level"]: row["flags"] for row in report["vertebrae"] if row["flags"]}
-        page = (folder / "report.html").read_text()
+        page, told = (folder / "report.html").read_text(), report["measurements"]
         if wrong:
             assert list(flagged) == ["T9"] and "out of line" in flagged["T9"][0]
             assert any(w.startswith("T9: ") for w in report["warnings"])
             assert page.count('class="not"') == 1 and "out of line" in page
             assert {row["level"] for row in report["vertebrae"] if row["use"] == "do not use"} == {"T9"}
             assert any("out of line" in reason for reason in report["vertebrae"][2]["reasons"])
+            # No angle of the spine rests on it.
+            assert told["without"] == ["T9"] and "without T9: do not use" in page
+            assert [disc["between"] for disc in told["discs"]] == ["T7-T8", "T10-T11"]
+            assert {row["without"] for row in read_csv(folder / "spine.csv")} == {"T9"}
         else:
             assert not flagged and not report["warnings"] and 'class="not"' not in page
-            assert {row["use"] for row in report["vertebrae"]} == {"good"}
+            assert {row["use"] for row in report["vertebrae"]} == {"good"} and told["without"] == []
         assert "phantom &lt;b&gt;" in page and "http" not in page and page.count("data:image/jpeg") == 6
         # The peak is the process's, whatever ran in it before.
         peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         assert 0.1 < report["timings"]["peak_memory_gb"] <= peak_gb + 0.01
         assert set(report["timings"]["steps_s"]) >= {"network", "measure"}
-        assert report["measurements"]["discs"][0]["between"] == "T7-T8"
+        assert told["discs"][0]["between"] == "T7-T8"
         assert (folder / "meshes" / f"{level_name(16)}.obj").stat().st_size > 10_000

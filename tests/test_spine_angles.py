@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +17,21 @@ from scripts.io.annotations import Annotations, EndVertebrae, Mark, ViewMarks, r
 from scripts.io.tables import read_csv
 from scripts.levels import LEVEL_NUMBERS
 from scripts.localization.anchors import parse_anchors, renumber
-from scripts.measure.angles import FRONTAL, SAGITTAL, tilt
+from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, tilt
+from scripts.measure.morphometry import measure_spine
 from scripts.measure.plate_lines import film_lines, plate_lines
 from scripts.measure.pose import Endplate, VertebraPose
+from scripts.measure.review import Review
 from scripts.measure.spine_angles import ChosenBy, SpineAngle, spine_angles
+from scripts.measure.status import Status, Use
+from scripts.render.report import spine_row
+from scripts.render.report_page import _text
 from scripts.render.report_tables import vertebra_rows, write_tables
 
 FRONTAL_TILTS = {"T4": 0, "T5": 15, "T6": 8, "T7": 0, "T8": -8, "T9": -15, "T10": -10, "T11": -4, "T12": 2, "L1": 5}
+
+# One long curve that bends back a little, from T7 to T9.
+LONG_TILTS = (20, 12, 5, 0, 2, 4, -5, -12, -16, -20)
 
 
 def pose(name: str, frontal: float, sagittal: float, down: float) -> VertebraPose:
@@ -70,6 +79,10 @@ def test_end_vertebrae_are_the_program_s_until_the_user_s(poses: dict[int, Verte
     both = [chosen("cobb", "T5", "T9"), chosen("cobb", "T6", "T10")]
     for pair in (both, both[::-1]):
         assert ("cobb", "T9-L1", "program", 20) in told(spine_angles(poses, {}, pair))
+    # One that bends the other way is no part of the curve around it.
+    against = [pose(n, t, 0, 25.0 * i) for i, (n, t) in enumerate(zip(FRONTAL_TILTS, LONG_TILTS, strict=True))]
+    inside = spine_angles({p.level: p for p in against}, {}, [chosen("cobb", "T7", "T9")])
+    assert told(inside)[:2] == [("cobb", "T4-L1", "program", 40), ("cobb", "T7-T9", "user", 4)]
     lordosis = spine_angles(poses, {}, [chosen("lordosis", "T12", "L1")])[-1]
     assert lordosis.angle is not None and lordosis.angle.degrees == pytest.approx(-7)
 
@@ -176,7 +189,9 @@ def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:
                   "convex_to": "left"}],
         "kyphosis": [{"degrees": None, "sd": None, "withheld": "T4: not reconstructed", "upper_end": "T4",
                       "lower_end": "T12", "end_vertebrae_chosen_by": by} for by in ("program", "user")],
-        "lordosis": [], "midline_bend": {**angle, "upper_end": "T5", "lower_end": "T9"},
+        "lordosis": [{"degrees": None, "sd": None, "withheld": "L1: do not use, two marks", "upper_end": "L1",
+                      "lower_end": "L5", "end_vertebrae_chosen_by": "program"}],
+        "midline_bend": {**angle, "upper_end": "T5", "lower_end": "T9"}, "without": ["L1", "L2"],
         "discs": [{"between": "T5-T6", "frontal": angle, "sagittal": angle}],
     }  # fmt: skip
     report = {
@@ -203,10 +218,37 @@ def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:
     asked = ("measure", "upper_end", "degrees", "end_vertebrae_chosen_by", "withheld")
     assert [tuple(r[key] for key in asked) for r in rows] == [
         ("Cobb", "T5", "3.5", "user", ""), ("kyphosis", "T4", "", "user", "T4: not reconstructed"),
+        ("lordosis", "L1", "", "program", "L1: do not use, two marks"),
         ("line through the bodies", "T5", "3.5", "program", ""), ("disc, frontal", "T5", "3.5", "", ""),
         ("disc, sagittal", "T5", "3.5", "", ""),
     ]  # fmt: skip
     assert rows[0]["apex"] == "T7" and rows[0]["sd"] == "0.5" and rows[0]["made"] == report["made"]
+    assert {r["without"] for r in rows} == {"L1; L2"}
+
+
+def test_pictures_and_pages_round_the_same_number_once(poses: dict[int, VertebraPose]) -> None:
+    for degrees, shown in ((10.501, 11), (10.496, 11), (10.4949, 10), (9.499, 10), (0.2, 0)):
+        angle = SpineAngle("cobb", 12, 16, ChosenBy.PROGRAM, Angle(degrees, 1.0))
+        reported = {"degrees": round(degrees, 2), "sd": 1.0}
+        assert angle.drawn == f"Cobb {shown}°" and _text(reported).startswith(f"{shown}&deg;")
+
+
+def test_a_vertebra_that_is_not_to_be_used_is_no_end(poses: dict[int, VertebraPose]) -> None:
+    """The program takes others, what the user chose is withheld; kyphosis and the discs beside it likewise."""
+    bad = LEVEL_NUMBERS["T9"]
+    parts = {n: SimpleNamespace(level=n) for n in poses}
+    statuses = {n: Status(Use.NOT, ("confidence 0.01",)) if n == bad else Status(Use.GOOD) for n in parts}
+    ends = [chosen("cobb", "T5", "T9"), chosen("kyphosis", "T4", "T9")]
+    measures = measure_spine(list(poses.values()), [bad])
+    checked = Review(poses, {}, measures, {}, {}, statuses)
+    assert told(checked.angles([]))[:2] == [("cobb", "T5-T10", "program", 25), ("cobb", "T10-L1", "program", 15)]
+    withheld = {a.measure: a.missing for a in checked.angles(ends) if a.angle is None}
+    assert withheld == dict.fromkeys(("cobb", "kyphosis"), "T9: do not use, confidence 0.01")
+    row = spine_row(checked, checked.angles(ends))
+    assert row["without"] == ["T9"] and row["kyphosis_T4_T12"] is not None
+    assert not any("T9" in disc["between"] for disc in row["discs"]) and len(row["discs"]) == 7
+    t4 = replace(checked, statuses={**statuses, LEVEL_NUMBERS["T4"]: Status(Use.NOT, ("confidence 0.02",))})
+    assert "T4: do not use" in t4.angles([])[-1].missing
 
 
 def test_the_poses_of_these_tests_lean_as_they_say(poses: dict[int, VertebraPose]) -> None:

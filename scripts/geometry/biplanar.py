@@ -155,9 +155,10 @@ class View:
         """The view from a source that stands elsewhere: the whole view turned about its isocentre.
 
         Args:
-            yaw_deg: about the row direction (the patient's long axis), so that the source moves sideways.
-            pitch_deg: about the column direction, so that the source moves up or down.
-            roll_deg: about the beam, so that the picture turns in its plane.
+            yaw_deg: about the row direction (the patient's long axis): + moves the source clockwise, seen from above.
+            pitch_deg: about the column direction: + moves a source in front or on the left down, others up.
+            roll_deg: about the beam: + turns the picture of a source in front or on the left anticlockwise, others'
+                clockwise.
         """
         turns = np.radians([[yaw_deg], [pitch_deg], [roll_deg]]) * self.axes
         row, column, beam = self.axes @ Rotation.from_rotvec(turns.sum(0)).as_matrix().T

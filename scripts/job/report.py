@@ -72,7 +72,7 @@ def make_report(
         "case": annotations.case,
         "made": when.isoformat(timespec="seconds"),
         "vertebrae": rows,
-        "measurements": spine_row(checked.measures, checked.angles(annotations.end_vertebrae)),
+        "measurements": spine_row(checked, checked.angles(annotations.end_vertebrae)),
         "levels": annotations.levels_in_words,
         "levels_uncertain": annotations.levels_uncertain,
         "levels_confirmed": annotations.levels_confirmed,

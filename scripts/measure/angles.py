@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from scripts.geometry.frames import INFERIOR, LEFT, POSTERIOR
 from scripts.measure.pose import Endplate, VertebraPose
 
 FRONTAL, SAGITTAL = 0, 1
+# After the point, in the report.
+REPORTED_DIGITS = 2
 # Unit vectors to that side of each plane to which a tilt counts as positive: the patient's left, forwards.
 SIDES = (LEFT, -POSTERIOR)
 
@@ -24,6 +27,15 @@ class Angle:
     def minus(self, other: Angle) -> Angle:
         """Difference of two independent angles."""
         return Angle(self.degrees - other.degrees, float(np.hypot(self.sd, other.sd)))
+
+
+def whole_degrees(degrees: float) -> int:
+    """An angle as pictures and pages write it: the report's own value, two digits after the point, rounded once.
+
+    >>> whole_degrees(10.501), whole_degrees(10.5), whole_degrees(-0.3)
+    (11, 11, 0)
+    """
+    return math.floor(round(degrees, REPORTED_DIGITS) + 0.5)
 
 
 def tilt(plate: Endplate, plane: int) -> Angle:

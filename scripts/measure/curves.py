@@ -9,7 +9,9 @@ import numpy as np
 from scripts.geometry.frames import INFERIOR, LEFT
 from scripts.levels import LEVEL_NUMBERS
 from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, tilt
+from scripts.measure.bends import one_way_bends
 from scripts.measure.pose import VertebraPose
+from scripts.measure.vertebrae import places_of
 
 # A curve below this is no curve: an endplate's tilt is not known to a degree.
 MIN_CURVE_DEG = 5.0
@@ -50,11 +52,11 @@ def sagittal_angle(poses: dict[int, VertebraPose], first: int, last: int) -> Ang
 
 
 def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
-    """Curves in the frontal plane: the largest angle between any two endplates, then those above and below it.
+    """Curves in the frontal plane, largest first.
 
     End vertebrae are the most tilted ones, as in the usual definition: the pair of an upper endplate and a lower one
-    further down whose tilts differ most. Curves above and below share the end vertebrae of the one beside them and turn
-    the other way.
+    further down whose tilts differ most, and so above, below and between the curves found. A curve bends one way: where
+    the spine bends back inside, there are several (`scripts.measure.bends`), which share end vertebrae.
 
     Args:
         ordered: head to foot.
@@ -62,22 +64,13 @@ def cobb_curves(ordered: list[VertebraPose]) -> tuple[Curve, ...]:
     usable = _with_both_endplates(ordered)
     if len(usable) < FEWEST:
         return ()
-    major = _largest(usable, 0)
-    if major is None:
-        return ()
-    curves = [major]
-    # Upwards and downwards from the major curve; each next one turns the other way.
-    for step in (-1, 1):
-        here = major
-        while True:
-            ends = [pose.level for pose in usable]
-            part = usable[: ends.index(here.upper) + 1] if step < 0 else usable[ends.index(here.lower) :]
-            found = _largest(part, -1 if here.convex_to == "left" else 1)
-            if found is None:
-                break
-            curves.append(found)
-            here = found
-    return tuple(sorted(curves, key=lambda curve: -curve.cobb.degrees))
+    bends = one_way_bends(
+        np.array([tilt(pose.upper, FRONTAL).degrees for pose in usable if pose.upper is not None]),
+        np.array([tilt(pose.lower, FRONTAL).degrees for pose in usable]),
+        places_of(usable),
+        MIN_CURVE_DEG,
+    )
+    return tuple(curve_between(usable[first : last + 1]) for first, last in bends)
 
 
 def why_no_curve(ordered: list[VertebraPose]) -> str:
@@ -89,24 +82,6 @@ def why_no_curve(ordered: list[VertebraPose]) -> str:
 
 def _with_both_endplates(poses: list[VertebraPose]) -> list[VertebraPose]:
     return [pose for pose in poses if pose.upper is not None]
-
-
-def _largest(poses: list[VertebraPose], side: int) -> Curve | None:
-    """The largest curve; side 1: convex to the left only, -1: to the right only, 0: either."""
-    best: tuple[float, int, int] | None = None
-    upper = [tilt(pose.upper, FRONTAL) for pose in poses if pose.upper is not None]
-    lower = [tilt(pose.lower, FRONTAL) for pose in poses]
-    for i in range(len(poses)):
-        for j in range(i + 2, len(poses)):
-            # Convex to the left: the upper end leans to the right, the lower one to the left.
-            difference = lower[j].degrees - upper[i].degrees
-            size = abs(difference) if side == 0 else difference * side
-            if size >= MIN_CURVE_DEG and (best is None or size > best[0]):
-                best = (size, i, j)
-    if best is None:
-        return None
-    _, i, j = best
-    return curve_between(poses[i : j + 1])
 
 
 def curve_between(poses: list[VertebraPose]) -> Curve:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.interpolate import UnivariateSpline
 
 from scripts.geometry.frames import INFERIOR, LEFT
+from scripts.measure.bends import one_way_bends
 
 FEWEST = 5
 # How far a body's middle may lie beside the line, mm: marks are not better.
@@ -24,7 +25,7 @@ CONTRADICTION_DEG = 12.0
 
 @dataclass(frozen=True)
 class MidlineBend:
-    """The largest angle between two tangents of the line, in the frontal plane.
+    """The largest angle between two tangents of the line, in the frontal plane, between which it bends one way.
 
     Args:
         degrees: of it.
@@ -53,5 +54,5 @@ def midline_bend(middles_mm: np.ndarray) -> MidlineBend | None:
         UnivariateSpline(along, middles_mm @ axis, s=slack).derivative()(along) for axis in (LEFT, INFERIOR)
     )
     tangents = np.degrees(np.arctan2(sideways, down))
-    ends = sorted((int(tangents.argmin()), int(tangents.argmax())))
-    return MidlineBend(float(np.ptp(tangents)), SD_DEG, ends[0], ends[1])
+    upper, lower = one_way_bends(tangents, tangents, range(len(tangents)))[0]
+    return MidlineBend(float(abs(tangents[lower] - tangents[upper])), SD_DEG, upper, lower)

@@ -1,12 +1,10 @@
-"""What a spine surgeon measures, from vertebra poses: angles as on films, and sizes of bodies.
+"""What a spine surgeon measures of a spine, from vertebra poses: angles as on films.
 
 Angles are those between endplates, projected on the patient's frontal or sagittal plane, as if drawn on a film; the
 pair's own geometry (source, magnification) plays no role. Signs:
 
-* tilt: frontal + leans to the patient's left, sagittal + leans forwards;
-* kyphosis is positive in ``kyphosis``, lordosis in ``lordosis``; a wedge is positive where the front is lower, a disc
-  where it opens to the front;
-* axial rotation: + turns the vertebra's front to the patient's left.
+* kyphosis is positive in ``kyphosis``, lordosis in ``lordosis``;
+* a disc is positive where it opens to the front (sagittal) or to the patient's left (frontal).
 
 Every angle comes with a standard deviation, from the planes' own (see `scripts.measure.pose`): how far endplates
 deviate from planes, and how far the angle changes between the surfaces at probabilities 0.35 and 0.65. How well that
@@ -15,49 +13,19 @@ describes true errors is measured in ``docs/measurements.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from scripts.anatomy.absent import absent_level
-from scripts.levels import LEVEL_ORDER, level_name, places_along_spine
-from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, axial_rotation, tilt
-from scripts.measure.credible import DEPTH, HEIGHTS, ROTATION, TILT, WEDGE, WIDTH, withheld_reasons
+from scripts.levels import level_name
+from scripts.measure.angles import FRONTAL, SAGITTAL, Angle, tilt, whole_degrees
+from scripts.measure.credible import TILT
 from scripts.measure.curves import KYPHOSIS, LORDOSIS, TOO_FEW, Curve, cobb_curves, sagittal_angle, why_no_curve
 from scripts.measure.midline import CONTRADICTION_DEG, midline_bend
-from scripts.measure.pose import VertebraPose, spine_directions
-
-
-@dataclass(frozen=True)
-class VertebraMeasures:
-    """Sizes and angles of one vertebra.
-
-    Args:
-        level: VerSe number.
-        tilt: (frontal, sagittal) of the body, the mean of both endplates.
-        axial_rotation: in the patient's transverse plane.
-        wedge: (frontal, sagittal) angle between its own endplates; None for C2.
-        heights_mm: in front, in the middle, behind; None for C2.
-        width_mm: of the body.
-        depth_mm: of the body.
-        anterior_ratio: front height over back height (wedge deformity; Genant 1993, doi 10.1002/jbmr.5650080915).
-        middle_ratio: middle over back height (biconcave).
-        posterior_ratio: back height over the mean of the neighbours' (crush); None without neighbours.
-        withheld: what cannot be true and is None therefore, name -> reason; see `scripts.measure.credible`.
-    """
-
-    level: int
-    tilt: tuple[Angle, Angle] | None
-    axial_rotation: Angle | None
-    wedge: tuple[Angle, Angle] | None
-    heights_mm: tuple[float, float, float] | None
-    width_mm: float | None
-    depth_mm: float | None
-    anterior_ratio: float | None
-    middle_ratio: float | None
-    posterior_ratio: float | None
-    withheld: dict[str, str] = field(default_factory=dict)
+from scripts.measure.pose import VertebraPose
+from scripts.measure.vertebrae import VertebraMeasures, head_to_foot, measure_vertebrae, places_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +40,7 @@ class SpineMeasures:
         discs: (upper level, lower level, (frontal, sagittal) angle) of neighbours.
         midline: largest bend of the line through the bodies, between two levels; None for few bodies.
         no_curve: what to say where there are no ``curves``; else empty.
+        plates_at_midline: degrees between the endplates at the ends of ``midline``; 0 if they are not known.
     """
 
     vertebrae: tuple[VertebraMeasures, ...]
@@ -81,66 +50,74 @@ class SpineMeasures:
     discs: tuple[tuple[int, int, tuple[Angle, Angle]], ...]
     midline: tuple[Angle, int, int] | None = None
     no_curve: str = ""
+    plates_at_midline: float = 0.0
 
     @property
     def contradiction(self) -> str:
         """What to say if endplates and the line through the bodies disagree about the largest curve; else nothing."""
-        largest = self.curves[0].cobb.degrees if self.curves else 0.0
-        if self.midline is None or self.midline[0].degrees - largest < CONTRADICTION_DEG:
+        if self.midline is None:
             return ""
+        largest = self.curves[0].cobb.degrees if self.curves else 0.0
         angle, upper, lower = self.midline
-        bends = f"the line through the bodies bends by {angle.degrees:.0f}° ({level_name(upper)}-{level_name(lower)})"
+        ends = f"{level_name(upper)}-{level_name(lower)}"
+        bends = f"the line through the bodies bends by {whole_degrees(angle.degrees)}° ({ends})"
+        if largest - angle.degrees >= CONTRADICTION_DEG:
+            curve = f"{whole_degrees(largest)}° ({level_name(self.curves[0].upper)}-{level_name(self.curves[0].lower)})"
+            return f"the Cobb angle of {curve} rests on one or two vertebrae: {bends}; check its end vertebrae"
+        # The line is smoother than the endplates and may take several curves for one.
+        if angle.degrees - max(largest, self.plates_at_midline) < CONTRADICTION_DEG:
+            return ""
         if self.no_curve == TOO_FEW:
             return f"{bends}, but too few endplates can be measured for a Cobb angle"
-        seen = f"{largest:.0f}°" if self.curves else "no curve"
+        seen = f"{whole_degrees(largest)}°" if self.curves else "no curve"
         return (
             f"{bends}, the reconstructed endplates show {seen}: vertebrae were reconstructed too upright; do not use "
             "their angles"
         )
 
 
-def measure_spine(poses: list[VertebraPose]) -> SpineMeasures:
-    """All measures of the poses of one spine, in any order and with gaps.
+def measure_spine(poses: list[VertebraPose], doubted: Collection[int] = ()) -> SpineMeasures:
+    """All measures of one spine.
 
-    What cannot be true is withheld, and takes no part in any other measure.
+    Args:
+        poses: in any order and with gaps.
+        doubted: VerSe numbers of those that are not to be used. Like those whose endplates cannot be true they take no
+            part in the measures of the spine.
     """
-    ordered = sorted(poses, key=lambda p: LEVEL_ORDER.index(p.level))
-    directions = spine_directions(np.array([pose.origin_mm for pose in ordered]))
-    withheld = {
-        pose.level: withheld_reasons(pose, axial_rotation(pose).degrees, down)
-        for pose, down in zip(ordered, directions, strict=True)
-    }
-    levels = [pose.level for pose in ordered]
-    places = places_along_spine(levels, absent_level(levels, np.array([pose.origin_mm for pose in ordered])))
-    heights = {
-        place: pose.heights_mm
-        for place, pose in zip(places, ordered, strict=True)
-        if pose.heights_mm is not None and HEIGHTS not in withheld[pose.level]
-    }
-    vertebrae = tuple(
-        _vertebra(pose, place, heights, withheld[pose.level]) for place, pose in zip(places, ordered, strict=True)
-    )
-    usable = [pose for pose in ordered if TILT not in withheld[pose.level]]
+    ordered = head_to_foot(poses)
+    vertebrae = measure_vertebrae(ordered)
+    possible = [pose for pose, own in zip(ordered, vertebrae, strict=True) if TILT not in own.withheld]
+    usable = [pose for pose in possible if pose.level not in doubted]
     known = {pose.level: pose for pose in usable}
     kyphosis = sagittal_angle(known, *KYPHOSIS)
     lordosis = sagittal_angle(known, *LORDOSIS)
     discs = []
-    for (place, upper), (below, lower) in pairwise(zip(places, ordered, strict=True)):
+    for (place, upper), (below, lower) in pairwise(zip(places_of(ordered), ordered, strict=True)):
         if below - place == 1 and upper.level in known and lower.level in known and lower.upper is not None:
             frontal = tilt(lower.upper, FRONTAL).minus(tilt(upper.lower, FRONTAL))
             sagittal = tilt(lower.upper, SAGITTAL).minus(tilt(upper.lower, SAGITTAL))
             discs.append((upper.level, lower.level, (frontal, sagittal)))
     curves = cobb_curves(usable)
+    # Where nearly all endplates are withheld, the line is all that is left to say that there is a curve.
+    midline = _midline(usable) or _midline(possible) or _midline(ordered)
     return SpineMeasures(
         vertebrae,
         curves,
         kyphosis,
         None if lordosis is None else Angle(-lordosis.degrees, lordosis.sd),
         tuple(discs),
-        # Where nearly all endplates are withheld, the line is all that is left to say that there is a curve.
-        _midline(usable) or _midline(ordered),
+        midline,
         "" if curves else why_no_curve(usable),
+        _between_plates(known, midline),
     )
+
+
+def _between_plates(known: dict[int, VertebraPose], midline: tuple[Angle, int, int] | None) -> float:
+    """Size of the angle between the endplates at the ends of the line, 0 if they are not known."""
+    upper, lower = (known.get(level) for level in midline[1:]) if midline else (None, None)
+    if upper is None or upper.upper is None or lower is None:
+        return 0.0
+    return abs(tilt(lower.lower, FRONTAL).minus(tilt(upper.upper, FRONTAL)).degrees)
 
 
 def _midline(ordered: list[VertebraPose]) -> tuple[Angle, int, int] | None:
@@ -148,31 +125,3 @@ def _midline(ordered: list[VertebraPose]) -> tuple[Angle, int, int] | None:
     if bend is None:
         return None
     return Angle(bend.degrees, bend.sd), ordered[bend.upper].level, ordered[bend.lower].level
-
-
-def _vertebra(
-    pose: VertebraPose, place: int, heights: dict[int, tuple[float, float, float]], withheld: dict[str, str]
-) -> VertebraMeasures:
-    plates = [plate for plate in (pose.upper, pose.lower) if plate is not None]
-    tilts, wedges = [], []
-    for plane in (FRONTAL, SAGITTAL):
-        both = [tilt(plate, plane) for plate in plates]
-        sd = float(np.linalg.norm([angle.sd for angle in both])) / len(both)
-        tilts.append(Angle(float(np.mean([angle.degrees for angle in both])), sd))
-        wedges.append(both[0].minus(both[-1]))
-    own = heights.get(place)
-    # The crush ratio asks both neighbours, or the one that is there.
-    beside = [heights[other][2] for other in (place - 1, place + 1) if other in heights]
-    return VertebraMeasures(
-        level=pose.level,
-        tilt=None if TILT in withheld else (tilts[0], tilts[1]),
-        axial_rotation=None if ROTATION in withheld else axial_rotation(pose),
-        wedge=None if pose.upper is None or WEDGE in withheld else (wedges[0], wedges[1]),
-        heights_mm=own,
-        width_mm=None if WIDTH in withheld else pose.width_mm,
-        depth_mm=None if DEPTH in withheld else pose.depth_mm,
-        anterior_ratio=own[0] / own[2] if own else None,
-        middle_ratio=own[1] / own[2] if own else None,
-        posterior_ratio=own[2] / float(np.mean(beside)) if own and beside else None,
-        withheld=withheld,
-    )

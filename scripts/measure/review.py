@@ -18,7 +18,8 @@ from scripts.measure.plausibility import kinks
 from scripts.measure.pose import VertebraPose, estimate_pose, spine_directions
 from scripts.measure.reprojection import Agreement, Shadow, reproject
 from scripts.measure.spine_angles import SpineAngle, spine_angles
-from scripts.measure.status import Status, flag_texts, judge
+from scripts.measure.status import Status, Use, flag_texts, judge
+from scripts.measure.vertebrae import measure_vertebrae
 from scripts.spine.assembly import ReconstructedVertebra
 from scripts.spine.reconstruction import Reconstruction
 from scripts.threads import map_in_threads
@@ -35,7 +36,7 @@ class Review:
     Args:
         poses: of vertebrae with a body.
         unmeasured: why others have none.
-        measures: of all poses.
+        measures: of all poses; those of the spine without what is not to be used.
         shadows: on the AP and on the LAT film.
         agreements: likewise.
         statuses: whether each vertebra may be used, see `scripts.measure.status`.
@@ -55,6 +56,11 @@ class Review:
         """Poses whose endplates can be true, by VerSe number."""
         return {m.level: self.poses[m.level] for m in self.measures.vertebrae if TILT not in m.withheld}
 
+    @property
+    def doubted(self) -> dict[int, str]:
+        """Why vertebrae are not to be used, by VerSe number; no angle of the spine rests on them."""
+        return {n: f"{s.use.value}, {'; '.join(s.reasons)}" for n, s in self.statuses.items() if s.use is Use.NOT}
+
     def angles(self, chosen: Sequence[EndVertebrae]) -> tuple[SpineAngle, ...]:
         """The spine's angles, see `spine_angles`.
 
@@ -62,7 +68,8 @@ class Review:
             chosen: end vertebrae that the user chose.
         """
         withheld = {m.level: m.withheld[TILT] for m in self.measures.vertebrae if TILT in m.withheld}
-        return spine_angles(self.usable, {**self.unmeasured, **withheld}, chosen)
+        unusable = {**self.doubted, **self.unmeasured, **withheld}
+        return spine_angles({n: pose for n, pose in self.poses.items() if n not in unusable}, unusable, chosen)
 
     @property
     def warnings(self) -> list[str]:
@@ -90,8 +97,7 @@ def review(films: Films, result: Reconstruction) -> Review:
     flags: dict[int, list[str]] = {}
     statuses: dict[int, Status] = {}
     out_of_line = kinks(result.vertebrae)
-    measures = measure_spine(list(poses.values()))
-    measured = {m.level: m for m in measures.vertebrae}
+    measured = {m.level: m for m in measure_vertebrae(list(poses.values()))}
     for part in result.parts:
         level = part.level
         evidence = measured.get(level), out_of_line.get(level), agreements.get(level, ())
@@ -99,6 +105,8 @@ def review(films: Films, result: Reconstruction) -> Review:
         if texts:
             flags[level] = texts
         statuses[level] = judge(part, evidence[0], unmeasured.get(level), *evidence[1:])
+    doubted = [level for level, status in statuses.items() if status.use is Use.NOT]
+    measures = measure_spine(list(poses.values()), doubted)
     return Review(poses, unmeasured, measures, shadows, agreements, statuses, flags)
 
 

@@ -14,8 +14,8 @@ from enum import Enum
 
 from scripts.levels import level_number
 from scripts.measure.credible import TILT
-from scripts.measure.morphometry import VertebraMeasures
 from scripts.measure.reprojection import Agreement
+from scripts.measure.vertebrae import VertebraMeasures
 from scripts.spine.assembly import RESIDUAL_SCALE_MM, ReconstructedVertebra
 from scripts.spine.session import MAX_CONTESTED
 
@@ -126,4 +126,8 @@ def _doubt(part: ReconstructedVertebra) -> str:
         f"its marks are uncertain ({vertebra.confidence:.2f})": vertebra.confidence,
         "its shape is uncertain": part.shape_confidence,
     }
-    return f"confidence {part.confidence:.2f}: {min(causes, key=lambda cause: causes[cause])}"
+    limit = DO_NOT_USE_BELOW if part.confidence < DO_NOT_USE_BELOW else CHECK_BELOW
+    shown = f"{part.confidence:.2f}"
+    # Rounded up to the limit it would look as if it were high enough.
+    shown = f"just below {limit:.2f}" if float(shown) >= limit else shown
+    return f"confidence {shown}: {min(causes, key=lambda cause: causes[cause])}"

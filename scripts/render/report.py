@@ -9,11 +9,11 @@ from typing import Any
 from scripts.films.options import VIEWS
 from scripts.io.documents import not_finite, without
 from scripts.levels import level_name
-from scripts.measure.angles import Angle
-from scripts.measure.morphometry import SpineMeasures, VertebraMeasures
+from scripts.measure.angles import REPORTED_DIGITS, Angle
 from scripts.measure.reprojection import Agreement
 from scripts.measure.review import Review
 from scripts.measure.spine_angles import SpineAngle
+from scripts.measure.vertebrae import VertebraMeasures
 from scripts.spine.assembly import ReconstructedVertebra
 
 
@@ -47,13 +47,14 @@ def vertebra_row(part: ReconstructedVertebra, review: Review) -> dict[str, Any]:
     return row
 
 
-def spine_row(measures: SpineMeasures, angles: Sequence[SpineAngle]) -> dict[str, Any]:
+def spine_row(checked: Review, angles: Sequence[SpineAngle]) -> dict[str, Any]:
     """What ``report.json`` says about the whole spine.
 
     Args:
-        measures: of the spine.
+        checked: the spine.
         angles: between the end vertebrae that the program or the user chose.
     """
+    measures = checked.measures
     sagittal = {
         measure: [_spine_angle(angle) for angle in angles if angle.measure == measure]
         for measure in ("kyphosis", "lordosis")
@@ -69,6 +70,7 @@ def spine_row(measures: SpineMeasures, angles: Sequence[SpineAngle]) -> dict[str
             if angle.measure == "cobb"
         ],
         "no_cobb": measures.no_curve or None,
+        "without": [level_name(number) for number in checked.doubted],
         **sagittal,
         "midline_bend": None
         if measures.midline is None
@@ -143,4 +145,4 @@ def _rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def _angle(angle: Angle) -> dict[str, float]:
-    return {"degrees": round(angle.degrees, 2), "sd": round(angle.sd, 2)}
+    return {"degrees": round(angle.degrees, REPORTED_DIGITS), "sd": round(angle.sd, REPORTED_DIGITS)}

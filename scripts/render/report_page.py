@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from scripts.films.options import VIEWS
+from scripts.measure.angles import whole_degrees
 from scripts.measure.status import Use
 from scripts.render.preview import Panels
 from scripts.render.report_tables import asked_for
@@ -95,6 +96,8 @@ def _summary(spine: dict[str, Any]) -> str:
         parts.append(f"line through the bodies {_text(bend)} {bend['upper_end']}&ndash;{bend['lower_end']}")
     for name in ("kyphosis", "lordosis"):
         parts += [_ends(name, angle) for angle in asked_for(spine[name])]
+    if spine["without"]:
+        parts.append(f"<b>without {', '.join(spine['without'])}: do not use</b>")
     return "; ".join(parts)
 
 
@@ -138,8 +141,8 @@ def _number(value: float | None, digits: int) -> str:
 def _text(angle: dict[str, float | None]) -> str:
     if angle["degrees"] is None or angle["sd"] is None:
         return ""
-    # Adding zero makes a rounded -0 a plain 0; no angle is known to less than a degree on this page.
-    return f"{round(angle['degrees']) + 0}&deg;&plusmn;{max(angle['sd'], 1):.0f}"
+    # No angle is known to less than a degree on this page.
+    return f"{whole_degrees(angle['degrees'])}&deg;&plusmn;{max(angle['sd'], 1):.0f}"
 
 
 def _embedded(image: Image.Image) -> str:
@@ -170,7 +173,8 @@ ul {{ margin: 0; padding-left: 16px; columns: 2 }} footer {{ color: #555; font-s
 <table><tr>{heads}</tr>{rows}</table>
 {warnings}
 <footer>Angles in degrees with one standard deviation, at least 1. Tilt: + to the patient's left, + forwards;
-rotation: + front to the left; wedge: + front lower; a, m, p: heights in front, in the middle, behind; p&prime;: the
-neighbours'. {versions}. Research software: not for diagnosis.</footer>
+rotation: + front to the left; wedge: + front lower (in the tables, frontal wedge and disc: + lower, or open, on the
+patient's left); a, m, p: heights in front, in the middle, behind; p&prime;: the neighbours'. {versions}.
+Research software: not for diagnosis.</footer>
 </body></html>
 """

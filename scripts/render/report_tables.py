@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.io.tables import write_csv
+from scripts.measure.spine_angles import NOT_RECONSTRUCTED
 
 VERTEBRAE_FILE, SPINE_FILE = "vertebrae.csv", "spine.csv"
 _HEIGHTS = ("heights_front_mm", "heights_middle_mm", "heights_back_mm")
@@ -19,7 +20,7 @@ _ANGLES = ("tilt_frontal", "tilt_sagittal", "axial_rotation", "wedge_frontal", "
 _WHOLE = ("levels", "levels_confirmed", "levels_uncertain", "made", "weights", "weights_sha256")
 SPINE_COLUMNS = (
     "measure", "upper_end", "lower_end", "degrees", "sd", "end_vertebrae_chosen_by", "apex", "convex_to",
-    "withheld", "levels", "made",
+    "withheld", "without", "levels", "made",
 )  # fmt: skip
 
 
@@ -50,8 +51,15 @@ def vertebra_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def asked_for(angles: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that are measured or that the user chose; what the program would measure, had it the vertebrae, is not."""
-    return [a for a in angles if a["degrees"] is not None or a["end_vertebrae_chosen_by"] == "user"]
+    """Those that are measured, that the user chose or whose end vertebrae are withheld.
+
+    What the program would measure, had it the vertebrae, is not asked for.
+    """
+    return [
+        angle
+        for angle in angles
+        if angle["end_vertebrae_chosen_by"] == "user" or NOT_RECONSTRUCTED not in angle.get("withheld", "")
+    ]
 
 
 def spine_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,7 +80,7 @@ def spine_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
         upper, lower = disc["between"].split("-")
         for plane in ("frontal", "sagittal"):
             rows.append({"measure": f"disc, {plane}", "upper_end": upper, "lower_end": lower, **disc[plane]})
-    whole = {"levels": report["levels"], "made": report["made"]}
+    whole = {"without": "; ".join(spine["without"]), "levels": report["levels"], "made": report["made"]}
     return [{key: "" if value is None else value for key, value in row.items()} | whole for row in rows]
 
 

@@ -41,7 +41,7 @@ function note(state, work, measured) {
   const without = (old && `Without ${old}: outdated, reconstruct again. `) +
     (unticked && `Without ${unticked}: not ticked. `);
   const bad = measured?.vertebrae?.filter((row) => row.use === "do not use").map((row) => row.level) ?? [];
-  const careful = bad.length ? `Angles of the spine also rest on ${bad.join(", ")}: do not use. ` : "";
+  const careful = bad.length ? `Angles of the spine are without ${bad.join(", ")}: do not use. ` : "";
   if (measured) return without + careful + measured.note;
   if (work.measuring) return `${without}Measuring …`;
   if (work.measureError) return work.measureError;
