@@ -28,6 +28,7 @@ from scripts.io.nifti import read_nifti, write_nifti
 from scripts.job.options import OutputOptions
 from scripts.job.output import check_output
 from scripts.levels import LEVEL_NAMES, level_name
+from scripts.measure.status import Use
 from scripts.spine.mesh import vertebra_mesh, write_stl
 from tests.conftest import SAMPLE
 from tests.dicom_films import SECRET, STUDY, sample_film, write_dicom
@@ -130,6 +131,35 @@ def test_descriptions_say_how_far_the_levels_can_be_trusted(
         told = [data.get(key) for key in ("SeriesDescription", "ContentDescription", "DocumentTitle") if key in data]
         assert len(told) == 2 and all(text.endswith(f"; {words}") and len(text) <= 64 for text in told)
         assert missing_attributes(data) == []
+
+
+def test_objects_say_what_a_vertebra_is_not_good_for(reconstruction: Path, tmp_path: Path) -> None:
+    """In the segment's description and the surface's title, within the standard's length; of good ones, nothing."""
+    folder = tmp_path / "reconstruction"
+    shutil.copytree(reconstruction, folder)
+    rows = [
+        {"level": "T11", "use": Use.NOT.value, "reasons": ["confidence 0.01: its shape is uncertain", "90° askew"]},
+        {"level": "T12", "use": Use.CHECK.value, "reasons": ["° " * 500]},
+        {"level": "L1", "use": Use.GOOD.value, "reasons": []},
+    ]
+    export_dicom(folder, tmp_path / "good", None, WHEN)
+    (folder / "report.json").write_text(json.dumps({"vertebrae": rows}))
+    paths = {path.name: path for path in export_dicom(folder, tmp_path / "out", None, WHEN)}
+    said = {
+        s.SegmentLabel: s.get("SegmentDescription") for s in pydicom.dcmread(paths["spine.seg.dcm"]).SegmentSequence
+    }
+    assert said["T11"] == "do not use: confidence 0.01: its shape is uncertain; 90° askew" and said["L1"] is None
+    assert said["T12"].startswith("check: ° ") and 1020 < len(said["T12"].encode()) <= 1024
+    titles = {name: pydicom.dcmread(paths[f"{name}.stl.dcm"]).DocumentTitle for name in said}
+    assert titles["T11"] == f"Vertebra T11; levels not confirmed; {said['T11']}"
+    assert titles["L1"] == "Vertebra L1; levels not confirmed" and titles["T12"].endswith("...")
+    uids = [pydicom.dcmread(path / "L1.stl.dcm").SOPInstanceUID for path in (tmp_path / "good", tmp_path / "out")]
+    assert uids[0] != uids[1]
+    for path in paths.values():
+        assert missing_attributes(pydicom.dcmread(path)) == []
+        if shutil.which("dciodvfy"):
+            run = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+            assert "Error" not in run.stdout + run.stderr, run.stderr
 
 
 def test_stl_is_the_mesh_in_lps(reconstruction: Path, exported: Path) -> None:
@@ -275,6 +305,12 @@ def test_a_spine_is_not_filed_under_another_patients_films(
     lat_of_other = write_dicom(study / "other_lat", "lat", PatientID="4712", PatientName="Roe")
     assert main([*command, f"--ap={other}", f"--lat={lat_of_other}"]) == 1
     assert "other: is not the AP film that" in capsys.readouterr().err
+    # Films that are forgotten are asked for; the objects of pictures need none.
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "was made from DICOM films (AP and LAT), which are not named" in capsys.readouterr().out
+    assert main(["export", f"--reconstruction={reconstruction}", f"--output={tmp_path}/plain"]) == 0
+    assert "warning" not in capsys.readouterr().out
     (folder / "report.json").write_text('{"films": {"ap": {}}}')
     assert [line.count("has no checksum of a DICOM film") for line in check_same_films(folder, ap, lat)] == [1, 1]
 

@@ -104,7 +104,7 @@ def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path
     """
     from scripts.export.export import export_dicom, film_files, film_headers
     from scripts.export.identity import exportable
-    from scripts.export.same_films import check_same_films
+    from scripts.export.same_films import check_same_films, films_left_out
 
     if (ap is None) != (lat is None):
         raise UserError("export takes both films or none: --ap and --lat")
@@ -116,6 +116,8 @@ def export(reconstruction: Path, output: Path, ap: Path | None = None, lat: Path
         notes = check_same_films(reconstruction, *files)
         if not any(films):
             notes.append("neither film is a DICOM file: the objects belong to no patient")
+    else:
+        notes = films_left_out(reconstruction)
     for line in (*notes, *exportable(films)[1]):
         print(f"warning: {line}")
     for path in export_dicom(reconstruction, output, films):

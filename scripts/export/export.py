@@ -12,6 +12,7 @@ from pydicom import Dataset
 from scripts.errors import UserError
 from scripts.export.identity import exportable
 from scripts.export.origin import make_origin
+from scripts.export.report import judgements
 from scripts.export.segmentation import write_segmentation
 from scripts.export.stl import write_stl_object
 from scripts.films.film import Projection
@@ -45,9 +46,9 @@ def export_dicom(
         UserError: the folder is no reconstruction, the films are not those it was made from, or see `exportable`.
     """
     headers, _ = exportable(films or [])
-    report = reconstruction / "report.json"
-    if not report.is_file() or not (reconstruction / "spine.nii.gz").is_file():
-        raise UserError(f"{reconstruction}: no reconstruction; name the --output folder of reconstruct")
+    judged = judgements(reconstruction)
+    if not (reconstruction / "spine.nii.gz").is_file():
+        raise UserError(f"{reconstruction}: has no spine.nii.gz; it is no whole reconstruction")
     marks = read_annotations(reconstruction / "annotations.json")
     for film, view, name in zip(films or [], (marks.ap, marks.lat), ("AP", "LAT"), strict=False):
         if film is not None and sorted((film.Rows, film.Columns)) != sorted(view.shape):
@@ -59,7 +60,7 @@ def export_dicom(
         raise UserError(f"{reconstruction}: has no meshes/*.stl; reconstruct with --mesh-formats stl")
     edited = bool(marks.anchors) or any(m.set_by != "model" for view in (marks.ap, marks.lat) for m in view.marks)
     content = [reconstruction / "spine.nii.gz", *meshes.values()]
-    origin = make_origin(headers, content, marks.levels_in_words, edited, when)
+    origin = make_origin(headers, content, marks.levels_in_words, edited, when, judged)
     with atomic_folder(output, marker=SEGMENTATION_FILE) as folder:
         write_segmentation(folder / SEGMENTATION_FILE, labels.astype(np.uint8), affine, origin, edited)
         for position, (number, path) in enumerate(meshes.items(), start=1):

@@ -8,7 +8,8 @@ the same UIDs and an archive sees a repeated export for what it is.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Origin:
         when: of the export.
         version: of this software.
         levels: how far they can be trusted, see `scripts.io.annotations.Annotations.levels_in_words`.
+        judged: what each vertebra is not good for, by the name of its level; see `scripts.export.report.judgements`.
     """
 
     films: tuple[Dataset, ...]
@@ -44,6 +46,7 @@ class Origin:
     when: datetime
     version: str
     levels: str
+    judged: Mapping[str, str] = field(default_factory=dict)
 
     def uid(self, *names: str) -> str:
         """The UID of something in this export."""
@@ -78,7 +81,12 @@ class Origin:
 
 
 def make_origin(
-    films: list[Dataset], content: list[Path], levels: str, edited: bool, when: datetime | None = None
+    films: list[Dataset],
+    content: list[Path],
+    levels: str,
+    edited: bool,
+    when: datetime | None = None,
+    judged: Mapping[str, str] | None = None,
 ) -> Origin:
     """The origin of an export.
 
@@ -88,14 +96,15 @@ def make_origin(
         levels: see `Origin`.
         edited: whether a person set or moved marks.
         when: time of the export; now if None.
+        judged: see `Origin`.
     """
     version = software_version()
     # All that the objects say: two that differ must not share a UID.
     said = [[(element.keyword, str(element.value)) for element in film] for film in films]
-    digest = hashlib.sha256(repr((said, levels, edited, version)).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(repr((said, levels, edited, version, judged or {})).encode("utf-8", "surrogatepass"))
     for path in content:
         digest.update(path.name.encode() + path.read_bytes())
-    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels)
+    return Origin(tuple(films), digest.hexdigest(), when or datetime.now(), version, levels, judged or {})
 
 
 def describe(data: Dataset, origin: Origin) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.errors import UserError
+from scripts.export.report import known_pixels, report_file
 from scripts.films.header import open_dicom
 from scripts.films.kind import FilmKind, film_kind
 from scripts.films.pixels import film_pixels
-from scripts.io.documents import read_json
 
 
 def check_same_films(reconstruction: Path, ap: Path, lat: Path) -> list[str]:
@@ -25,23 +25,34 @@ def check_same_films(reconstruction: Path, ap: Path, lat: Path) -> list[str]:
     Raises:
         UserError: a film is another one or cannot be read, or the report cannot.
     """
-    report_file = reconstruction / "report.json"
-    if not report_file.is_file():
-        return []  # no reconstruction, which the export says
-    report = read_json(report_file)
-    films = report.get("films") if isinstance(report, dict) else None
+    known = known_pixels(reconstruction)
     notes = []
     for path, key in ((ap, "ap"), (lat, "lat")):
         if film_kind(path) is not FilmKind.DICOM:
             continue
-        film = films.get(key) if isinstance(films, dict) else None
-        known = film.get("pixels_sha256") if isinstance(film, dict) else None
-        if not known:
-            notes.append(
-                f"{report_file} has no checksum of a DICOM film: make sure that {path} is its {key.upper()} film"
-            )
-        elif film_pixels(open_dicom(path)[0], key.upper(), str(path))[3] != known:
+        if key not in known:
+            file = report_file(reconstruction)
+            notes.append(f"{file} has no checksum of a DICOM film: make sure that {path} is its {key.upper()} film")
+        elif film_pixels(open_dicom(path)[0], key.upper(), str(path))[3] != known[key]:
             raise UserError(
                 f"{path}: is not the {key.upper()} film that {reconstruction} was made from: its pixels are others"
             )
     return notes
+
+
+def films_left_out(reconstruction: Path) -> list[str]:
+    """A warning if a reconstruction was made from DICOM films and its objects are to be written without them.
+
+    Args:
+        reconstruction: folder that ``reconstruct`` made.
+
+    Raises:
+        UserError: there is no report, or it cannot be read.
+    """
+    views = " and ".join(key.upper() for key in known_pixels(reconstruction))
+    if not views:
+        return []
+    return [
+        f"{reconstruction} was made from DICOM films ({views}), which are not named: the objects belong to no patient "
+        "and no study; name them with --ap and --lat"
+    ]

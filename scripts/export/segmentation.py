@@ -26,6 +26,7 @@ from scripts.export.origin import (
     references,
     shadow,
 )
+from scripts.export.report import shortened
 from scripts.levels import in_order, level_name
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -90,7 +91,7 @@ def write_segmentation(
 def _describe(position: int, number: int, origin: Origin, edited: bool) -> SegmentDescription:
     name = level_name(number)
     kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC
-    return SegmentDescription(
+    segment = SegmentDescription(
         segment_number=position,
         segment_label=name,
         segmented_property_category=codes.SCT.AnatomicalStructure,
@@ -103,6 +104,9 @@ def _describe(position: int, number: int, origin: Origin, edited: bool) -> Segme
         tracking_id=f"Vertebra {name}",
         display_color=hd.color.CIELabColor.from_rgb(*level_colour(number)),
     )
+    if name in origin.judged:
+        segment.SegmentDescription = shortened(origin.judged[name])
+    return segment
 
 
 def _refer(data: Dataset, origin: Origin) -> None:

@@ -16,6 +16,7 @@ from pydicom.uid import EncapsulatedSTLStorage, ExplicitVRLittleEndian
 from scripts.errors import UserError
 from scripts.export.codes import level_code
 from scripts.export.origin import SERIES, Origin, describe, instance, references
+from scripts.export.report import shortened
 from scripts.levels import level_name
 
 # DICOM's patient space is LPS; a binary STL must not begin with "solid".
@@ -56,7 +57,9 @@ def encapsulated_stl(mesh: trimesh.Trimesh, number: int, position: int, origin: 
     data.ContentDate, data.ContentTime = origin.when.strftime("%Y%m%d"), origin.when.strftime("%H%M%S")
     film = origin.describing
     data.AcquisitionDateTime = film.get("AcquisitionDateTime") or ""
-    data.BurnedInAnnotation, data.DocumentTitle = "NO", origin.described(f"Vertebra {name}")
+    title = origin.described(f"Vertebra {name}")
+    judgement = f"; {origin.judged[name]}" if name in origin.judged else ""
+    data.BurnedInAnnotation, data.DocumentTitle = "NO", shortened(title + judgement)
     data.ConceptNameCodeSequence = Sequence([_item(level_code(number))])
     data.MeasurementUnitsCodeSequence = Sequence([_item(codes.UCUM.Millimeter)])
     data.ModelModification, data.ModelMirroring = "NO", "NO"
