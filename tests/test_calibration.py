@@ -190,7 +190,9 @@ def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:
     heights = [row["centroid_mm"][2] for row in report["vertebrae"]]
     assert np.allclose(-np.diff(heights), 17.0, atol=3.0)
     assert max(row["residual_mm"] for row in report["vertebrae"]) < 3
-    assert report["films"]["ap"]["scale_sd_percent"] > 6.3
+    sd = report["films"]["ap"]["scale_sd_percent"]
+    assert sd > 6.3 and report["films"]["ap"]["scale"] == "estimated, films not calibrated"
+    assert report["lengths"] == f"estimated, films not calibrated (sd {sd:.0f} %)"
     assert sum("UNCALIBRATED" in line for line in report["warnings"]) == 2
     # They say now which films they are of.
     written = read_annotations(tmp_path / "neck" / "annotations.json")
@@ -199,8 +201,10 @@ def test_the_real_neck_as_two_jpegs(tmp_path: Path) -> None:
     assert read_nifti(tmp_path / "neck" / "spine.nii.gz")[0].any()
     assert main([*arguments[:-1], "--levels=C4", "--spacing=0.26", f"--output={tmp_path}/given"]) == 0
     given = json.loads((tmp_path / "given" / "report.json").read_text())
+    assert given["lengths"] == "calibrated"
     assert given["films"]["lat"] == {
-        "beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0, "scale_from": "scale given by the user"
+        "beam": "parallel", "pixel_mm": [0.26, 0.26], "scale_sd_percent": 0.0, "scale": "calibrated",
+        "scale_from": "scale given by the user",
     }  # fmt: skip
 
 

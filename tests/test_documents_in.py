@@ -251,14 +251,19 @@ def test_a_report_withholds_what_is_not_finite_and_says_so() -> None:
     }
     report = withheld(
         {"case": "x", "vertebrae": [row], "measurements": spine, "warnings": ["one"], "levels": "levels not confirmed",
-         "films": {"ap": {"scale_sd_percent": 0.0, "scale_from": "file"}}, "versions": {"bundle": "1"}, "weights": "w",
+         "films": {"ap": {"scale_sd_percent": 0.0, "scale_from": "file"}}, "lengths": "estimated <b>",
+         "versions": {"bundle": "1"}, "weights": "w",
          "weights_sha256": "", "made": "2026-01-02T03:04:05+01:00"}
     )  # fmt: skip
     assert json.loads(to_json(report, "report.json"))["vertebrae"][0]["confidence"] is None
     assert report["warnings"][0] == "one" and "T5: confidence withheld: it has no finite value" in report["warnings"]
     assert "measurements.kyphosis[0].degrees withheld: it has no finite value" in report["warnings"]
     page = report_page(report, {})
-    assert "nan" not in page and "inf" not in re.sub("no finite value", "", page)
+    assert (
+        "Lengths, every mm: estimated &lt;b&gt;" in page
+        and "nan" not in page
+        and "inf" not in re.sub("no finite value", "", page)
+    )
     assert withheld({"vertebrae": [], "warnings": []}) == {"vertebrae": [], "warnings": []}
 
 

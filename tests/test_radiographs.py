@@ -19,14 +19,17 @@ from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless, generate_uid
 
 from scripts.__main__ import main
 from scripts.errors import UserError
+from scripts.films.calibration import calibrate
 from scripts.films.film import Projection, Radiograph
 from scripts.films.options import ReadingOptions, parse_spacing, parse_turn
 from scripts.films.orientation import view_evidence
 from scripts.films.pair import read_films, read_radiograph
 from scripts.films.study import choose_film
 from scripts.geometry.biplanar import Beam
+from scripts.io.annotations import read_annotations
 from scripts.io.nifti import read_nifti, write_nifti
-from tests.conftest import SAMPLE
+from scripts.job.report import lengths_in_words
+from tests.conftest import SAMPLE, without_films
 from tests.dicom_films import SECRET, sample_film, stored_pixels, write_dicom
 
 AP, LAT = Projection.FRONTAL, Projection.LATERAL
@@ -248,6 +251,25 @@ def test_scale_and_beam_of_a_header(how: str, tmp_path: Path) -> None:
     if spacing:
         size = pair.geometry.ap.pixel_size_mm(np.array(pair.geometry.ap.isocentre_mm))[0]
         assert size == pytest.approx(spacing)
+
+
+def test_the_report_says_how_far_lengths_can_be_trusted(tmp_path: Path) -> None:
+    """The detector's scale is not called calibrated, until the user gives one; the worst of either film counts."""
+    detector, alone = {"PixelSpacing": None}, {"ImagerPixelSpacing": None}
+    none = {**detector, **alone}
+    unknown = "scale of the detector, magnification unknown: 5 to 30 % too large"
+    estimated = "estimated, films not calibrated"
+    for of_ap, of_lat, words in (
+        ({}, {}, "calibrated"), (detector, {}, unknown), (alone, alone, "magnification perhaps not corrected"),
+        (detector, none, f"{unknown}; {estimated} (sd"), (none, none, f"{estimated} (sd"),
+    ):  # fmt: skip
+        films = write_dicom(tmp_path / "a.dcm", "ap", **of_ap), write_dicom(tmp_path / "l.dcm", "lat", **of_lat)
+        marks = without_films(read_annotations(SAMPLE / "annotations.json"))
+        assert lengths_in_words(calibrate(read_films(*films), marks)).startswith(words)
+        geometry = tmp_path / "geometry.yaml"
+        geometry.write_text("{beam: parallel, ap: {pixel_spacing_mm: 1}, lat: {pixel_spacing_mm: 1}}")
+        for given in (ReadingOptions(spacing=(1.0, 1.0)), ReadingOptions(geometry=geometry)):
+            assert lengths_in_words(read_films(*films, given)) == "calibrated"
 
 
 def test_source_side_follows_the_view_position(tmp_path: Path) -> None:
@@ -673,8 +695,10 @@ def test_dicom_pair_reconstructs_as_the_nifti_pair_and_keeps_its_secrets(tmp_pat
     assert any("inverted" in line for line in other["warnings"]) and one["warnings"] == []
     assert len(other["films"]["ap"].pop("pixels_sha256")) == 64 and "pixels_sha256" not in one["films"]["ap"]
     assert other["films"]["ap"] == {
-        "beam": "parallel", "pixel_mm": [1.0, 1.0], "scale_sd_percent": 0.0, "scale_from": "from the file or geometry"
+        "beam": "parallel", "pixel_mm": [1.0, 1.0], "scale_sd_percent": 0.0, "scale": "calibrated",
+        "scale_from": "from the file or geometry",
     }  # fmt: skip
+    assert one["lengths"] == other["lengths"] == "calibrated"
     files = [path for path in (tmp_path / "dicom").rglob("*") if path.is_file()]
     assert {"spine.nii.gz", "report.json", "T12.stl"} <= {path.name for path in files}
     for path in files:

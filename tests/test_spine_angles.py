@@ -198,7 +198,7 @@ def test_tables_say_all_that_the_report_says(tmp_path: Path) -> None:
         "vertebrae": [row, {"level": "T6", "heights_mm": None}], "measurements": spine,
         "levels": "levels not confirmed",
         "levels_confirmed": False, "levels_uncertain": False, "made": "2026-01-02T03:04:05+01:00", "weights": "m.pt",
-        "weights_sha256": "ab", "films": {"ap": {"scale_sd_percent": 6.0}},
+        "weights_sha256": "ab", "lengths": "estimated, films not calibrated (sd 6 %)",
     }  # fmt: skip
     write_tables(tmp_path, report)
     first, second = read_csv(tmp_path / "vertebrae.csv")

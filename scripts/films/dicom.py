@@ -87,6 +87,7 @@ def read_dicom(path: Path, wanted: Projection, invert: bool = False) -> Radiogra
     film = Radiograph(
         np.ascontiguousarray(pixels, dtype=np.float32), spacing, optics, field, (*warnings, *notes), scale.warnings,
         scale_fault=scale.fault, aspect=aspect, detector_mm=detector, header=data, pixels_sha256=digest,
+        scale_kind=scale.kind,
     )  # fmt: skip
     return finish(film, wanted, where, seen, invert)
 

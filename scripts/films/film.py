@@ -27,6 +27,15 @@ class Projection(str, Enum):
     LATERAL = "LAT"
 
 
+class ScaleKind(str, Enum):
+    """How far lengths on a film can be trusted, in the words of the report."""
+
+    CALIBRATED = "calibrated"
+    UNSURE = "magnification perhaps not corrected"
+    DETECTOR = "scale of the detector, magnification unknown: 5 to 30 % too large"
+    ESTIMATED = "estimated, films not calibrated"
+
+
 @dataclass(frozen=True)
 class Optics:
     """How the rays ran, as far as a file or the user says.
@@ -70,6 +79,7 @@ class Radiograph:
         field: (top, left, bottom, right) of the exposed part, end exclusive.
         warnings: what was assumed, without anything that identifies a patient.
         scale_notes: where the scale comes from; without meaning once the user gives another.
+        scale_kind: how far it can be trusted; likewise.
         placed: where it lies in the world, for files whose header says so (NIfTI).
         scale_fault: why the file's own scale cannot be used; the film is then refused unless the user gives one.
         aspect: height over width of a pixel, for files that say no more of its size.
@@ -91,6 +101,7 @@ class Radiograph:
     detector_mm: tuple[float, float] | None = None
     header: Dataset | None = None
     pixels_sha256: str = ""
+    scale_kind: ScaleKind = ScaleKind.CALIBRATED
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,6 +142,11 @@ class FilmView:
     def key(self) -> str:
         """Its name in files: ``ap`` or ``lat``."""
         return self.name.lower()
+
+    @property
+    def scale_kind(self) -> ScaleKind:
+        """How far lengths on it can be trusted."""
+        return ScaleKind.ESTIMATED if self.scale_sd else self.film.scale_kind
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.films.film import Optics, Projection, Radiograph
+from scripts.films.film import Optics, Projection, Radiograph, ScaleKind
 from scripts.films.geometry_file import PairSetup
 from scripts.films.plausible import SAME
 from scripts.films.spacing import impossible_spacing
@@ -51,7 +51,7 @@ def as_given(
     if of_file is None:
         return film
     notes = () if film.placed is not None else (f"{name}: scale given by the geometry file",)
-    return replace(film, spacing_mm=of_file, detector_mm=None, scale_notes=notes)
+    return _rescaled(replace(film, detector_mm=None), of_file, *notes)
 
 
 def _check_spacing(film: Radiograph, name: str, value: float, of_file: Spacing | None, where: Path | None) -> None:
@@ -74,7 +74,7 @@ def _with_spacing(film: Radiograph, value: float, name: str) -> Radiograph:
             "pixel_spacing_mm of --geometry takes both"
         )
     note = f"{name}: scale given by the user"
-    return replace(film, spacing_mm=(value, value), detector_mm=None, scale_notes=(note,))
+    return _rescaled(replace(film, detector_mm=None), (value, value), note)
 
 
 def _with_optics(film: Radiograph, optics: Optics, name: str) -> Radiograph:
@@ -93,4 +93,9 @@ def _with_optics(film: Radiograph, optics: Optics, name: str) -> Radiograph:
         return film
     row, column = (float(value) for value in film.detector_mm / optics.magnification)
     note = f"{name}: scale from ImagerPixelSpacing / magnification {optics.magnification[1]:.3f} of the geometry file"
-    return replace(film, spacing_mm=(row, column), scale_notes=(note,))
+    return _rescaled(film, (row, column), note)
+
+
+def _rescaled(film: Radiograph, spacing_mm: Spacing, *notes: str) -> Radiograph:
+    """A film with a scale that the user knows; what its file says of its own one has no meaning then."""
+    return replace(film, spacing_mm=spacing_mm, scale_notes=notes, scale_kind=ScaleKind.CALIBRATED)

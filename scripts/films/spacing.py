@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
-from scripts.films.film import Optics
+from scripts.films.film import Optics, ScaleKind
 from scripts.films.header import SPACINGS, Faults
 from scripts.geometry.biplanar import Beam
 
@@ -35,6 +35,7 @@ class Scale:
         fault: why what the header says cannot be used, so that the user has to give the spacing; empty if it can.
         aspect: height over width of a pixel where its size is not known.
         detector_mm: (row, column) on the detector, from which the spacing follows; None if it comes from elsewhere.
+        kind: how far it can be trusted.
     """
 
     spacing_mm: tuple[float, float] | None
@@ -43,6 +44,7 @@ class Scale:
     fault: str = ""
     aspect: float = 1.0
     detector_mm: tuple[float, float] | None = None
+    kind: ScaleKind = ScaleKind.CALIBRATED
 
 
 def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
@@ -76,20 +78,23 @@ def film_scale(header: Dataset, name: str, faults: Faults) -> Scale:
     if known is not None and ratio and not np.isclose(known[0] / known[1], aspect, rtol=SAME):
         warnings.append(f"{name}: PixelAspectRatio {ratio[0]}:{ratio[1]} contradicts the pixel spacing, ignored")
     if own:
-        warnings += [f"{name}: {line}" for line in _questioned(pixel, imager, magnification)]
-        kind = str(header.get("PixelSpacingCalibrationType") or "")
-        if kind:
-            warnings.append(f"{name}: scale from PixelSpacing, calibrated ({kind.lower()})")
+        questions = _questioned(pixel, imager, magnification)
+        warnings += [f"{name}: {line}" for line in questions]
+        by = str(header.get("PixelSpacingCalibrationType") or "")
+        kind = ScaleKind.UNSURE if questions else ScaleKind.CALIBRATED
+        if by:
+            warnings.append(f"{name}: scale from PixelSpacing, calibrated ({by.lower()})")
         elif imager is None:
             warnings.append(f"{name}: scale from PixelSpacing; nothing says whether magnification is corrected")
-        return Scale(pixel, optics, tuple(warnings))
+            kind = ScaleKind.UNSURE
+        return Scale(pixel, optics, tuple(warnings), kind=kind)
     if imager is None:
         return Scale(None, optics, (*warnings, f"{name}: no pixel spacing in the header"), aspect=aspect)
     if magnification is None:
         warnings.append(
             f"{name}: scale is that of the detector, magnification unknown: lengths may be 5 to 30 % too large"
         )
-        return Scale(imager, optics, tuple(warnings), detector_mm=imager)
+        return Scale(imager, optics, tuple(warnings), detector_mm=imager, kind=ScaleKind.DETECTOR)
     square = ", taking pixels to be square in the patient" if optics.beam is Beam.SLOT else ""
     warnings.append(f"{name}: scale from ImagerPixelSpacing / magnification {magnification:.3f}{square}")
     spacing = imager[0] / magnification, imager[1] / magnification

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from scripts.anatomy.shapes import library_subjects
-from scripts.films.film import Films, FilmView
+from scripts.films.film import Films, FilmView, ScaleKind
 from scripts.geometry.leaning import spine_leans
 from scripts.io.annotations import Annotations
 from scripts.learning.loading import weights_sha256
@@ -79,6 +79,7 @@ def make_report(
         "anchors": list(annotations.anchors),
         "warnings": [*result.warnings, *checked.warnings, *truth_warnings(result, truth)],
         "films": {view.key: _film(view) for view in films.views},
+        "lengths": lengths_in_words(films),
         "weights": predictor.weights.name,
         "weights_sha256": weights_sha256(predictor.weights),
         "device": str(predictor.device),
@@ -150,6 +151,15 @@ def _film(view: FilmView) -> dict[str, Any]:
         "beam": view.view.beam.value,
         "pixel_mm": [round(size, 5) for size in view.view.pixel_mm],
         "scale_sd_percent": round(100 * view.scale_sd, 2),
+        "scale": view.scale_kind.value,
         "scale_from": "estimated from the marks" if view.scale_sd else "; ".join(notes) or "from the file or geometry",
         **({"pixels_sha256": view.film.pixels_sha256} if view.film.pixels_sha256 else {}),
     }
+
+
+def lengths_in_words(films: Films) -> str:
+    """How far lengths can be trusted: what is the worst of either film."""
+    kinds = {view.scale_kind for view in films.views}
+    words = [kind.value for kind in ScaleKind if kind in kinds and kind is not ScaleKind.CALIBRATED]
+    sd = f" (sd {100 * max(films.scale_sd):.0f} %)" if ScaleKind.ESTIMATED in kinds else ""
+    return ("; ".join(words) or ScaleKind.CALIBRATED.value) + sd

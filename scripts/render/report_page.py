@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from scripts.films.film import ScaleKind
 from scripts.films.options import VIEWS
 from scripts.measure.angles import whole_degrees
 from scripts.measure.status import Use
@@ -43,7 +44,7 @@ def report_page(report: dict[str, Any], panels: Panels) -> str:
         made=escape(_made(report)),
         who=escape(_who(report)),
         levels=escape(report["levels"][0].upper() + report["levels"][1:]),
-        lengths=_lengths(report["films"]),
+        lengths=_lengths(report["lengths"]),
         summary=_summary(report["measurements"]),
         figures=figures,
         heads=heads,
@@ -80,10 +81,9 @@ def _who(report: dict[str, Any]) -> str:
     return f"Marks: {', '.join(named)}. End vertebrae: {by}. Pixel size: {'; '.join(scale)}."
 
 
-def _lengths(films: dict[str, Any]) -> str:
-    """That lengths are estimates, for films without a scale of their own."""
-    sd = max(film["scale_sd_percent"] for film in films.values())
-    return f" <b>Films not calibrated: every mm is an estimate, &plusmn; {sd:.0f} %.</b>" if sd else ""
+def _lengths(said: str) -> str:
+    """How far lengths can be trusted, where there is more to say than that they can."""
+    return "" if said == ScaleKind.CALIBRATED.value else f" <b>Lengths, every mm: {escape(said)}.</b>"
 
 
 def _summary(spine: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ VERTEBRAE_FILE, SPINE_FILE = "vertebrae.csv", "spine.csv"
 _HEIGHTS = ("heights_front_mm", "heights_middle_mm", "heights_back_mm")
 _ANGLES = ("tilt_frontal", "tilt_sagittal", "axial_rotation", "wedge_frontal", "wedge_sagittal")
 # What the whole report says and every row repeats, so that a row can stand alone.
-_WHOLE = ("levels", "levels_confirmed", "levels_uncertain", "made", "weights", "weights_sha256")
+_WHOLE = ("levels", "levels_confirmed", "levels_uncertain", "made", "weights", "weights_sha256", "lengths")
 SPINE_COLUMNS = (
     "measure", "upper_end", "lower_end", "degrees", "sd", "end_vertebrae_chosen_by", "apex", "convex_to",
     "withheld", "without", "levels", "made",
@@ -44,9 +44,7 @@ def vertebra_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     Args:
         report: content of ``report.json``.
     """
-    sd = max(film["scale_sd_percent"] for film in report["films"].values())
     whole = {key: report[key] for key in _WHOLE}
-    whole["lengths"] = f"estimated, films not calibrated (sd {sd:.0f} %)" if sd else "calibrated"
     return [dict(_flat("", row)) | whole for row in report["vertebrae"]]
 
 
