@@ -244,6 +244,7 @@ def test_a_vertebra_that_is_not_to_be_used_is_no_end(poses: dict[int, VertebraPo
     assert told(checked.angles([]))[:2] == [("cobb", "T5-T10", "program", 25), ("cobb", "T10-L1", "program", 15)]
     withheld = {a.measure: a.missing for a in checked.angles(ends) if a.angle is None}
     assert withheld == dict.fromkeys(("cobb", "kyphosis"), "T9: do not use, confidence 0.01")
+    assert checked.marked == {bad}
     row = spine_row(checked, checked.angles(ends))
     assert row["without"] == ["T9"] and row["kyphosis_T4_T12"] is not None
     assert not any("T9" in disc["between"] for disc in row["discs"]) and len(row["discs"]) == 7

@@ -115,14 +115,14 @@ def write_reconstruction(
             spine,
             (films.geometry.ap.pixel_mm, films.geometry.lat.pixel_mm),
             {n: (both[0].outlines, both[1].outlines) for n, both in checked.shadows.items()},
-            frozenset(checked.flags),
+            checked.marked,
             lines=film_lines(checked.usable, checked.angles(annotations.end_vertebrae), films.geometry),
         )
         panels, levels, scale = draw(views=PREVIEW_VIEWS)
         title = (
             f"{annotations.case} ({annotations.levels_in_words})" if annotations.levels_uncertain else annotations.case
         )
-        compose(panels, title, levels, scale, frozenset(checked.flags)).save(folder / "preview.png")
+        compose(panels, title, levels, scale, checked.marked).save(folder / "preview.png")
         of_report, _, _ = draw(views=REPORT_VIEWS, height_px=REPORT_HEIGHT)
         clock.stop("pictures")
         if options.turntable:

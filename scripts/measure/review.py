@@ -61,6 +61,11 @@ class Review:
         """Why vertebrae are not to be used, by VerSe number; no angle of the spine rests on them."""
         return {n: f"{s.use.value}, {'; '.join(s.reasons)}" for n, s in self.statuses.items() if s.use is Use.NOT}
 
+    @property
+    def marked(self) -> frozenset[int]:
+        """Vertebrae whose names get an exclamation mark in pictures."""
+        return frozenset({*self.flags, *self.doubted})
+
     def angles(self, chosen: Sequence[EndVertebrae]) -> tuple[SpineAngle, ...]:
         """The spine's angles, see `spine_angles`.
 
