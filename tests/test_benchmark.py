@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from scripts.__main__ import main
 from scripts.benchmarks.paper import matrix
 from scripts.benchmarks.paper.comparison import half_interval, holm, paired_p, read_scores
 from scripts.benchmarks.paper.disturbances import CURVES, Disturbance, disturb, write_tilted_films
-from scripts.benchmarks.paper.job import train_and_score
+from scripts.benchmarks.paper.job import train_and_score, training_options
 from scripts.benchmarks.paper.models import MODELS, PRINTED_SECONDS, REFERENCE, chosen
+from scripts.benchmarks.paper.overrides import check_overrides
 from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
 from scripts.benchmarks.paper.report import write_report
 from scripts.benchmarks.paper.run import run_benchmark
@@ -254,6 +256,79 @@ def test_report_shows_failures_and_marks_the_paper_s_numbers(
     written(run_folder(tmp_path / "out", "unet", 0) / "plain", rows({f"q{i}": [0.1, 0.1] for i in range(7)}))
     with pytest.raises(UserError, match="average vertebra and unet were scored on different vertebrae"):
         write_report(tmp_path / "out", plan, models, [0], "COMMAND")
+
+
+def test_a_dataset_without_validation_list_trains(dataset: tuple[Path, SimulatedCase], tmp_path: Path) -> None:
+    """With a seed of its own and no validation, whatever the settings say."""
+    folder, _ = dataset
+    assert json.loads((folder / "dataset" / "dataset.json").read_text())["validation"] == []
+    plan = Plan(str(folder / "dataset"), HALF, {"max_epochs": 1, "val_interval": 1, "seed": 7})
+    parser = plan.parser(MODELS[REFERENCE])
+    parser.update(training_options(plan, 3, tmp_path))
+    assert len(parser.get_parsed_content("train#dataset")) > 0
+    parser.get_parsed_content("train#trainer")
+    assert [parser[key] for key in ("max_epochs", "val_interval", "seed")] == [1, 10**9, 3]
+
+
+def test_a_job_notes_what_stopped_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first error and not the one that MONAI makes of it, nor the progress bar that ends the output."""
+    monkeypatch.setattr("scripts.benchmarks.paper.job.check_content", lambda *_: None)
+    write_plan(tmp_path / "out", Plan("dataset"))
+
+    def stop(error: Exception) -> None:
+        def bundle(**_: object) -> None:
+            try:
+                raise error
+            except Exception as first:
+                raise RuntimeError("Failed to evaluate ConfigExpression") from first
+
+        monkeypatch.setattr("scripts.benchmarks.paper.job.run_bundle", bundle)
+
+    def run(command: list[str], stdout: object, **_: object) -> object:
+        stdout.write("training:   0%|          | 0/3 [00:03<?, ?batch/s]\n")  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError, match="Failed to evaluate"):
+            train_and_score(tmp_path / "out", "unet", 0)
+        return type("Run", (), {"returncode": 1})()
+
+    monkeypatch.setattr(matrix.subprocess, "run", run)
+    for error, line in (
+        (ValueError("Expected more\n than 1"), "ValueError: Expected more than 1"),
+        (UserError("dataset.json: item 3 has no file"), "dataset.json: item 3 has no file"),
+    ):
+        stop(error)
+        assert matrix.run_matrix(tmp_path / "out", chosen(["unet"]), [0], []) == {"unet, seed 0": line}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"seed": 7}, "'seed' cannot be set here: give --seeds"),
+        ({"resume": False}, "'resume' cannot be set here"),
+        ({"validate#dataset#data#data_list": "test"}, "cannot be set here: a benchmark does not validate"),
+        ({"learning_rat": 5}, "no config of the benchmark has 'learning_rat'; did you mean 'learning_rate'?"),
+        ({"loss_weights#dise": 1}, "did you mean 'loss_weights#dice'?"),
+        ({"logging_file": "x"}, "no config of the benchmark has 'logging_file'"),
+        ({"": 1}, "no config of the benchmark has ''"),
+        # One model's own, another model's name for it; what an object takes it says itself.
+        ({"x2ct_widths#0": 8}, "the config of unet has no place for 'x2ct_widths#0'"),
+        ({"norm": "batch", "optimizer#weight_decay": 0.1, "train#handlers#3#_disabled_": True}, ""),
+    ],
+)
+def test_overrides_that_change_nothing_are_refused(
+    dataset: tuple[Path, SimulatedCase], tmp_path: Path, overrides: dict[str, object], words: str
+) -> None:
+    folder, _ = dataset
+    models = chosen(["unet"])
+
+    def start() -> None:
+        run_benchmark(tmp_path / "out", str(folder / "dataset"), models, [0], ["report"], HALF, overrides)
+
+    if words:
+        with pytest.raises(UserError, match=re.escape(words)):
+            start()
+    else:
+        check_overrides(Plan("dataset", HALF, overrides))
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_plan_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from scripts.data.datalist import LISTS_FILE, read_datalist
-from scripts.errors import UserError
+from scripts.errors import UserError, reason_of
 from scripts.io.nifti import open_nifti
 from scripts.learning.checkpoint import refuse_checkpoints
 from scripts.learning.overrides import check_options
@@ -153,7 +153,7 @@ def _say_user_errors_alone() -> None:
 
         def record(*values: Any, **options: Any) -> logging.LogRecord:
             made = make(*values, **options)
-            if made.exc_info and _user_error(made.exc_info[1]):
+            if made.exc_info and isinstance(reason_of(made.exc_info[1]), UserError):
                 made.exc_info = None
             return made
 
@@ -161,15 +161,8 @@ def _say_user_errors_alone() -> None:
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause = _user_error(error)
-    if cause is None:
-        sys.__excepthook__(kind, error, trace)
+    reason = reason_of(error)
+    if isinstance(reason, UserError):
+        print(f"error: {reason}", file=sys.stderr)
     else:
-        print(f"error: {cause}", file=sys.stderr)
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The error that is meant for the user among those that an error was raised from."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+        sys.__excepthook__(kind, error, trace)

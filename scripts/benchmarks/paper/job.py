@@ -21,12 +21,15 @@ from scripts.benchmarks.paper.plan import Plan, check_content, read_plan, run_fo
 from scripts.benchmarks.paper.scoring import Reconstructor, score
 from scripts.command import run_module
 from scripts.data.datalist import read_datalist, truth_only
+from scripts.errors import UserError, reason_of
+from scripts.io.atomic import write_text
 from scripts.io.documents import write_json
 from scripts.io.locks import only_writer
 from scripts.io.tables import read_csv
 from scripts.jobs import end_with_parent
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 from scripts.learning.handlers import save_weights
+from scripts.paths import BUNDLE_ROOT
 
 
 def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -> None:
@@ -40,6 +43,7 @@ def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -
 
     Raises:
         UserError: the dataset was prepared anew since the benchmark was started.
+        Exception: whatever stopped it; the reason is in ``failed.txt``.
     """
     plan = read_plan(output)
     check_content(output, plan)
@@ -47,27 +51,46 @@ def train_and_score(output: Path, model: str, seed: int, curves: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
         (folder / "failed.txt").unlink(missing_ok=True)
-        _train(plan, MODELS[model], seed, folder / "training")
-        # A training takes long.
-        check_content(output, plan)
-        _score(plan, MODELS[model], folder, output, curves)
+        try:
+            _train(plan, MODELS[model], seed, folder / "training")
+            # A training takes long.
+            check_content(output, plan)
+            _score(plan, MODELS[model], folder, output, curves)
+        except Exception as error:
+            # Here, because the output ends with what MONAI and the progress bar say of it.
+            write_text(folder / "failed.txt", f"{_in_one_line(error)}\n")
+            raise
+
+
+def training_options(plan: Plan, seed: int, folder: Path) -> dict[str, Any]:
+    """Config values of a training: the overrides, and what `scripts.benchmarks.paper.overrides.RESERVED` names.
+
+    Validation would choose nothing and cost each model a share of its time: it never runs, and its list, which may be
+    empty, is not read.
+
+    Args:
+        plan: of the benchmark.
+        seed: of the training.
+        folder: for its files.
+    """
+    return {
+        **plan.overrides,
+        "bundle_root": str(BUNDLE_ROOT),
+        "dataset_dir": plan.dataset,
+        "output_dir": str(folder),
+        "seed": seed,
+        "resume": True,
+        "val_interval": 10**9,
+        "validate#dataset#data": [],
+    }
 
 
 def _train(plan: Plan, model: Model, seed: int, folder: Path) -> None:
     """One training; complete if its final weights are there."""
     if (folder / "model_final.pt").is_file():
         return
-    # Validation would choose nothing and cost each model a share of its time.
-    options: dict[str, Any] = {"val_interval": 10**9, **plan.overrides, "seed": seed, "resume": True}
-    run_bundle(
-        run_id="training",
-        config_file=plan.configs(model),
-        bundle_root=str(plan.parser(model)["bundle_root"]),
-        dataset_dir=plan.dataset,
-        output_dir=str(folder),
-        logging_file=False,
-        **options,
-    )
+    options = training_options(plan, seed, folder)
+    run_bundle(run_id="training", config_file=plan.configs(model), logging_file=False, **options)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     if not (folder / "model_final.pt").is_file():
         # Killed after its last checkpoint: the weights are there, the file that holds them alone is not.
@@ -103,6 +126,12 @@ def _score(plan: Plan, model: Model, folder: Path, output: Path, curves: bool) -
             with only_writer(images.parent, patience_s=3600):
                 write_tilted_films(plan.source, dataset, items, disturbance.amount, images)
         score(reconstruct, dataset, items, folder / disturbance.name, disturbance, images)
+
+
+def _in_one_line(error: Exception) -> str:
+    reason = reason_of(error)
+    words = " ".join(str(reason).split())
+    return (words if isinstance(reason, UserError) else f"{type(reason).__name__}: {words}")[:300]
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def _run_job(output: Path, model: Model, seed: int, gpu: str | None, curves: boo
         run = subprocess.run(
             command, cwd=BUNDLE_ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False
         )
-    if run.returncode:
+    # Who is killed, or cannot start, has noted no reason.
+    if run.returncode and not (folder / "failed.txt").is_file():
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
         last = lines[-1] if lines else ""
         killed = f"killed by signal {-run.returncode}" if run.returncode < 0 else f"exit status {run.returncode}"

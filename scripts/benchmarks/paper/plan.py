@@ -46,7 +46,7 @@ class Plan:
         """The merged config of a model.
 
         Raises:
-            UserError: an overlay is missing or no config.
+            UserError: an overlay is missing or no config, or an override is of something that it has not.
         """
         parser = ConfigParser()
         try:
@@ -55,7 +55,10 @@ class Plan:
             raise UserError(f"the config of {model.name} cannot be read: {error}") from error
         parser["bundle_root"] = str(BUNDLE_ROOT)
         for key, value in self.overrides.items():
-            parser[key] = value
+            try:
+                parser[key] = value
+            except (LookupError, ValueError) as error:
+                raise UserError(f"--overrides: the config of {model.name} has no place for '{key}'") from error
         return parser
 
 

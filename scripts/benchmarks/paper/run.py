@@ -11,6 +11,7 @@ from typing import Any
 from scripts.benchmarks.paper.disturbances import check_tiltable
 from scripts.benchmarks.paper.matrix import run_matrix, visible_gpus
 from scripts.benchmarks.paper.models import Model
+from scripts.benchmarks.paper.overrides import check_overrides
 from scripts.benchmarks.paper.plan import FILE, Plan, check_content, read_plan, write_plan
 from scripts.benchmarks.paper.report import machine, write_report
 from scripts.benchmarks.paper.speed import speed_table
@@ -55,6 +56,7 @@ def run_benchmark(
             check_tiltable(folder, read_datalist(folder, "test"))
         content = dataset_digest(folder)
         plan = Plan(str(folder), tuple(overlays), overrides or {}, _absolute(source), content)
+        check_overrides(plan)
         for model in models:
             plan.parser(model)
         write_plan(output, plan)
