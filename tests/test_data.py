@@ -19,7 +19,7 @@ from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.split import split_patients
 from scripts.data.variants import Variant, VariantRange
-from scripts.data.vertebrae import PrepareOptions
+from scripts.data.vertebrae import CASE_FILE, PrepareOptions, prepare_case, read_case_file
 from scripts.data.volumes import read_case, remove_table
 from scripts.errors import UserError
 from scripts.geometry.frames import Grid, bounding_grid, resample_labels
@@ -374,6 +374,21 @@ def test_an_unrelated_folder_is_left_alone(tmp_path: Path, case: SimulatedCase) 
     with pytest.raises(UserError, match="no dataset"):
         prepare(case.ct.parent, tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_spine_knows_whether_a_list_can_take_from_it(tmp_path: Path) -> None:
+    """In the build and when it goes on, also from a file of a version that did not note it."""
+    simulate_case(tmp_path / "source", "p", levels=(20,))
+    (files,) = find_cases(tmp_path / "source")
+    for limit, usable in ((0.01, True), (-1.0, False)):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        prepared = prepare_case(files, folder, PrepareOptions(max_clipped_fraction=limit))
+        assert prepared.spine.usable is usable and read_case_file(folder / CASE_FILE) == prepared
+        stored = json.loads((folder / CASE_FILE).read_text())
+        del stored["spine"]["usable"]
+        (folder / CASE_FILE).write_text(json.dumps(stored))
+        assert read_case_file(folder / CASE_FILE) == prepared
 
 
 def test_split_is_by_patient_stable_and_overridable() -> None:

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.cli.data import prepare as prepare_command
 from scripts.data import building, prepare
 from scripts.data.building import stamp_of
 from scripts.data.cases import CaseFiles, find_cases
@@ -20,7 +21,7 @@ from scripts.data.items import VertebraItem
 from scripts.data.metal import MetalEvidence
 from scripts.data.prepare import prepare_dataset
 from scripts.data.split import SplitOptions
-from scripts.data.subset import SpineRecord
+from scripts.data.subset import SpineRecord, SubsetOptions
 from scripts.data.vertebrae import CASE_FILE, PreparedCase, PrepareOptions
 from scripts.errors import UserError
 from scripts.jobs import run_jobs
@@ -46,9 +47,10 @@ def relabel(case: SimulatedCase) -> None:
 
 
 def stand_in(case: CaseFiles, folder: Path, *_: object) -> PreparedCase:
-    """What `prepare_case` leaves of a case, without its images."""
-    spine = SpineRecord(case.key, case.subject, "", (20,), MetalEvidence(1500.0, 0.0, 0.0, False))
-    item = VertebraItem("i", "l", case.key, "", "L1", (1.0, 2.5, -3.0), "annotated", 0.0, 0.0, "", "")
+    """What `prepare_case` leaves of a case, without its images; those of patients named cut... are in no list."""
+    excluded = "cut" if case.subject.startswith("cut") else ""
+    spine = SpineRecord(case.key, case.subject, "", (20,), MetalEvidence(1500.0, 0.0, 0.0, False), usable=not excluded)
+    item = VertebraItem("i", "l", case.key, "", "L1", (1.0, 2.5, -3.0), "annotated", 0.0, 0.0, "", "", excluded)
     prepared = PreparedCase(spine, (item,))
     (folder / CASE_FILE).write_text(json.dumps(asdict(prepared)))
     return prepared
@@ -140,3 +142,53 @@ def test_names_that_look_like_one_patient_s_are_warned_of(tmp_path: Path, monkey
     with (tmp_path / "d" / "warnings.csv").open(newline="") as stream:
         rows = {row["case"]: row["warning"] for row in csv.DictReader(stream)}
     assert counts["warnings"] == 2 and rows.keys() == {"p1", "p1_2"} and "another patient than p1_2" in rows["p1"]
+
+
+def test_lists_are_drawn_from_patients_who_can_be_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Patients whose vertebrae are all cut change no draw, are named in warnings.csv, and get no variants."""
+    monkeypatch.setattr(building, "prepare_case", stand_in)
+    monkeypatch.setattr(prepare, "write_statistics", lambda output, *_: (output / "table1.md").touch())
+
+    def build(name: str, *patients: str, **options: object) -> dict[str, list[str]]:
+        for patient in patients:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{patient}_ct.nii.gz").touch()
+        split, subset = SplitOptions(**options), SubsetOptions()
+        prepare_command(str(tmp_path / name), tmp_path / f"{name}_d", subset, split, variants=1)
+        document = json.loads((tmp_path / f"{name}_d" / "dataset.json").read_bytes())
+        return {name: sorted({i["subject"] for i in document[name]}) for name in ("training", "validation", "test")}
+
+    whole = [f"p{number}" for number in range(5)]
+    without = build("without", *whole)
+    assert "warning: the validation list is empty: a share of 0.1 of so few" in capsys.readouterr().out
+    lists = build("with", *whole, *(f"cut{number}" for number in range(20)))
+    assert lists == without and len(lists["test"]) == 1
+    with (tmp_path / "with_d" / "warnings.csv").open(newline="") as stream:
+        warned = {row["case"] for row in csv.DictReader(stream) if "none of its vertebrae can be" in row["warning"]}
+    assert warned == {f"cut{number}" for number in range(20)} and not list((tmp_path / "with_d/cases").glob("cut*~v*"))
+    capsys.readouterr()
+    build("with", test=("cut3",), test_share=0, validation_share=0)
+    assert "warning: the test list is empty: no vertebra of cut3 can be in a list" in capsys.readouterr().out
+    build("with", test=("p3",), test_share=0, validation_share=0)
+    assert "list is empty" not in capsys.readouterr().out
+    build("cut", "cut1", "cut2")
+    assert "warning: no vertebra is in any list" in capsys.readouterr().out
+
+
+def test_a_patient_can_be_named_as_either_release_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "prepare_case", stand_in)
+    for release, name in (("verse19", "verse100"), ("verse20", "verse700"), ("verse20", "verse701")):
+        for kind, ending in (("rawdata", "ct"), ("derivatives", "seg-vert_msk")):
+            path = tmp_path / release / kind / f"sub-{name}" / f"sub-{name}_{ending}.nii.gz"
+            path.parent.mkdir(parents=True)
+            voxels = np.full((4, 4, 4), int(name == "verse701"), np.int16)
+            nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    for name in ("verse100", "verse700"):
+        split = SplitOptions(0, 0, test=(name, "verse700"))
+        prepare_dataset(tmp_path, tmp_path / "d", PrepareOptions(), split)
+        assert [item["subject"] for item in read_datalist(tmp_path / "d", "test")] == ["verse700"]
+    with pytest.raises(UserError, match="'verse700' is named for two lists"):
+        split = SplitOptions(0, 0, test=("verse100",), training=("verse700",))
+        prepare_dataset(tmp_path, tmp_path / "d", PrepareOptions(), split)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from scripts.data.split import SplitOptions
+from scripts.data.split import SplitOptions, empty_lists
 from scripts.data.subset import SubsetOptions
 from scripts.geometry.beam import Beam
 from scripts.io.tables import read_csv
@@ -70,6 +70,8 @@ def prepare(
     warnings = Counter(row["warning"] for row in read_csv(output / "warnings.csv"))
     for warning, count in warnings.most_common(5):
         print(f"warning: {count} case{'s' * (count > 1)}: {warning}")
+    for warning in empty_lists(counts, split):
+        print(f"warning: {warning}")
     files = {"rejected": "rejected.csv", "warnings": "warnings.csv", "released twice": "duplicates.csv"}
     for name, file in files.items():
         if counts[name]:

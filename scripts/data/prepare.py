@@ -20,7 +20,7 @@ from tqdm import tqdm
 from scripts.data.building import OUTDATED_FILE, BuildJob, build_case, folder_name, options_to_json
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import ALL_LISTS, LISTS_FILE, write_datalist
-from scripts.data.duplicates import merge_releases
+from scripts.data.duplicates import merge_releases, names_of
 from scripts.data.items import VertebraItem
 from scripts.data.split import SplitOptions, doubtful_patients, split_truth
 from scripts.data.statistics import write_statistics
@@ -42,7 +42,7 @@ class Built:
     Args:
         spines: that could be used, in the order of their keys.
         dropped: case -> why it is not in the subset; empty if it is.
-        membership: patient -> list.
+        membership: patient -> list, of those who have a vertebra for one.
         folders: under ``cases/``, in the order of patients, series, variants.
         rejected: folder and reason of the others.
     """
@@ -83,7 +83,9 @@ def prepare_dataset(
     Raises:
         UserError: the source holds no case, or none that can be used; the output cannot be written.
     """
-    cases, duplicates = merge_releases(find_cases(source, labels))
+    found = find_cases(source, labels)
+    cases, duplicates = merge_releases(found)
+    split = split.renamed(names_of(found, cases, duplicates))
     if output.exists() and any(output.iterdir()) and not (output / "cases").is_dir():
         raise UserError(f"{output}: holds something that is no dataset; choose another --output")
     output = output.absolute()
@@ -99,11 +101,7 @@ def prepare_dataset(
             _remove_unfinished(output)
         write_csv(output / "rejected.csv", ["case", "reason"], built.rejected)
         doubts = doubtful_patients(cases)
-        notes = [
-            (spine.case, note)
-            for spine in built.spines
-            for note in (*spine.notes, *([doubts[spine.case]] if spine.case in doubts else ()))
-        ]
+        notes = [(spine.case, note) for spine in built.spines for note in _notes(spine, built.dropped, doubts)]
         write_csv(output / "warnings.csv", ["case", "warning"], notes)
         if not built.spines:
             raise UserError(f"{source}: no case could be used; {output / 'rejected.csv'} has the reasons")
@@ -145,9 +143,10 @@ def _build(
 
     spines = sorted((s for _, s in build(((c, 0) for c in cases), len(cases), "cases")), key=lambda s: s.case)
     dropped = {spine.case: "; ".join(why_dropped(spine, subset)) for spine in spines}
-    kept = {spine.subject for spine in spines if not dropped[spine.case]}
+    # Who has no vertebra for a list takes no place in one.
+    kept = {spine.subject for spine in spines if not dropped[spine.case] and spine.usable}
     membership = split_truth(kept, fitted & kept, split.among(kept), options.seed)
-    train = {s.case for s in spines if not dropped[s.case] and membership[s.subject] == "training"}
+    train = {s.case for s in spines if not dropped[s.case] and membership.get(s.subject) == "training"}
     wanted = [(c, options.variants if c.variants is None else c.variants) for c in cases if c.key in train]
     total = sum(count for _, count in wanted)
     # Variants come after the series that they are of.
@@ -157,6 +156,15 @@ def _build(
         made = build(variants, total, "variants")
         order += [(s.subject, s.series + folder.removeprefix(s.case), folder) for folder, s in made]
     return Built(spines, dropped, membership, [folder for _, _, folder in sorted(order)], sorted(rejected))
+
+
+def _notes(spine: SpineRecord, dropped: dict[str, str], doubts: dict[str, str]) -> Iterator[str]:
+    """What the user should know about a case that was used."""
+    yield from spine.notes
+    if spine.case in doubts:
+        yield doubts[spine.case]
+    if not (spine.usable or dropped[spine.case]):
+        yield f"none of its vertebrae can be in a list; {LISTS_FILE} says why, under excluded"
 
 
 def _rows(output: Path, built: Built, subset: SubsetOptions) -> Iterator[tuple[str, VertebraItem]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.data.cases import CaseFiles
+from scripts.data.datalist import LISTS_FILE
 from scripts.errors import UserError
 
 # Lists that patients can be named for, the first to be filled first.
@@ -70,6 +71,38 @@ class SplitOptions:
         """The same without the names of those who are not there, as whose only scan could not be used."""
         named: dict[str, Any] = {name: tuple(p for p in getattr(self, name) if p in patients) for name in NAMED}
         return replace(self, **named)
+
+    def renamed(self, names: Mapping[str, set[str]]) -> SplitOptions:
+        """The same with one name for each patient.
+
+        Args:
+            names: every name that a patient has in a release, by the one that counts.
+        """
+        own = {other: name for name, others in names.items() for other in others if other not in names}
+        named: dict[str, Any] = {k: tuple(dict.fromkeys(own.get(p, p) for p in getattr(self, k))) for k in NAMED}
+        return replace(self, **named)
+
+
+def empty_lists(counts: Mapping[str, int], split: SplitOptions) -> list[str]:
+    """What to tell a user whose lists are empty though patients were asked for; nothing if all is well.
+
+    Args:
+        counts: vertebrae per list.
+        split: that was asked for.
+    """
+    if not any(counts[name] for name in NAMED):
+        return [f"no vertebra is in any list; {LISTS_FILE} says why, under excluded"]
+    shares = {"test": split.test_share, "validation": split.validation_share}
+    lines = []
+    for name in [name for name in shares if not counts[name]]:
+        if getattr(split, name):
+            lines.append(f"the {name} list is empty: no vertebra of {', '.join(getattr(split, name))} can be in a list")
+        elif shares[name]:
+            lines.append(
+                f"the {name} list is empty: a share of {shares[name]:g} of so few patients is none; name patients with "
+                f"--{name}, or ask for none with --{name}-share 0"
+            )
+    return lines
 
 
 def split_patients(subjects: Iterable[str], split: SplitOptions, seed: int) -> dict[str, str]:

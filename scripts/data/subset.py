@@ -35,6 +35,7 @@ class SpineRecord:
         behind_mm: how far the vertebrae's centres of mass lie behind their bodies (median); negative would mean that
             the header exchanges front and back.
         notes: what was assumed about it and may be wrong, one line each.
+        usable: whether a vertebra of it can be in a list.
     """
 
     case: str
@@ -45,6 +46,7 @@ class SpineRecord:
     centroid_convention: str = ""
     behind_mm: float = 0.0
     notes: tuple[str, ...] = ()
+    usable: bool = True
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def prepare_case(case: CaseFiles, folder: Path, options: PrepareOptions, variant
         items.append(replace(item, excluded=excluded, no_mark=place.level in doubtful))
     if not variant:
         write_contact_sheet(folder, (films[0].numpy(), films[1].numpy()), patient, geometry, items, case.key)
-    prepared = PreparedCase(spine, tuple(items))
+    prepared = PreparedCase(replace(spine, usable=any(not item.excluded for item in items)), tuple(items))
     write_json(folder / CASE_FILE, asdict(prepared))
     return prepared
 
@@ -170,6 +170,8 @@ def read_case_file(path: Path) -> PreparedCase:
             "levels": tuple(spine["levels"]),
             "metal": MetalEvidence(**spine["metal"]),
             "notes": tuple(spine["notes"]),
+            # Older files do not say it.
+            "usable": any(not row["excluded"] for row in stored["items"]),
         }
     )
     items = (VertebraItem(**{**row, "centroid_mm": tuple(row["centroid_mm"])}) for row in stored["items"])
