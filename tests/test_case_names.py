@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from scripts.data.cases import find_cases
-from scripts.data.split import doubtful_patients
+from scripts.data.doubtful_names import doubtful_patients
 from scripts.data.volumes import read_case
 from tests.conftest import simulate_case
 
@@ -72,8 +73,17 @@ def test_uncompressed_files_are_read(tmp_path: Path) -> None:
     [
         (("p1", "p1_2", "p10"), {"p1": "p1_2", "p1_2": "p1"}),
         (("p1_pre", "p1_post", "p2_pre"), {"p1_pre": "p1_post", "p1_post": "p1_pre"}),
+        (
+            ("p1-pre", "p1-post", "p2.1", "p2.2"),
+            {"p1-pre": "p1-post", "p1-post": "p1-pre", "p2.1": "p2.2", "p2.2": "p2.1"},
+        ),
+        (("p6 a", "p6 b", "p7"), {"p6 a": "p6 b", "p6 b": "p6 a"}),
+        (("smith_1", "smith_2", "jones_1"), {"smith_1": "smith_2", "smith_2": "smith_1"}),
         # A collection; and patients whose series are named so.
         (("LIDC_01", "LIDC_02", "LIDC_03"), {}),
+        (("LIDC-IDRI-0001", "LIDC-IDRI-0002", "verse005", "verse006", "openkbp_pt_106", "openkbp_pt_107"), {}),
+        (("totalsegmentator-s0308", "totalsegmentator-example", "sub-verse005", "1.2.840.1", "1.2.840.2"), {}),
+        (tuple(f"site{site}_{n:03d}" for site in (1, 2) for n in range(11)), {}),
         ((*(f"LIDC_{n:02d}" for n in range(20)), "own_1"), {}),
         ((*(f"LIDC_{n:02d}" for n in range(20)), "LIDC_03_b", "own_1"), {"LIDC_03_b": "LIDC_03"}),
         (("sub-p1_pre", "sub-p1_post", "p2"), {}),
@@ -86,5 +96,13 @@ def test_names_that_look_like_one_patient_s_are_noted(
     doubts = doubtful_patients(find_cases(tmp_path))
     assert doubts.keys() == doubtful.keys()
     for stem, other in doubtful.items():
-        first = stem.split("_")[0]
+        first = other.replace("_", "-") if stem == "LIDC_03_b" else re.split("[-_. ]", stem)[0]
         assert f"than {other}; " in doubts[stem] and doubts[stem].endswith(f"sub-{first}_SERIES_ct.nii.gz")
+
+
+def test_many_series_of_each_of_several_patients_are_noted(tmp_path: Path) -> None:
+    touch(
+        *(tmp_path / f"p{patient}_{n}_ct.nii.gz" for patient in (1, 2, 3) for n in range(11)), tmp_path / "q_ct.nii.gz"
+    )
+    doubts = doubtful_patients(find_cases(tmp_path))
+    assert len(doubts) == 33 and "than p2_0, p2_1, p2_10, p2_2, p2_3 and 5 more; " in doubts["p2_7"]

@@ -20,9 +20,10 @@ from tqdm import tqdm
 from scripts.data.building import OUTDATED_FILE, BuildJob, build_case, folder_name, options_to_json
 from scripts.data.cases import CaseFiles, find_cases
 from scripts.data.datalist import ALL_LISTS, LISTS_FILE, write_datalist
+from scripts.data.doubtful_names import doubtful_patients
 from scripts.data.duplicates import merge_releases, names_of
 from scripts.data.items import VertebraItem
-from scripts.data.split import SplitOptions, doubtful_patients, split_truth
+from scripts.data.split import SplitOptions, split_truth
 from scripts.data.statistics import write_statistics
 from scripts.data.subset import SpineRecord, SubsetOptions, check_lists, why_dropped, write_subset
 from scripts.data.vertebrae import CASE_FILE, PrepareOptions, read_case_file

@@ -7,46 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scripts.data.cases import CaseFiles
 from scripts.data.datalist import LISTS_FILE
 from scripts.errors import UserError
 
 # Lists that patients can be named for, the first to be filled first.
 NAMED = ("test", "validation", "training")
-# More names that begin alike are those of a collection, not of one patient's series.
-MOST_SERIES = 9
-
-
-def doubtful_patients(cases: Iterable[CaseFiles]) -> dict[str, str]:
-    """Cases that may be series of a patient who has another name, and would then be torn apart by a split.
-
-    Of a file that is named ``<stem>_ct.nii.gz`` alone, the whole stem is the patient. In doubt is a stem that goes on
-    another one after an underscore, and one of a few that share their first part where not all do.
-
-    Args:
-        cases: all.
-
-    Returns:
-        key -> what the user should know.
-    """
-    stems = [case.subject for case in cases if case.ct and case.ct.name.startswith(f"{case.subject}_ct.")]
-    known = set(stems)
-    alike: dict[str, list[str]] = {}
-    for stem in sorted(known):
-        alike.setdefault(stem.split("_")[0], []).append(stem)
-    doubts = {}
-    for first, group in alike.items():
-        few = 1 < len(group) <= MOST_SERIES and len(alike) > 1
-        for stem in group:
-            parts = stem.split("_")
-            shorter = {"_".join(parts[:count]) for count in range(1, len(parts))} & known
-            others = [other for other in group if other != stem] if few else sorted(shorter)
-            if others:
-                doubts[stem] = (
-                    f"taken as another patient than {', '.join(others)}; if it is not, name the files of both "
-                    f"sub-{first}_SERIES_ct.nii.gz"
-                )
-    return doubts
 
 
 @dataclass(frozen=True)
