@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
 from scripts.benchmarks.paper.report import write_report
 from scripts.benchmarks.paper.run import run_benchmark
 from scripts.benchmarks.paper.scoring import Reconstructor, score
+from scripts.benchmarks.paper.tables import timing_table
 from scripts.data.building import dataset_digest
 from scripts.data.datalist import read_datalist
 from scripts.data.prepare import SplitOptions, prepare_dataset
@@ -95,6 +97,20 @@ def test_seeds_are_averaged_vertebra_by_vertebra_and_failures_stay(tmp_path: Pat
     # Means of the seeds: 0.5 and 0.6333.
     assert scores.spread["dice"] == pytest.approx(np.std([0.5, 1.9 / 3], ddof=1))
     assert half_interval(scores.summary["all"], "dice") == pytest.approx(0.025, abs=1e-4)
+
+
+def test_what_could_not_be_read_took_no_time(tmp_path: Path) -> None:
+    """The mean is that of the others, also where only one seed could not read it; the note counts the rest."""
+    good = [replace(row, seconds=0.2) for row in rows({"p": [0.5, 0.5], "q": [0.5]})]
+    failed = replace(good[1], seconds=0.0, status="failed: truncated")
+    late = replace(good[2], seconds=0.0, status="failed: gone")
+    seeds = {0: [good[0], failed, good[2]], 1: [good[0], failed, late]}
+    scores = read_scores({seed: written(tmp_path / str(seed), table) for seed, table in seeds.items()})
+    table = timing_table(scores, "a machine")
+    ours = {row[0]: row[1] for row in table.rows}
+    assert ours["L1"] == ours["mean"] == "0.2000" and ours["L2"] == "-" and ours["whole spine"].startswith("5.2000 ")
+    assert table.notes[-1].endswith("left out: 1.")
+    assert len(timing_table(read_scores({0: written(tmp_path / "good", good)}), "a machine").notes) == 1
 
 
 def test_centroid_error_moves_the_vertebra_and_leaves_the_marks() -> None:

@@ -24,7 +24,7 @@ class Scores:
     """A model's rows, averaged over its seeds.
 
     Args:
-        rows: one a vertebra; a vertebra that any seed left empty says so.
+        rows: one a vertebra; a vertebra that any seed left empty says so, and one that no seed could read has 0 seconds.
         seeds: that went in.
         summary: of `scripts.reconstruction.metrics.table.summarise`.
         spread: metric -> standard deviation of the seeds' means; empty for a single seed.
@@ -124,7 +124,7 @@ def _key(row: MetricsRow) -> Key:
 
 def _mean_row(rows: Sequence[MetricsRow]) -> MetricsRow:
     bad = [row.status for row in rows if row.status != "ok"]
-    values: dict[str, Any] = {
-        name: float(np.mean([getattr(row, name) for row in rows])) for name in (*METRICS, "seconds")
-    }
-    return replace(rows[0], **values, status=bad[0] if bad else "ok")
+    values: dict[str, Any] = {name: float(np.mean([getattr(row, name) for row in rows])) for name in METRICS}
+    # What could not be read took no time.
+    times = [row.seconds for row in rows if row.seconds > 0]
+    return replace(rows[0], **values, seconds=float(np.mean(times)) if times else 0.0, status=bad[0] if bad else "ok")
