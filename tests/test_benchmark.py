@@ -347,6 +347,21 @@ def test_overrides_that_change_nothing_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_alone_has_all_finished_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is told which; a training without seeds is that of seed 0."""
+    write_plan(tmp_path, Plan("dataset"))
+    for model, seed in (("unet", 2), ("unet", 0), ("bx2s", 1)):
+        written(run_folder(tmp_path, model, seed) / "plain", rows({"p": [0.5]}))
+    seen: list[list[int]] = []
+    monkeypatch.setattr("scripts.benchmarks.paper.run.check_content", lambda *_: None)
+    monkeypatch.setattr("scripts.benchmarks.paper.run.write_report", lambda *a: seen.append([*a[3]]))
+    monkeypatch.setattr("scripts.benchmarks.paper.run.run_matrix", lambda *_: {})
+    words = ["benchmark", "--output", str(tmp_path), "--models", "unet,bx2s", "--steps"]
+    for more in (["report"], ["report", "--seeds", "2"], ["matrix,report"], ["report", "--models", "x2ct"]):
+        assert main([*words, *more]) == 0
+    assert seen == [[0, 1, 2], [2], [0], [0]]
+
+
 def test_another_plan_is_refused(tmp_path: Path) -> None:
     write_plan(tmp_path / "out", Plan("a"))
     write_plan(tmp_path / "out", Plan("a"))

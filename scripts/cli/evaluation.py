@@ -31,11 +31,12 @@ def evaluate(
         precision: float32, bfloat16 (half the time where processor or GPU have it), or auto, which takes it there.
         network_only: without tilt and steadying along the spine, as the bundle's workflow measures it.
     """
+    from scripts.data.datalist import size_in_words
     from scripts.reconstruction.metrics.evaluate import evaluate_dataset
 
     summary = evaluate_dataset(dataset, output, weights, list_, device, batch_size, precision, network_only)
     overall, average = summary["all"], summary["average_vertebra"]["all"]
-    print(f"{overall['n_vertebrae']} vertebrae of {overall['n_subjects']} patients")
+    print(size_in_words(overall["n_vertebrae"], overall["n_subjects"]))
     for name in ("dice", "hd95_mm", "assd_mm", "nsd_1mm", "nsd_2mm"):
         print(
             f"  {name:8} mean {overall[name]['mean']:.3f}  median {overall[name]['median']:.3f}"
@@ -74,7 +75,7 @@ def benchmark(
     output: Path,
     dataset: str = "",
     models: tuple[str, ...] = ("all",),
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] | None = None,
     steps: tuple[str, ...] = ("matrix", "report"),
     overlays: tuple[str, ...] = (),
     overrides: dict[str, Any] | None = None,
@@ -87,7 +88,7 @@ def benchmark(
         output: folder for runs/ and report/.
         dataset: folder made by prepare; trained on its training list, scored on its test list.
         models: names, or all, baselines, ablations; comma-separated.
-        seeds: one training each, comma-separated.
+        seeds: one training each, comma-separated; 0 if left out, and all that are finished if nothing is trained.
         steps: of matrix, report and speed, comma-separated.
         overlays: config files between train.json and each model's own, comma-separated.
         overrides: config values for all models, as '{"max_epochs": 20}'.

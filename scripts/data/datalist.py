@@ -116,6 +116,15 @@ def truth_only(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return items
 
 
+def size_in_words(vertebrae: int, patients: int) -> str:
+    """How large a list is.
+
+    >>> size_in_words(13, 1), size_in_words(1, 2)
+    ('13 vertebrae of 1 patient', '1 vertebra of 2 patients')
+    """
+    return f"{vertebrae} {'vertebra' if vertebrae == 1 else 'vertebrae'} of {patients} patient{'s' * (patients != 1)}"
+
+
 def spine_name(item: dict[str, Any]) -> str:
     """The folder of one pair of films; variants of a patient have their own."""
     return str(PurePosixPath(item["label"]).parent)

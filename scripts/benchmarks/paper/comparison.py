@@ -24,7 +24,7 @@ class Scores:
     """A model's rows, averaged over its seeds.
 
     Args:
-        rows: one a vertebra; a vertebra that any seed left empty says so, and one that no seed could read has 0 seconds.
+        rows: one a vertebra; a vertebra that any seed left empty says so; one that no seed could read has 0 seconds.
         seeds: that went in.
         summary: of `scripts.reconstruction.metrics.table.summarise`.
         spread: metric -> standard deviation of the seeds' means; empty for a single seed.

@@ -18,7 +18,7 @@ from scripts.benchmarks.paper.models import REFERENCE, Model
 from scripts.benchmarks.paper.plan import Plan, finished_seeds, run_folder
 from scripts.benchmarks.paper.table import Table
 from scripts.benchmarks.paper.tables import comparison_table, cost_table, timing_table
-from scripts.data.datalist import read_datalist, read_document
+from scripts.data.datalist import read_datalist, read_document, size_in_words
 from scripts.io.atomic import write_text
 from scripts.reconstruction.metrics.table import write_metrics_csv
 from scripts.reconstruction.metrics.yardstick import yardstick_rows
@@ -115,7 +115,7 @@ def _scale(plan: Plan, seeds: Sequence[int]) -> str:
     for name in ("training", "test"):
         items = read_datalist(dataset, name)
         patients = len({i["subject"] for i in items})
-        counts.append(f"{len(items)} vertebrae of {patients} patients for {name.removesuffix('ing')}ing")
+        counts.append(f"{size_in_words(len(items), patients)} for {name.removesuffix('ing')}ing")
     options = ", ".join(f"{k} {v}" for k, v in plan.overrides.items()) or "none"
     overlays = ", ".join(plan.overlays) or "none"
     return (

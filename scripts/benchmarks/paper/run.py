@@ -12,7 +12,7 @@ from scripts.benchmarks.paper.disturbances import check_tiltable
 from scripts.benchmarks.paper.matrix import run_matrix, visible_gpus
 from scripts.benchmarks.paper.models import Model
 from scripts.benchmarks.paper.overrides import check_overrides
-from scripts.benchmarks.paper.plan import FILE, Plan, check_content, read_plan, write_plan
+from scripts.benchmarks.paper.plan import FILE, Plan, check_content, finished_seeds, read_plan, write_plan
 from scripts.benchmarks.paper.report import machine, write_report
 from scripts.benchmarks.paper.speed import speed_table
 from scripts.data.building import dataset_digest
@@ -26,7 +26,7 @@ def run_benchmark(
     output: Path,
     dataset: str,
     models: Sequence[Model],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
     steps: Sequence[str],
     overlays: Sequence[str] = (),
     overrides: dict[str, Any] | None = None,
@@ -35,7 +35,8 @@ def run_benchmark(
 ) -> tuple[Path | None, dict[str, str]]:
     """Train and score every model with every seed, and write the report: the steps that are asked for.
 
-    A started benchmark knows its dataset and settings; without a dataset they are taken from there.
+    A started benchmark knows its dataset and settings; without a dataset they are taken from there. Without seeds 0 is
+    trained; where nothing is to be trained, all finished ones are taken.
 
     Returns:
         the report's path, if it was asked for, and which trainings failed.
@@ -46,7 +47,7 @@ def run_benchmark(
     unknown = sorted(set(steps) - set(STEPS))
     if unknown or not steps:
         raise UserError(f"unknown step '{', '.join(unknown)}'; there are {', '.join(STEPS)}")
-    if not seeds or min(seeds) < 0:
+    if seeds is not None and (not seeds or min(seeds) < 0):
         raise UserError("--seeds are whole numbers from 0 on, at least one")
     if dataset:
         folder = Path(dataset).absolute()
@@ -66,6 +67,9 @@ def run_benchmark(
     else:
         raise UserError(f"{output}: no benchmark was started there; it needs --dataset")
     output = output.absolute()
+    if seeds is None:
+        done = sorted({seed for model in models for seed in finished_seeds(output, model.name)})
+        seeds = done if done and "matrix" not in steps else [0]
     failed = run_matrix(output, models, seeds, visible_gpus() if gpus is None else gpus) if "matrix" in steps else {}
     if "speed" in steps:
         (output / "speed").mkdir(exist_ok=True)
