@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from scipy.ndimage import distance_transform_edt
 
+from scripts.benchmarks.loss_terms import compare, gradients
+from scripts.learning.loading import load_weights
 from scripts.reconstruction.losses.integrated import DiscriminatorLoss, IntegratedLoss
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -89,3 +95,26 @@ def test_half_precision_logits_are_lifted_to_float(pair: tuple[torch.Tensor, tor
     logits, target = pair
     terms = IntegratedLoss(adversarial_weight=0)(logits.bfloat16(), target)
     assert all(value.dtype == torch.float32 for value in terms.values())
+
+
+def test_terms_that_are_compared_are_those_with_a_weight(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The adversarial term, of weight 0.1 and judged by the mean, has its gradient by hand."""
+    logits, target = pair
+
+    class Mean(torch.nn.Module):
+        def forward(self, mask: torch.Tensor) -> torch.Tensor:
+            return mask.mean((1, 2, 3, 4), keepdim=True)
+
+    found = gradients(IntegratedLoss(), logits, target, Mean())
+    assert found.keys() == {"dice", "hausdorff", "focal", "adversarial"}
+    p = torch.sigmoid(logits)
+    each = p.mean((1, 2, 3, 4), keepdim=True) - 1
+    expected = 0.1 * (each**2).mean(), (0.1 * each * p * (1 - p) / p[0].numel()).norm()
+    assert found["adversarial"] == pytest.approx([float(value) for value in expected], rel=1e-4)
+
+
+def test_terms_are_compared_for_the_shipped_network_by_default() -> None:
+    defaults = {name: option.default for name, option in inspect.signature(compare).parameters.items()}
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in defaults["config"]])
+    load_weights(parser.get_parsed_content("network_def"), defaults["weights"], "the default config")
