@@ -23,6 +23,7 @@ from scripts.benchmarks.paper.plan import Plan, run_folder, write_plan
 from scripts.benchmarks.paper.report import write_report
 from scripts.benchmarks.paper.run import run_benchmark
 from scripts.benchmarks.paper.scoring import Reconstructor, score
+from scripts.benchmarks.paper.speed import speed_table
 from scripts.benchmarks.paper.tables import timing_table
 from scripts.data.building import dataset_digest
 from scripts.data.datalist import read_datalist
@@ -427,6 +428,15 @@ def test_overrides_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     words = '{"amp": false, "lr_scheduler": {"_target_": "X", "gamma": 0.1}, "deep": [true, null, "a"], "n": 3}'
     assert main(["benchmark", "--output", str(tmp_path / "out"), "--dataset", "d", "--overrides", words]) == 0
     assert seen["overrides"] == json.loads(words)
+
+
+def test_what_is_timed_with_random_weights_is_named(dataset: tuple[Path, SimulatedCase], tmp_path: Path) -> None:
+    """The bundle's weights do not fit the paper's network, and do fit the shipped one."""
+    folder, _ = dataset
+    for overlays, named in (((*HALF,), True), (("configs/level.json",), False)):
+        plan = Plan(str(folder / "dataset"), overlays)
+        notes = speed_table(tmp_path, plan, [MODELS[REFERENCE]], 0, "a machine", runtimes=()).notes
+        assert any("random weights" in note and MODELS[REFERENCE].title in note for note in notes) is named
 
 
 def test_models_are_the_paper_s_and_have_their_files() -> None:

@@ -196,12 +196,13 @@ def speed_table(
         machine: in words.
         runtimes: which.
     """
-    rows = []
+    rows, random = [], []
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in tqdm(models, desc="speed", unit="network"):
         parser = plan.parser(model)
         network = parser.get_parsed_content("network_def")
         trained = _load(network, model, run_folder(output, model.name, seed) / "training" / "model_final.pt")
+        random += [] if trained else [model.title]
         reconstruct = Reconstructor(network, parser, device)
         items = read_datalist(Path(plan.dataset), "test")[:8]
         vertebrae = [v for v in read_vertebrae(Path(plan.dataset), items) if v.image is not None]
@@ -214,6 +215,8 @@ def speed_table(
         "'mask Dice' compares with PyTorch's masks, 'Dice' with the true masks, over the first 8 test vertebrae, which "
         "also calibrate int8.",
     ]
+    if random:
+        notes.append(f"Not trained, timed with random weights, whose masks mean nothing: {', '.join(random)}.")
     columns = ["model", "runtime", "ms per vertebra", "s per spine", "mask Dice", "Dice"]
     return Table("speed", "Inference speed", columns, rows, notes)
 
