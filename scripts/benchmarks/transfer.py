@@ -1,30 +1,27 @@
 """What each ingredient of the simulation is worth: train on simulation alone, score on radiographs of real CTs.
 
-    python -m scripts.benchmarks.transfer --dataset DATASET --output DIR [--recipes water,bone]
+    python -m scripts.benchmarks.transfer --dataset DATASET --output DIR [--recipes water,bone] [--seeds 1,2]
 
 Per recipe: simulate the same spines with the recipe's ingredients, prepare them, train a half-resolution generator
 (``configs/recipes/transfer.json``, some minutes on one core) and measure its Dice on the ``test`` list of a dataset
 that was prepared from real CTs. Recipes build on one another; what is there already is not made again. Writes
-``transfer.md`` and ``transfer.csv``.
+``transfer.md`` and ``transfer.csv``. Each of several seeds has a folder of its own in the output, the same that
+``--seed N --output DIR/seedN`` makes, and the output's table has their means and how far they spread.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from scripts.benchmarks.transfer_table import write_table
 from scripts.command import run_module
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
 from scripts.errors import UserError
-from scripts.io.atomic import write_text
-from scripts.io.tables import markdown_table, read_csv, write_csv
 from scripts.simulation.aorta import AortaOptions
 from scripts.simulation.belly import BellyOptions
 from scripts.simulation.bone import BoneOptions
@@ -126,6 +123,7 @@ def transfer(
     epochs: int = 10,
     without: tuple[str, ...] = ("verse083",),
     seed: int = 0,
+    seeds: tuple[int, ...] = (),
 ) -> None:
     """Simulate, train and score each recipe, and write the table.
 
@@ -137,7 +135,33 @@ def transfer(
         epochs: of training.
         without: shape subjects that the real dataset contains, comma-separated.
         seed: of simulation and training.
+        seeds: several of them instead, comma-separated.
+
+    Raises:
+        UserError: both are given, a training fails, or seeds were scored on different vertebrae.
     """
+    if seed and seeds:
+        raise UserError("give --seed or --seeds, not both")
+    folders = {output / f"seed{number}": number for number in seeds} or {output: seed}
+    titles = {name: recipe.title for name, recipe in RECIPES.items()}
+    about = f"{patients} simulated patients, {epochs} epochs, 2 mm network; Dice on radiographs of real CTs"
+    for folder, number in folders.items():
+        for _ in _run_recipes(dataset, folder, recipes, patients, epochs, without, number):
+            write_table(folder, [folder], titles, about)
+        if seeds:
+            write_table(output, list(folders), titles, about)
+
+
+def _run_recipes(
+    dataset: Path,
+    output: Path,
+    recipes: tuple[str, ...],
+    patients: int,
+    epochs: int,
+    without: tuple[str, ...],
+    seed: int,
+) -> Iterator[str]:
+    """Each recipe's name as soon as it has its scores."""
     output.mkdir(parents=True, exist_ok=True)
     ingredients, simulated = BARE, output
     for name, recipe in RECIPES.items():
@@ -157,35 +181,7 @@ def transfer(
             _bundle("training", (*recipe.configs, *OVERLAYS), prepared, results, train)
             score = ["--ckpt_path", str(results / "model_final.pt")]
             _bundle("evaluating", (*OVERLAYS, "configs/evaluate.json"), dataset, results, score)
-        write_table(output, patients, epochs)
-
-
-def write_table(folder: Path, patients: int, epochs: int) -> None:
-    """``transfer.md`` and ``transfer.csv`` of the recipes that have results."""
-    scores = {name: _dice_by_subject(folder / f"{name}_results" / "metrics.csv") for name in RECIPES}
-    scores = {name: dice for name, dice in scores.items() if dice}
-    subjects = sorted({subject for dice in scores.values() for subject in dice})
-    means = {}
-    for name, dice in scores.items():
-        every = [value for values in dice.values() for value in values]
-        means[name] = [f"{np.mean(values):.3f}" for values in (*(dice[s] for s in subjects), every)]
-    table = ([name, RECIPES[name].title, *row] for name, row in means.items())
-    lines = [
-        f"{patients} simulated patients, {epochs} epochs, 2 mm network; Dice on radiographs of real CTs.",
-        "",
-        *markdown_table(["recipe", "adds", *subjects, "all vertebrae"], table),
-    ]
-    write_text(folder / "transfer.md", "\n".join(lines) + "\n")
-    write_csv(folder / "transfer.csv", ["recipe", *subjects, "all"], ([name, *row] for name, row in means.items()))
-    print("\n".join(lines))
-
-
-def _dice_by_subject(path: Path) -> dict[str, list[float]]:
-    dice: dict[str, list[float]] = defaultdict(list)
-    if path.is_file():
-        for row in read_csv(path):
-            dice[row["subject"]].append(float(row["dice"]))
-    return dict(dice)
+        yield name
 
 
 def _bundle(workflow: str, overlays: tuple[str, ...], dataset: Path, results: Path, options: list[str]) -> None:
