@@ -221,7 +221,7 @@ def test_a_failing_model_stops_nothing_and_is_tried_again(tmp_path: Path, monkey
         name, seed = command[command.index("--model") + 1], command[command.index("--seed") + 1]
         started.append((name, env["CUDA_VISIBLE_DEVICES"]))
         if name in broken:
-            stdout.write("Traceback\nRuntimeError: out of memory\n")  # type: ignore[attr-defined]
+            stdout.write("Traceback\nRuntimeError: out of memory\n\rtraining:   0%|          | 0/3\n")  # type: ignore[attr-defined]
         else:
             folder = run_folder(tmp_path / "out", name, int(seed))
             for part in ("plain", *(d.name for d in CURVES)):

@@ -86,7 +86,8 @@ def _run_job(output: Path, model: Model, seed: int, gpu: str | None, curves: boo
         )
     # Who is killed, or cannot start, has noted no reason.
     if run.returncode and not (folder / "failed.txt").is_file():
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        # A progress bar says nothing of why.
+        last = next((line for line in reversed(lines) if line and "%|" not in line), "")
         killed = f"killed by signal {-run.returncode}" if run.returncode < 0 else f"exit status {run.returncode}"
         write_text(folder / "failed.txt", f"{killed}: {last[:200]}\n" if last else f"{killed}\n")
