@@ -153,7 +153,8 @@ def _say_user_errors_alone() -> None:
 
         def record(*values: Any, **options: Any) -> logging.LogRecord:
             made = make(*values, **options)
-            if made.exc_info and isinstance(reason_of(made.exc_info[1]), UserError):
+            error = made.exc_info[1] if made.exc_info else None
+            if error is not None and isinstance(reason_of(error), UserError):
                 made.exc_info = None
             return made
 
