@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import yaml
 
@@ -137,6 +136,9 @@ def check_schema(document: Any, schema: Path, where: str) -> None:
     Raises:
         UserError: it is not; where in it, and why.
     """
+    # Not above: what trains in a GPU kit imports this module, and the kit's machine has no such package.
+    import jsonschema
+
     try:
         jsonschema.validate(document, json.loads(schema.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:

@@ -19,8 +19,9 @@ from scripts.io.atomic import atomic_folder
 from scripts.paths import BUNDLE_ROOT
 from scripts.release.requirements import read_pins
 
-# What training needs beside PyTorch, NumPy, SciPy, scikit-image, matplotlib, tensorboard and PyYAML.
-PACKAGES = ("monai", "pytorch-ignite", "fire", "termcolor", "nibabel", "edt", "trimesh")
+# What a machine with PyTorch has, each with what it needs itself; and what training needs beside these.
+ASSUMED = ("torch", "numpy", "scipy", "scikit-image", "matplotlib", "tensorboard", "pyyaml")
+PACKAGES = ("monai", "pytorch-ignite", "fire", "termcolor", "nibabel", "edt", "trimesh", "tqdm")
 CODE = ("scripts", "configs")
 LEFT_OUT = ("scripts/viewer", "scripts/deploy", "configs/baselines", "configs/ablations", "scripts/benchmarks/drr")
 WEIGHTS = ("models/model.pt", "models/localization.pt")
