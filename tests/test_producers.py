@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import queue
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from scripts.data.online import memory
 from scripts.errors import UserError
+from scripts.learning import producers
 from scripts.learning.producers import ProducedBatches, pack, unpack
 
 CPU = torch.device("cpu")
@@ -64,11 +71,27 @@ def test_every_producer_has_a_seed_of_its_own_and_a_failure_is_told(produced) ->
     assert max(number for _, number in seen) == 0.5
 
 
-def test_a_training_that_ends_leaves_no_process(produced) -> None:
+def test_a_training_that_fails_leaves_no_process(produced, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody closes them then, and Python waited for them for ever."""
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
     batches = produced(1, 1)
     assert batches[0]["image"].dtype == torch.float32
-    batches.close()
+    assert all(process.is_alive() for process in batches._producers)
+    (end,) = at_exit
+    end()
     assert not any(process.is_alive() for process in batches._producers)
+
+
+def test_a_killed_training_ends_its_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    watched: list[int] = []
+    monkeypatch.setattr(producers, "end_with_parent", watched.append)
+    monkeypatch.setattr(memory, "end_with_parent", watched.append)
+    monkeypatch.setattr(memory.os, "nice", watched.append)
+    made: queue.Queue[Any] = queue.Queue()
+    producers.produce([str(tmp_path / "none.json")], {}, made, threading.Event(), 17)
+    memory._give_way(18)
+    assert watched == [17, 10, 18]
 
 
 def test_a_batch_arrives_as_it_was_made() -> None:

@@ -6,7 +6,9 @@ the GPU to do them. Several processes launch several times as many.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
+import os
 import queue
 import time
 import traceback
@@ -20,6 +22,7 @@ from monai.bundle import ConfigParser
 from torch.utils.data import Dataset
 
 from scripts.errors import UserError
+from scripts.jobs import end_with_parent
 
 # A producer's seed is the training's times this and its own number, so that no two trainings share one.
 SEEDS_A_TRAINING = 1000
@@ -64,16 +67,20 @@ class ProducedBatches(Dataset):
         context = multiprocessing.get_context("spawn")
         self._made = context.Queue(2 * producers)
         self._stop = context.Event()
-        self._producers = []
+        self._producers: list[multiprocessing.process.BaseProcess] = []
+        # Of a training that fails, nobody calls `close`, and Python waits for its processes when it ends. They are no
+        # daemons, which may not have the processes that simulate.
+        atexit.register(self.close)
         for number in range(producers):
             own = {
                 "seed": seed * SEEDS_A_TRAINING + number,
                 "output_dir": f"{folder}/producer{number}",
                 "workers": max(workers // producers, 1),
             }
-            arguments = (list(config_files), {**overrides, **own}, self._made, self._stop)
-            self._producers.append(context.Process(target=produce, args=arguments))
-            self._producers[-1].start()
+            arguments = (list(config_files), {**overrides, **own}, self._made, self._stop, os.getpid())
+            process = context.Process(target=produce, args=arguments)
+            process.start()
+            self._producers.append(process)
         # A training's time begins when there is something to learn from.
         self._first: dict[str, np.ndarray] | None = self._next()
 
@@ -91,6 +98,7 @@ class ProducedBatches(Dataset):
 
     def close(self) -> None:
         """No more batches."""
+        atexit.unregister(self.close)
         self._stop.set()
         end = time.monotonic() + CLOSING_SECONDS
         while any(process.is_alive() for process in self._producers) and time.monotonic() < end:
@@ -133,15 +141,17 @@ def unpack(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, tor
     return batch
 
 
-def produce(config_files: list[str], overrides: dict[str, Any], made: Any, stop: Any) -> None:
-    """Make batches until ``stop`` is set; a failure is handed on as a text.
+def produce(config_files: list[str], overrides: dict[str, Any], made: Any, stop: Any, training: int) -> None:
+    """Make batches until ``stop`` is set or the training has been killed; a failure is handed on as a text.
 
     Args:
         config_files: that define ``fresh`` and ``pool``.
         overrides: of them.
         made: queue for the batches.
         stop: event.
+        training: number of its process, which started this one.
     """
+    end_with_parent(training)
     torch.set_num_threads(1)
     try:
         parser = ConfigParser()

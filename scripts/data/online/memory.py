@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from scripts.errors import UserError
+from scripts.jobs import end_with_parent
 
 
 class Patient(Protocol):
@@ -161,8 +162,7 @@ class Feed(Generic[P]):
         self._next = 0
         self._lock = threading.Lock()
         self._ends = False
-        # What is simulated can wait, what learns cannot.
-        self._processes = ProcessPoolExecutor(workers, initializer=os.nice, initargs=(10,))
+        self._processes = ProcessPoolExecutor(workers, initializer=_give_way, initargs=(os.getpid(),))
         for _ in range(2 * workers):
             self._start()
         while self.made < first and self.failed is None:
@@ -201,3 +201,9 @@ class Feed(Generic[P]):
         except BaseException as error:
             if not self._ends:
                 self.failed = error
+
+
+def _give_way(parent: int) -> None:
+    """What is simulated can wait, what learns cannot; and a training that is killed leaves nothing behind."""
+    os.nice(10)
+    end_with_parent(parent)
