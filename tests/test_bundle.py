@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.networks import trt_compiler
 from monai.transforms import Compose
 
+from scripts.learning.loading import weights_sha256
 from scripts.reconstruction.metrics.table import read_metrics_csv
 from tests.bundle_command import SMALL, TINY, bundle, config, documented, fill, options, python, tiny
 from tests.conftest import ROOT
@@ -287,6 +291,26 @@ def test_tensorrt_overlay_does_without_a_gpu(dataset: Path, trained: Path, tmp_p
     weights = ["--ckpt_path", str(trained / "model_final.pt")]
     assert "no effect" in bundle(*command, *TINY_INFERENCE, "--output_dir", str(tmp_path), *weights)
     check_masks(tmp_path, dataset)
+
+
+def test_other_weights_get_an_engine_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MONAI goes by modification times, and those of an archive are of 1980: it took the older weights' engine."""
+    monkeypatch.setattr(trt_compiler, "trt_imported", True)
+    monkeypatch.setattr(trt_compiler, "polygraphy_imported", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    weights, plans = tmp_path / "model.pt", []
+    for content in (b"old", b"new", b"old"):
+        weights.write_bytes(content)
+        os.utime(weights, (315532800, 315532800))
+        weights_sha256.cache_clear()
+        parser = ConfigParser()
+        parser.read_config([f"{ROOT}/configs/inference.json", f"{ROOT}/configs/inference_trt.json"])
+        parser.update({"ckpt_path": str(weights), "device": "cpu", "network_def": "$torch.nn.Conv2d(1, 1, 1)"})
+        plans.append(Path(parser.get_parsed_content("network")._trt_compiler.plan_path))
+        plans[-1].write_bytes(content)
+    assert plans[0] != plans[1] and plans[0] == plans[2]
+    assert plans[1].name == f"model.pt.fp16-{hashlib.sha256(b'new').hexdigest()[:16]}.plan"
+    assert all(plan.is_file() for plan in plans)
 
 
 def test_inference_from_torchscript_gives_the_same_masks(dataset: Path, tmp_path: Path) -> None:

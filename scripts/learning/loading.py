@@ -130,3 +130,16 @@ def _one_line(weights: Path) -> Iterator[None]:
 def weights_sha256(path: Path) -> str:
     """SHA-256 of the weights that this process uses, read once; empty where there is no file."""
     return sha256(path) if path.is_file() else ""
+
+
+def engine_path(weights: str, precision: str) -> str:
+    """Where MONAI's ``trt_compile`` keeps the engine that it builds from weights: it appends ``.plan``.
+
+    MONAI takes an engine for one of these weights if it is younger, and files from an archive have any time. So the
+    content is part of the name, and other weights get an engine of their own.
+
+    Args:
+        weights: a weight file.
+        precision: of the engine.
+    """
+    return f"{weights}.{precision}-{weights_sha256(Path(weights))[:16]}"
