@@ -13,7 +13,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.errors import UserError
+from scripts.learning import loading
 from scripts.learning.handlers import InitialWeights, TrainingLog, save_network
+from scripts.learning.loading import choose_precision, computes_in_bfloat16
 from tests.conftest import ROOT
 from tests.tiny_training import make_trainer
 
@@ -96,9 +98,36 @@ def test_what_is_left_of_an_epoch_makes_a_step_of_its_own() -> None:
     assert steps == [3, 4]
 
 
+def test_a_scaler_changes_no_gradient_norm_in_the_log() -> None:
+    """Between the steps of an accumulation norms were 65 536 times too large."""
+    logged = []
+    for scaled in (False, True):
+        trainer = make_trainer(batch_size=1, accumulate=2)
+        if scaled:
+            trainer.state.g_scaler = torch.amp.GradScaler("cpu")
+            trainer.state.d_scaler = torch.amp.GradScaler("cpu")
+        norms: list[float] = []
+
+        def keep(engine: Engine, norms: list[float] = norms) -> None:
+            output = engine.state.output[0]
+            norms += [output["grad_norm_generator"], output["grad_norm_discriminator"]]
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, keep)
+        trainer.run()
+        logged.append(torch.tensor(norms))
+    assert len(logged[0]) == 8 and (logged[0] > 0).all()
+    torch.testing.assert_close(logged[1], logged[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "scales"), [(torch.bfloat16, False), (torch.float16, True)])
+def test_losses_are_scaled_for_float16_alone(dtype: torch.dtype, scales: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", lambda: torch.amp.GradScaler("cpu"))
+    trainer = make_trainer(amp=True, amp_kwargs={"dtype": dtype})
+    assert [trainer.state.g_scaler is not None, trainer.state.d_scaler is not None] == [scales, scales]
+
+
 def test_bfloat16_keeps_losses_in_float() -> None:
-    trainer = make_trainer()
-    trainer.amp, trainer.amp_kwargs = True, {"dtype": torch.bfloat16}
+    trainer = make_trainer(amp=True, amp_kwargs={"dtype": torch.bfloat16})
     seen = []
     loss = trainer.state.recon_loss_function
     original = loss.forward
@@ -106,6 +135,16 @@ def test_bfloat16_keeps_losses_in_float() -> None:
     trainer.run()
     assert seen and all(dtype == torch.bfloat16 for dtype in seen)
     assert trainer.state.output[0]["loss"] == trainer.state.output[0]["loss"]  # no NaN
+
+
+def test_a_gpu_that_emulates_bfloat16_computes_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Ampere; and a device may be a name, as on the command line."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(loading, "_processor_has_bfloat16", lambda: True)
+    assert not computes_in_bfloat16("cuda:1") and computes_in_bfloat16("cpu")
+    assert choose_precision("auto", torch.device("cuda")) == "float32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
 
 
 def test_a_network_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.data import DataLoader
@@ -35,8 +36,9 @@ def make_trainer(
     different: bool = False,
     noise: float = 0.0,
     num_workers: int = 0,
+    **options: Any,
 ) -> VertebraGanTrainer:
-    """Four boxes of 24 voxels; the same one four times unless ``different``."""
+    """Four boxes of 24 voxels; the same one four times unless ``different``; further options of the trainer."""
     torch.manual_seed(0)
     items = []
     for shift in range(4):
@@ -63,6 +65,7 @@ def make_trainer(
         d_loss_function=DiscriminatorLoss(),
         train_handlers=handlers,
         accumulate=accumulate,
+        **options,
     )
 
 

@@ -45,10 +45,17 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if computes_in_bfloat16(device) else "float32"
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
+def computes_in_bfloat16(device: torch.device | str) -> bool:
     """Whether the device computes in bfloat16 by itself; a processor that emulates it is ten times slower than in
-    float32."""
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
+    float32.
+
+    Args:
+        device: a config's, or the name of one on the command line.
+    """
+    if torch.device(device).type == "cuda":
+        # GPUs before Ampere emulate it too.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return _processor_has_bfloat16()
 
 
 def _processor_has_bfloat16() -> bool:

@@ -35,6 +35,9 @@ class VertebraGanTrainer(AdversarialTrainer):
             raise ValueError(f"accumulate is a number of batches, not {accumulate}")
         self.accumulate = accumulate
         super().__init__(g_loss_function=loss_function, recon_loss_function=loss_function, **kwargs)
+        if self.amp_kwargs.get("dtype") == torch.bfloat16:
+            # The parent scales every loss as float16 needs it; bfloat16 has the range of float32.
+            self.state.g_scaler = self.state.d_scaler = None
 
     def run(self) -> None:
         """Train; a training that was resumed at its end is left as it is."""
@@ -101,6 +104,8 @@ class VertebraGanTrainer(AdversarialTrainer):
             scaler.unscale_(optimizer)
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else loss.new_zeros(())
+        if scaler is not None and not ends:
+            norm = norm / scaler.get_scale()
         if ends and scaler is None:
             optimizer.step()
         elif ends:
