@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import monai
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -171,6 +172,23 @@ def test_options_that_a_training_is_without_are_refused(
 def test_what_a_training_has_is_not_refused() -> None:
     configured(("train",), accumulate=4, resume=True, amp_dtype="$torch.float16").get_parsed_content("settings")
     configured(FILMS[:1], resume=True).get_parsed_content("settings")
+
+
+@pytest.mark.parametrize("stack", [("train",), CLOCK, FILMS[:1], FILMS])
+def test_a_training_takes_the_fastest_kernels_unless_told_otherwise(
+    stack: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fixing the seed had switched cuDNN's choice of kernels off without a word."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", False)
+    monkeypatch.setattr(cudnn, "deterministic", True)
+    for deterministic in (False, True):
+        parser = configured(stack, deterministic=deterministic)
+        (parser["step"],) = [step for step in parser["run"] if "kernels" in str(step)]
+        parser.get_parsed_content("step")
+        assert (cudnn.benchmark, cudnn.deterministic) == (not deterministic, deterministic)
+        monai.utils.set_determinism(0)
+        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
 
 
 @pytest.mark.parametrize(("stack", "part"), [(CLOCK, "part"), (POSE, "part"), (FILMS, "network")])

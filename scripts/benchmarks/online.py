@@ -21,6 +21,7 @@ from scripts.data.online.dataset import OnlineBatches
 from scripts.data.online.pool import CasePool, load_cases
 from scripts.data.online.samples import SampleOptions
 from scripts.learning.gpu import CONFIGS
+from scripts.learning.kernels import choose_kernels
 from scripts.paths import BUNDLE_ROOT
 
 
@@ -78,7 +79,7 @@ def main(
     if place.type == "cpu":
         torch.set_num_threads(1)
     else:
-        torch.backends.cudnn.benchmark = True
+        choose_kernels(deterministic=False)
     pool = CasePool(load_cases(cases), device=place)
     for size in batch_sizes:
         for pixel in pixel_mm:

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from scripts.benchmarks.online import seconds_each
 from scripts.command import run_module
+from scripts.learning.kernels import choose_kernels
 from scripts.localization.online.dataset import FilmBatches
 from scripts.localization.online.pool import PatientPool, load_patients
 from scripts.paths import BUNDLE_ROOT
@@ -33,7 +34,7 @@ def main(
     if place.type == "cpu":
         torch.set_num_threads(1)
     else:
-        torch.backends.cudnn.benchmark = True
+        choose_kernels(deterministic=False)
     parser = ConfigParser()
     parser.read_config(str(BUNDLE_ROOT / "configs" / "train_localization.json"))
     parser["device"] = place

@@ -75,7 +75,6 @@ def train(
     final = "localization.pt" if network == "localizer" else "model_final.pt"
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     chosen: dict[str, Any] = {
         "batch_size": batch_size,
