@@ -228,6 +228,20 @@ def test_words_of_an_item_stay_as_they_are(dataset: Path, tmp_path: Path) -> Non
         assert item == written | files
 
 
+def test_inference_needs_no_labels(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset, folder)
+    lists = json.loads((folder / "dataset.json").read_text())
+    wanted = [str(folder / item["image"]) for item in lists["test"]]
+    for item in lists["test"]:
+        (folder / item.pop("label")).unlink()
+    (folder / "dataset.json").write_text(json.dumps(lists))
+    parser = configured(("inference",), dataset_dir=str(folder))
+    assert [item["image"] for item in parser.get_parsed_content("dataset#data")] == wanted
+    with pytest.raises(UserError, match="item 1 of 'test' has no file label"):
+        load_items(str(folder), "test")
+
+
 def test_every_item_is_looked_at_before_any_work(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
     shutil.copytree(dataset, folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,7 +36,11 @@ UNUSED: dict[str, tuple[Any, str]] = {
 
 
 def load_items(
-    dataset_dir: str, data_list: str, first: int | None = None, read_images: bool = False
+    dataset_dir: str,
+    data_list: str,
+    first: int | None = None,
+    read_images: bool = False,
+    names: Sequence[str] = ("image", "label"),
 ) -> list[dict[str, Any]]:
     """Items of a list of a prepared dataset, with full paths, as MONAI's datasets take them.
 
@@ -44,6 +49,7 @@ def load_items(
         data_list: training, validation or test.
         first: how many to take; all if None.
         read_images: also read every image now, where a damaged one would end a workflow that has written others.
+        names: the files that an item has to have.
 
     Raises:
         UserError: no dataset, an empty list, or a file of it is not there or, if they are read, damaged.
@@ -51,8 +57,8 @@ def load_items(
     _say_user_errors_alone()
     items = read_datalist(Path(dataset_dir), data_list)[:first]
     for number, item in enumerate(items, start=1):
-        for name in ("image", "label"):
-            # These two alone: MONAI's reader joins any text to the folder that names something there, "" for one.
+        for name in names:
+            # These alone: MONAI's reader joins any text to the folder that names something there, "" for one.
             item[name] = os.path.normpath(os.path.join(dataset_dir, str(item.get(name, ""))))
             if not Path(item[name]).is_file():
                 path = Path(dataset_dir) / LISTS_FILE
