@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
+from monai.bundle import ConfigParser
 
 from scripts.data.prepare import SplitOptions, prepare_dataset
 from scripts.data.vertebrae import PrepareOptions
+from scripts.learning import distributed
 from scripts.learning.checkpoint import checkpoints, load_checkpoint
 from scripts.reconstruction.metrics.table import read_metrics_csv
+from tests.bundle_command import tiny
 from tests.conftest import ROOT, simulate_case
 from tests.test_bundle import TINY
 
@@ -96,3 +101,26 @@ def test_two_processes_train_one_network_which_one_process_trains_on(dataset: Pa
     ]
     last = load_checkpoint(checkpoints(tmp_path / "0")[0])
     assert {state["step"].item() for state in last["optimizer"]["state"].values()} == {4}
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[None]:
+    """This process as the only one of a group: what it waits for is what several would wait for."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    distributed.stop()
+
+
+def test_the_shipped_network_learns_in_several_processes(processes: None) -> None:
+    """Its second step waited for gradients of parts that do not learn, and its weights were looked for in a wrapper."""
+    parser = ConfigParser()
+    parser.read_config([ROOT / "configs" / f"{name}.json" for name in ("train", "level", "multi_gpu_train")])
+    parser.update(tiny(parser["network_def"]))
+    parser.update({"train#handlers": parser["train#handlers"][-1:], "start_weights": str(ROOT / "models" / "model.pt")})
+    network = parser.get_parsed_content("network").train()
+    (begin,) = parser.get_parsed_content("train#handlers")
+    engine = Engine(lambda *_: network(torch.rand(1, 4, 120, 120), level=torch.tensor([20])).mean().backward())
+    begin.attach(engine)
+    engine.run([0, 1], max_epochs=1)
+    assert network.module.prior.table.any()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as run_bundle
 
 from scripts.errors import UserError
+from scripts.learning import distributed
 from scripts.learning.inputs import check_own_images, check_settings, load_items
 from scripts.learning.overrides import refuse_unread
 from tests.conftest import ROOT
@@ -167,6 +168,13 @@ def test_options_that_a_training_is_without_are_refused(
     with pytest.raises(RuntimeError) as caught:
         configured(stack, **{option: value}).get_parsed_content("settings")
     assert isinstance(caught.value.__cause__, UserError) and said in str(caught.value.__cause__)
+
+
+def test_a_training_by_the_clock_is_refused_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(RuntimeError) as caught:
+        configured((*POSE, "multi_gpu_train")).get_parsed_content("settings")
+    assert "--nproc_per_node 2 cannot train by the clock" in str(caught.value.__cause__)
 
 
 def test_what_a_training_has_is_not_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -63,7 +64,7 @@ def gathered(share: list[T]) -> list[T]:
     return [item for turn in turns for item in turn if item is not MISSING]
 
 
-def parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+def parallel(network: nn.Module, device: torch.device, apart: Sequence[str] = ()) -> DistributedDataParallel:
     """A network whose gradients are averaged over all processes.
 
     Batch statistics are those of all processes together on GPUs; PyTorch has no such layer for CPUs, where each
@@ -72,8 +73,11 @@ def parallel(network: nn.Module, device: torch.device) -> DistributedDataParalle
     Args:
         network: the same in every process.
         device: of this process.
+        apart: parts of it that do not learn in this training; gradients of all others are waited for.
     """
     network = network.to(device)
+    for part in apart:
+        network.get_submodule(part).requires_grad_(False)
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     # Two passes of the discriminator precede one backward pass: buffers must not be sent round in between.

@@ -31,6 +31,7 @@ DEVICES = ("device",)
 UNUSED: dict[str, tuple[Any, str]] = {
     "resume": (False, "has no effect in a training by the clock: begin with --init_weights OUT/model_snapshot.pt"),
     "accumulate": (1, "has no effect in this training: take a larger --batch_size"),
+    "nproc_per_node": (1, "cannot train by the clock, which would end in one process while the others wait: use one"),
     "amp_dtype": (torch.bfloat16, "needs a gradient scaler, which this training lacks: leave it out"),
 }
 

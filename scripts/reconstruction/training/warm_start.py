@@ -11,6 +11,7 @@ from torch import nn
 
 from scripts.anatomy.mean_shapes import mean_shapes, to_bytes
 from scripts.errors import UserError
+from scripts.learning.distributed import unwrapped
 from scripts.learning.loading import read_weights
 from scripts.levels import LEVEL_ORDER
 from scripts.reconstruction.networks.level import UNKNOWN, LevelPrior
@@ -33,8 +34,9 @@ class WarmStart:
 
     def _begin(self, engine: Engine) -> None:
         if engine.state.iteration == 0:
-            load_matching(self.network, self.path)
-            fill_prior(self.network)
+            network = unwrapped(self.network)
+            load_matching(network, self.path)
+            fill_prior(network)
 
 
 class FrozenStatistics:
