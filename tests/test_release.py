@@ -382,6 +382,15 @@ def test_what_would_block_is_named(light: Bundle, check: zoo.Check, spoil: Calla
     assert any(wanted in text for text in found), found
 
 
+def test_a_licence_that_nobody_has_confirmed_is_a_note(light: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    path = light.root / "docs" / "data_license.txt"
+    path.write_text("Data of A. CC0 (to be\n  confirmed).\n")
+    assert zoo.verify(light, (rules.licences,)) == []
+    assert "note: docs/data_license.txt: a licence in it is still 'to be confirmed'" in capsys.readouterr().out
+    path.write_text("Data of A. CC0.\n")
+    assert list(rules.licences(light)) == []
+
+
 def test_weights_that_do_not_fit_are_named(released: Released, tmp_path: Path) -> None:
     tree = Bundle(copy_tree(tmp_path / "tree"))
     assert list(zoo.networks(tree)) == []

@@ -12,7 +12,7 @@ from scripts.errors import UserError
 from scripts.io.checksums import LIST, changed_files, sha256
 from scripts.release.bundle import Bundle, read_object
 from scripts.release.export import export_networks
-from scripts.release.rules import Finding, configs, files, json_files, metadata, name, packages, readme
+from scripts.release.rules import Finding, configs, files, json_files, licences, metadata, name, packages, readme
 
 
 def checksums(bundle: Bundle) -> Iterator[Finding]:
@@ -91,6 +91,7 @@ RULES: tuple[Check, ...] = (
     json_files,
     configs,
     readme,
+    licences,
     exports,
     networks,
     torchscript,
