@@ -368,7 +368,7 @@ SPOILT = [
     (rules.json_files, edit(INFERENCE, "    ", "  "), "json.dumps(indent=4)"),
     (rules.json_files, lambda root: (root / "docs" / "x.json").write_text("{}"), "docs/x.json: neither"),
     (rules.readme, edit("docs/README.md", "## References", "## Books"), "no heading 'References'"),
-    (rules.readme, edit(METADATA, '"mean_dice": 0', '"mean_dice": 7'), "mean_dice, 7"),
+    (rules.readme, edit(METADATA, 'sample_patient": 0', 'sample_patient": 7'), "sample_patient, 7"),
     (zoo.large_files, bare_large_file, "a needs url, hash_val"),
 ]
 
