@@ -415,6 +415,18 @@ def test_exports_of_monai_name_source_files(tmp_path: Path) -> None:
     assert "truncated or damaged" in next(zoo.exports(Bundle(tmp_path))).text
 
 
+def test_exports_hold_the_configs_of_the_tree(released: Released, light: Bundle) -> None:
+    """Of the annotation network no config was looked at, and a release shipped the file of an older one."""
+    (light.root / "models").mkdir()
+    files = {"model.ts": "inference.json", "localization.ts": "evaluate_localization.json"}
+    for name in files:
+        shutil.copyfile(released.folder / "models" / name, light.root / "models" / name)
+    assert list(zoo.exports(light)) == []
+    for name, config_file in files.items():
+        edit(f"configs/{config_file}", '"bundle_root"' if name == "model.ts" else '"films_dir"', '"other"')(light.root)
+        assert [f.text for f in zoo.exports(light) if f"{name}: holds an older {config_file}" in f.text]
+
+
 def test_nothing_is_released_when_tests_fail(
     released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Networks as TorchScript and ONNX, the same bytes from the same weights on any machine.
 
-``python -m scripts.release.export --output models`` writes the files of every network that a config describes.
+``python -m scripts.release.export --output models`` writes the files of every network that a config describes, and the
+annotation network's.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from scripts.command import run_module
 from scripts.errors import UserError
 from scripts.paths import BUNDLE_ROOT
-from scripts.release.bundle import Bundle
+from scripts.release.bundle import Bundle, NetworkFiles
 
 # The difference of logits between a network and its export that rounding may explain.
 TOLERANCE = 1e-3
+# The annotation network, of which there are no inputs and outputs in the metadata: TorchScript alone.
+ANNOTATION, ANNOTATION_CONFIGS = "localization", ("train_localization.json", "evaluate_localization.json")
 
 
 def export_networks(bundle: Bundle, output: Path, formats: tuple[str, ...] = ("ts", "onnx")) -> list[Path]:
-    """Export every network of a bundle, in a process of its own.
+    """Export every network of a bundle and, to TorchScript, the annotation network, in a process of its own.
 
     TorchScript lists a module's constants in the order of a Python set, which the hash seed of a process decides.
 
@@ -76,43 +80,59 @@ def strip_onnx(source: Path, target: Path) -> None:
 
 
 def main(output: Path, formats: tuple[str, ...] = ("ts", "onnx")) -> None:
-    """Export every network of this bundle, in this process, into an existing folder."""
-    from monai.bundle import ckpt_export, onnx_export
-
-    root = BUNDLE_ROOT
-    bundle = Bundle(root)
+    """Export every network of this bundle, and the annotation network, in this process, into an existing folder."""
+    bundle = Bundle(BUNDLE_ROOT)
     for network in bundle.networks():
-        common = {
-            "net_id": "network_def",
-            "ckpt_file": str(network.weights),
-            "meta_file": str(root / "configs" / "metadata.json"),
-            "config_file": str(network.config),
-        }
-        (image,), (pred,) = network.data_format["inputs"], network.data_format["outputs"]
-        with tempfile.TemporaryDirectory() as folder:
-            # The archive's top folder is the file's stem, and MONAI Deploy expects it to stay so.
-            raw = Path(folder) / network.weights.stem
-            if "ts" in formats:
-                ckpt_export(
-                    filepath=f"{raw}.ts",
-                    input_shape=network.input_shape(1),
-                    converter_kwargs={"verify": True, "atol": TOLERANCE},
-                    **common,
-                )
-                strip_torchscript(raw.with_suffix(".ts"), output / f"{network.weights.stem}.ts")
-            if "onnx" in formats:
-                # A batch of two: a dimension of one would be taken for a constant.
-                onnx_export(
-                    filepath=f"{raw}.onnx",
-                    input_shape=network.input_shape(2),
-                    converter_kwargs={
-                        "verify": True, "use_ort": True, "atol": TOLERANCE,
-                        "input_names": [image], "output_names": [pred],
-                        "dynamic_axes": {image: {0: "batch"}, pred: {0: "batch"}},
-                    },
-                    **common,
-                )  # fmt: skip
-                strip_onnx(raw.with_suffix(".onnx"), output / f"{network.weights.stem}.onnx")
+        if "ts" in formats:
+            _torchscript(
+                network.weights, network.config, output,
+                input_shape=network.input_shape(1), converter_kwargs={"verify": True, "atol": TOLERANCE},
+            )  # fmt: skip
+        if "onnx" in formats:
+            _onnx(network, output)
+    annotation = BUNDLE_ROOT / "models" / f"{ANNOTATION}.pt"
+    if "ts" in formats and annotation.is_file():
+        configs = [BUNDLE_ROOT / "configs" / name for name in ANNOTATION_CONFIGS]
+        _torchscript(annotation, configs, output, key_in_ckpt="model")
+
+
+def _torchscript(weights: Path, config: Path | list[Path], output: Path, **options: Any) -> None:
+    from monai.bundle import ckpt_export
+
+    with tempfile.TemporaryDirectory() as folder:
+        # The archive's top folder is the file's stem, and MONAI Deploy expects it to stay so.
+        raw = Path(folder) / f"{weights.stem}.ts"
+        ckpt_export(filepath=str(raw), **_described(weights, config), **options)
+        strip_torchscript(raw, output / raw.name)
+
+
+def _onnx(network: NetworkFiles, output: Path) -> None:
+    from monai.bundle import onnx_export
+
+    (image,), (pred,) = network.data_format["inputs"], network.data_format["outputs"]
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / f"{network.weights.stem}.onnx"
+        # A batch of two: a dimension of one would be taken for a constant.
+        onnx_export(
+            filepath=str(raw),
+            input_shape=network.input_shape(2),
+            converter_kwargs={
+                "verify": True, "use_ort": True, "atol": TOLERANCE,
+                "input_names": [image], "output_names": [pred],
+                "dynamic_axes": {image: {0: "batch"}, pred: {0: "batch"}},
+            },
+            **_described(network.weights, network.config),
+        )  # fmt: skip
+        strip_onnx(raw, output / raw.name)
+
+
+def _described(weights: Path, config: Path | list[Path]) -> dict[str, Any]:
+    return {
+        "net_id": "network_def",
+        "ckpt_file": str(weights),
+        "meta_file": str(BUNDLE_ROOT / "configs" / "metadata.json"),
+        "config_file": [str(path) for path in config] if isinstance(config, list) else str(config),
+    }
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def torchscript(bundle: Bundle) -> Iterator[Finding]:
 
 
 def exports(bundle: Bundle) -> Iterator[Finding]:
-    """Exports in the tree name no folder of the machine that made them, and are of this metadata."""
-    remedy = "python -m scripts.release.export --output models"
+    """Exports in the tree name no folder of the machine that made them, and hold these configs."""
+    remedy = "python -m scripts.release.export --output models --formats ts"
     for path in sorted((bundle.root / "models").glob("*.ts")):
         if not zipfile.is_zipfile(path):
             yield Finding(f"models/{path.name}: truncated or damaged; {remedy}")
@@ -75,9 +75,9 @@ def exports(bundle: Bundle) -> Iterator[Finding]:
             if any(entry.endswith(".debug_pkl") for entry in archive.namelist()):
                 yield Finding(f"models/{path.name}: names source files of the machine that made it; {remedy}")
             inside = {Path(entry).name: entry for entry in archive.namelist() if "/extra/" in entry}
-            config = "inference.json" if path.stem == "model" else f"inference_{path.stem}.json"
-            for file in {"metadata.json", config} & inside.keys():
-                if json.loads(archive.read(inside[file])) != read_object(bundle.root / "configs" / file):
+            for file in sorted(inside):
+                own = bundle.root / "configs" / file
+                if own.is_file() and json.loads(archive.read(inside[file])) != read_object(own):
                     yield Finding(f"models/{path.name}: holds an older {file}; {remedy}", blocks=False)
 
 
