@@ -124,3 +124,28 @@ def test_the_shipped_network_learns_in_several_processes(processes: None) -> Non
     engine.run([0, 1], max_epochs=1)
     assert network.module.prior.table.any()
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@pytest.fixture
+def third_gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """As ``torchrun`` starts the third process on a machine with GPUs; nothing of a GPU can be done."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    return torch.device("cuda", 2)
+
+
+def test_each_process_has_a_gpu_of_its_own(third_gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert distributed.local_device() == third_gpu
+    done: list[object] = []
+    monkeypatch.setattr(torch.cuda, "set_device", done.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", done.append)
+    distributed.start()
+    assert done == [third_gpu, "nccl"]
+
+
+def test_gpus_share_their_batch_statistics(third_gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: self)
+    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda network, **options: (network, options))
+    network, options = distributed.parallel(torch.nn.Sequential(torch.nn.BatchNorm3d(2)), third_gpu)
+    assert isinstance(network[0], torch.nn.SyncBatchNorm)
+    assert options == {"device_ids": [third_gpu], "broadcast_buffers": False}
