@@ -168,7 +168,10 @@ def test_what_the_standard_does_not_allow(keyword: str, value: bytes, reconstruc
     wanted = WRONG[keyword][value]
     ap = film(tmp_path / "ap", raw={keyword: value})
     lat = write_dicom(
-        tmp_path / "lat", "lat", film=FILM, **{k: None for k in ("PatientSex", "PatientBirthDate", "PatientID")}
+        tmp_path / "lat",
+        "lat",
+        film=FILM,
+        **{k: None for k in ("PatientSex", "PatientBirthDate", "PatientID", "StudyDate")},
     )
     for data in objects(reconstruction, tmp_path / "out", ap, lat):
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from scripts.errors import UserError
 from scripts.films.film import Radiograph
 
-DATES = ("PatientBirthDate", "StudyDate", "AcquisitionDate")
+DATES = ("StudyDate", "AcquisitionDate")
 # A slot scanner passes a standing patient in less.
 ONE_SCAN_S = 120.0
 NOT_ONE_SCAN = "the films are not of one scan by their"
@@ -91,12 +91,13 @@ def _differ(ap: Dataset, lat: Dataset, keyword: str) -> bool:
 def _value(header: Dataset, keyword: str) -> str:
     """An attribute as text that can be compared.
 
-    Dates are without the points of old files; names without the delimiters of components and groups that are empty at
-    their end, and in one case.
+    Dates are without the points of old files, and empty where they are none; names are without the delimiters of
+    components and groups that are empty at their end, and in one case.
     """
     text = str(header.get(keyword) or "").strip()
     if keyword in DATES:
-        return text.replace(".", "")
+        digits = text.replace(".", "")
+        return digits if re.fullmatch(r"\d{8}", digits) else ""
     if keyword != "PatientName":
         return text
     return "=".join(group.rstrip("^ ") for group in text.split("=")).rstrip("= ").casefold()
