@@ -236,7 +236,7 @@ def test_largest_component_of_nothing_is_nothing() -> None:
 def test_marks_that_do_not_fit_each_other_are_questioned_with_every_call() -> None:
     """Two of them are 160 mm apart; a session goes on while marks change, so its films cannot hold the question."""
     one, _ = session()
-    asked = "L1 and L2 lie 160 mm apart where this spine lets expect 3"
+    asked = "L1 and L2 lie 160 mm apart; the rest of this spine suggests 3"
     assert [line for line in one.reconstruct(annotations()).warnings if line.startswith(asked)]
     near = replace(annotations(), lat=replace(annotations().lat, marks=annotations().lat.marks[:3]))
     assert not any("apart" in line for line in one.reconstruct(near).warnings)

@@ -62,7 +62,7 @@ def check_scale(films: Films, annotations: Annotations) -> list[str]:
     if fit is None:
         return []
     lines = [
-        f"{level_name(upper)} and {level_name(lower)} lie {length:.0f} mm apart where this spine lets expect "
+        f"{level_name(upper)} and {level_name(lower)} lie {length:.0f} mm apart; the rest of this spine suggests "
         f"{expected:.0f} mm: is a level skipped, or a name wrong?"
         for (upper, lower), length, expected, unlike in zip(
             itertools.pairwise(fit.levels), fit.length_mm, fit.expected_mm, fit.unlike, strict=True
@@ -71,10 +71,10 @@ def check_scale(films: Films, annotations: Annotations) -> list[str]:
     ]
     known = [sd == 0 for sd in films.scale_sd]
     if any(known) and abs(fit.log_size) > UNLIKELY_SD * fit.size_sd:
-        word = "larger" if fit.log_size > 0 else "smaller"
+        word, child = ("larger", "") if fit.log_size > 0 else ("smaller", ", or is it a child")
         lines.append(
             f"with this scale the spine is {_percent(fit.log_size)} % {word} than that of an average adult (people "
-            f"differ by {100 * fit.size_sd:.0f} %, 1 SD): are the pixel sizes and the levels right, is it a child?"
+            f"differ by {100 * fit.size_sd:.0f} %, 1 SD): are the pixel sizes and the levels right{child}?"
         )
     if all(known) and abs(fit.log_ratio) > max(UNLIKELY_SD * fit.ratio_sd, math.log1p(LEAST_RATIO)):
         word = "longer" if fit.log_ratio > 0 else "shorter"
