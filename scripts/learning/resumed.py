@@ -39,7 +39,8 @@ def refuse_changes(path: Path, stored: dict[str, Any], state: dict[str, Any], en
     Raises:
         UserError: it was trained with other steps an epoch, another seed or another schedule.
     """
-    for change in _changes(stored, state, engine, seed):
+    change = next(_changes(stored, state, engine, seed), None)
+    if change is not None:
         raise UserError(
             f"{path}: {change}; go on with the options that it was begun with, or begin another training "
             "(--init_weights, another --output_dir)"

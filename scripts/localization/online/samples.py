@@ -99,8 +99,7 @@ def make_film_samples(
     ap, lat, on_ap, on_lat = expose((total, bone, film), PIXEL_MM, options.effects, generator)
     films, masks = (_flipped(torch.stack(pair, 1), mirrored) for pair in ((ap, lat), (on_ap, on_lat)))
     views = []
-    for which_view in range(2):
-        shown, mask = films[:, which_view], masks[:, which_view]
+    for which_view, (shown, mask) in enumerate(zip(films.unbind(1), masks.unbind(1), strict=True)):
         normal = _with_plates(normalise_film(shown, mask), options.plates, generator)
         views.append(view_input(normal[:, None], mask[:, None].float(), which_view == 0))
     return {"image": torch.stack(views, 1), **batch_targets(points, which, unknown, masks)}
